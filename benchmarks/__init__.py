@@ -1,0 +1,1 @@
+"""Benchmarks of infimum against posteriors with trusted answers."""

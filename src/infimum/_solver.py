@@ -1,0 +1,134 @@
+"""The contract of a solver: what minimises KL[q ‖ p̂] over a family.
+
+A solver advances several starts at once, so that all their draws go into one batched call of the
+target. `State` holds what the next step needs; `Info` what a person wants to see of it.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from infimum._family import Distribution
+from infimum._target import Target
+
+
+class Reason(enum.Enum):
+    """Why a fit stopped."""
+
+    CONVERGED = "converged: what is left to gain is below the tolerance"
+    ROUNDING = "converged: the loss can't fall further at the precision of its floating-point sum"
+    STEPS = "stopped at the limit of steps"
+    DRAWS = "stopped at the limit of draws: more draws would change q by more than the tolerance"
+    STALLED = "stalled: no step lowers the loss, though its gradient is not zero"
+    LOST = "lost: the density was zero or undefined at every draw"
+    OUTRUN = "given up: behind a start that had converged at a fraction of its cost"
+    MERGED = "merged: another start had reached the same q"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def converged(self) -> bool:
+        """Whether q is the minimiser, up to the tolerance."""
+        return self in (Reason.CONVERGED, Reason.ROUNDING)
+
+
+@dataclass
+class Info:
+    """What happened to one start so far.
+
+    Attributes
+    ----------
+    kind
+        Where it began: "ascent", "cold", "example", "climb".
+    n_steps
+        Batched calls of the target that this start took part in.
+    n_gradients
+        Gradients of log p̂ evaluated for it, its ascent included.
+    n_zero
+        Draws among them with zero density.
+    n_undefined
+        Draws among them with a NaN or +inf density or gradient; each such step was rejected.
+    first_undefined
+        The first such point, shape (d,).
+    trace
+        (n_gradients, loss, predicted decrease, q) after each accepted step.
+    """
+
+    kind: str
+    n_steps: int = 0
+    n_gradients: int = 0
+    n_zero: int = 0
+    n_undefined: int = 0
+    first_undefined: np.ndarray | None = None
+    trace: list[tuple[int, float, float, Distribution]] = field(default_factory=list)
+
+    def count(self, z: np.ndarray, inside: np.ndarray, undefined: int | None) -> None:
+        """Book one batch of evaluations at `z`."""
+        self.n_steps += 1
+        self.n_gradients += len(z)
+        self.n_zero += int(np.sum(~inside))
+        if undefined is not None:
+            self.n_undefined += 1
+            if self.first_undefined is None:
+                self.first_undefined = np.array(z[undefined])
+
+
+@dataclass(kw_only=True)
+class State:
+    """One start on its way. A solver's own state extends this.
+
+    Attributes
+    ----------
+    q
+        The best member so far.
+    loss
+        Its estimated KL[q ‖ p̂] in nats, over this start's own draws.
+    reason
+        None while running.
+    """
+
+    q: Distribution
+    info: Info
+    loss: float = np.inf
+    reason: Reason | None = None
+
+
+class Solver(abc.ABC):
+    """Minimises KL[q ‖ p̂] over the family of the q it is given.
+
+    Attributes
+    ----------
+    order
+        Solvers that accept the same q run one after another in this order, each from where the
+        last ended.
+    general
+        Whether it moves any q; such a solver is used only where no other is able.
+    """
+
+    order: ClassVar[int]
+    general: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def accepts(self, q: Distribution) -> bool:
+        """Whether this solver can move a q of this kind."""
+
+    @abc.abstractmethod
+    def init(self, q: Distribution, info: Info, rng: np.random.Generator) -> Any:
+        """The state before the first step. Starts with equal `rng` share their base draws."""
+
+    @abc.abstractmethod
+    def step(self, states: list[Any], target: Target) -> None:
+        """Advance every state by one batched evaluation, in place; set `reason` where it ends."""
+
+
+def evaluate_together(
+    target: Target, batches: list[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """log p̂ and its gradient over several batches of points, in one call of the target."""
+    log_p, gradient = target.value_and_gradient(np.concatenate(batches))
+    cuts = np.cumsum([len(z) for z in batches])[:-1]
+    return list(zip(np.split(log_p, cuts), np.split(gradient, cuts), strict=True))

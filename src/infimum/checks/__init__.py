@@ -1,0 +1,1 @@
+"""Checks: how near q is, from arrays of log weights and draws alone."""

@@ -1,0 +1,116 @@
+"""What importance weights say: the ELBO, the evidence, the distance between them, and its trust.
+
+Everything here takes log weights log w = log p̂ - log q at independent draws from q. -inf is a draw
+where p̂ = 0: it has weight zero, and the ELBO is that of q restricted to where p̂ > 0. A NaN or +inf
+among the weights makes every answer NaN: it can't be averaged away.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+LogWeights = Float[np.ndarray, " n"]
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo estimate: its value and its standard error, in nats."""
+
+    value: float
+    se: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return f"{self.value}"
+        if not 0 < self.se < math.inf:
+            return f"{self.value:.6g}"
+        decimals = max(0, min(12, 1 - math.floor(math.log10(self.se))))
+        return f"{self.value:.{decimals}f} ± {self.se:.{decimals}f}"
+
+    def __float__(self) -> float:
+        return self.value
+
+
+UNKNOWN = Estimate(math.nan, math.nan)
+
+
+def elbo(log_w: LogWeights) -> Estimate:
+    """E_q[log p̂ - log q], of q restricted to where p̂ > 0."""
+    if not _countable(log_w):
+        return UNKNOWN
+    inside = log_w[log_w > -np.inf]
+    share = len(inside) / len(log_w)
+    spread = np.var(inside, ddof=1) / len(inside) if len(inside) > 1 else math.inf
+    outside = (1 - share) / (share * len(log_w))
+    return Estimate(float(inside.mean() + math.log(share)), math.sqrt(spread + outside))
+
+
+def log_evidence(log_w: LogWeights) -> Estimate:
+    """log Z = log E_q[w], by importance sampling; the se is the delta method's."""
+    if not _countable(log_w):
+        return UNKNOWN
+    w, shift = _scaled(log_w)
+    mean = w.mean()
+    return Estimate(float(shift + math.log(mean)), float(w.std(ddof=1) / mean / math.sqrt(len(w))))
+
+
+def kl(log_w: LogWeights) -> Estimate:
+    """KL[q ‖ p*] = log Z - ELBO, with both from the same draws, so that their errors cancel."""
+    if not _countable(log_w):
+        return UNKNOWN
+    w, _ = _scaled(log_w)
+    inside = log_w > -np.inf
+    share = inside.mean()
+    centre = log_w[inside].mean()
+    value = log_evidence(log_w).value - elbo(log_w).value
+    log_part = np.where(inside, np.where(inside, log_w, 0.0) - centre, 0.0) / share
+    influence = w / w.mean() - 1 - log_part - (inside / share - 1)
+    return Estimate(max(value, 0.0), float(influence.std(ddof=1) / math.sqrt(len(w))))
+
+
+def ess(log_w: LogWeights) -> float:
+    """Effective sample size (Σw)²/Σw² of n weighted draws; between 1 and n."""
+    if not _countable(log_w):
+        return math.nan
+    w, _ = _scaled(log_w)
+    return float(w.sum() ** 2 / (w**2).sum())
+
+
+def khat(log_w: LogWeights) -> float:
+    """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ; above 0.7 their mean is not
+    to be trusted. NaN where fewer than 100 draws have weight."""
+    if not _countable(log_w) or np.count_nonzero(log_w > -np.inf) < 100:
+        return math.nan
+    if np.ptp(log_w[log_w > -np.inf]) < 1e-9:
+        return -math.inf
+    from arviz_stats.base import array_stats
+
+    with np.errstate(all="ignore"):
+        return float(array_stats.psislw(np.where(log_w > -np.inf, log_w, _floor(log_w)))[1])
+
+
+def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:
+    """Weights that sum to one; NaN if they can't be formed."""
+    if not _countable(log_w):
+        return np.full(len(log_w), math.nan)
+    w, _ = _scaled(log_w)
+    return w / w.sum()
+
+
+def _countable(log_w: LogWeights) -> bool:
+    if len(log_w) < 2 or np.isnan(log_w).any() or np.any(log_w == np.inf):
+        return False
+    return bool(np.any(log_w > -np.inf))
+
+
+def _scaled(log_w: LogWeights) -> tuple[Float[np.ndarray, " n"], float]:
+    shift = float(log_w.max())
+    return np.exp(log_w - shift), shift
+
+
+def _floor(log_w: LogWeights) -> float:
+    """A finite stand-in for log 0 that leaves the right tail as it is."""
+    return float(log_w[log_w > -np.inf].min()) - 700.0

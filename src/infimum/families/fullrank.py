@@ -1,0 +1,150 @@
+"""Full-rank: Gaussians with a dense covariance."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+import scipy.linalg
+
+from infimum._family import Chart, Distribution, Family, Gaussian, bounded
+
+
+class FullRank(Family):
+    """Q = {N(m, LLᵀ)}, L lower triangular with a positive diagonal.
+
+    Exact for a Gaussian target; it follows every correlation and no skew.
+    """
+
+    name: ClassVar[str] = "fullrank"
+
+    def init(self, mean: np.ndarray, scale: np.ndarray) -> DenseGaussian:
+        """N(mean, diag(scale²))."""
+        return DenseGaussian.of(np.asarray(mean, float), np.diag(np.asarray(scale, float)))
+
+    def start_from(self, q: Distribution) -> DenseGaussian:
+        """The same Gaussian."""
+        if not isinstance(q, Gaussian):
+            raise TypeError(f"full-rank can start from a Gaussian, not from {type(q).__name__}")
+        return DenseGaussian.of(np.asarray(q.mean), np.linalg.cholesky(q.covariance()))
+
+    def from_arrays(self, arrays: dict[str, np.ndarray]) -> DenseGaussian:
+        """From `mean` (d,) and `raw` (d, d)."""
+        return DenseGaussian(arrays["mean"], arrays["raw"])
+
+    def n_parameters(self, dim: int) -> int:
+        """d + d(d + 1)/2."""
+        return dim + dim * (dim + 1) // 2
+
+
+class DenseGaussian(Gaussian):
+    """N(mean, LLᵀ): L is strictly-lower `raw` with exp(diag `raw`) on the diagonal."""
+
+    mean: Any
+    raw: Any
+
+    @classmethod
+    def of(cls, mean: np.ndarray, factor: np.ndarray) -> DenseGaussian:
+        """From the Cholesky factor itself."""
+        raw = np.tril(factor, -1)
+        np.fill_diagonal(raw, np.log(np.diag(factor)))
+        return cls(mean, raw)
+
+    @property
+    def dim(self) -> int:
+        """d."""
+        return int(self.mean.shape[-1])
+
+    @property
+    def factor(self) -> Any:
+        """L, shape (d, d)."""
+        xp = self.raw.__array_namespace__()
+        return xp.tril(self.raw, -1) + xp.diag(xp.exp(xp.diag(self.raw)))
+
+    def push(self, eps: Any) -> Any:
+        """z = mean + L ε."""
+        return self.mean + eps @ self.factor.T
+
+    def pull_back(self, z: Any) -> Any:
+        """ε = L⁻¹(z - mean)."""
+        linalg = scipy.linalg if isinstance(z, np.ndarray) else jax.scipy.linalg
+        return linalg.solve_triangular(self.factor, z - self.mean, lower=True)
+
+    def log_det(self) -> Any:
+        """Sum of the log diagonal of L."""
+        return self.raw.__array_namespace__().diag(self.raw).sum()
+
+    def covariance(self) -> np.ndarray:
+        """LLᵀ."""
+        factor = np.asarray(self.factor)
+        return factor @ factor.T
+
+    def whiten(self, score: np.ndarray) -> np.ndarray:
+        """Lᵀ s."""
+        return score @ self.factor
+
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> DenseGaussian:
+        """Whitened precision (1 - ρ)I + ρ·curvature, mean step ρ·precision⁻¹·pull.
+
+        Opper & Archambeau (2009), eq. 12-13, as a damped step in the whitened coordinates of q.
+        """
+        values, vectors = np.linalg.eigh(_mirrored(curvature))
+        precision = bounded(1 + rho * (values - 1))
+        step = vectors @ (rho * (vectors.T @ pull) / precision)
+        turn = np.linalg.cholesky((vectors / precision) @ vectors.T)
+        return DenseGaussian.of(self.push(step), self.factor @ turn)
+
+    def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
+        """½ pullᵀ curvature⁻¹ pull + ½ Σ (λ - 1 - log λ), λ the eigenvalues of the curvature."""
+        values, vectors = np.linalg.eigh(_mirrored(curvature))
+        values = bounded(values)
+        mean = np.sum((vectors.T @ pull) ** 2 / values)
+        return float(0.5 * mean + 0.5 * np.sum(values - 1 - np.log(values)))
+
+    def chart(self, curvature: np.ndarray | None) -> Chart:
+        """Whitened coordinates: near the optimum the curvature is I there."""
+        return _DenseChart(self)
+
+    def sampling_error(self, eps: np.ndarray, whitened: np.ndarray) -> float:
+        """Error of the mean (even part of the residual) and of the factor (odd part)."""
+        half = len(eps) // 2
+        centred = whitened - whitened.mean(axis=0)
+        residual = centred - eps @ (eps.T @ centred / len(eps))
+        even = 0.5 * (residual[:half] + residual[half:])
+        odd = 0.5 * (residual[:half] - residual[half:])
+        moments = (odd**2).T @ eps[:half] ** 2 / half
+        factor = 0.5 * np.tril(moments, -1).sum() + 0.25 * np.trace(moments)
+        return float((0.5 * even.var(axis=0).sum() + factor) / half)
+
+
+class _DenseChart(Chart):
+    """θ = (u, v, w): mean + L u, factor L·B with B_ii = exp(v_i/√2) and w below the diagonal."""
+
+    def __init__(self, q: DenseGaussian) -> None:
+        self.q = q
+        self.factor = np.asarray(q.factor)
+        self.below = np.tril_indices(q.dim, -1)
+        self.size = 2 * q.dim + len(self.below[0])
+
+    def move(self, theta: np.ndarray) -> DenseGaussian:
+        u, v, w = np.split(theta, [self.q.dim, 2 * self.q.dim])
+        turn = np.diag(np.exp(v / np.sqrt(2)))
+        turn[self.below] = w
+        return DenseGaussian.of(self.q.mean + self.factor @ u, self.factor @ turn)
+
+    def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        d = self.q.dim
+        whitened = score @ self.factor
+        moments = -(whitened.T @ eps) / len(eps)
+        diagonal = (np.diag(moments) * np.exp(theta[d : 2 * d] / np.sqrt(2)) - 1) / np.sqrt(2)
+        return np.concatenate([-whitened.mean(axis=0), diagonal, moments[self.below]])
+
+
+def _mirrored(curvature: np.ndarray) -> np.ndarray:
+    """The symmetric matrix with the lower triangle of the curvature.
+
+    Its distance from I is the loss's gradient with respect to a triangular factor, so that a fixed
+    point of the natural gradient is a stationary point of the fixed-draw loss.
+    """
+    return np.tril(curvature) + np.tril(curvature, -1).T

@@ -1,0 +1,43 @@
+"""The solvers. Each file of this folder holds one; a new solver is a new file, named nowhere."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from infimum._family import Distribution
+from infimum._solver import Solver
+
+
+@functools.cache
+def members() -> tuple[type[Solver], ...]:
+    """Every solver, in their order."""
+    found = []
+    for file in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{file.name}")
+        for member in vars(module).values():
+            own = inspect.isclass(member) and member.__module__ == module.__name__
+            if own and issubclass(member, Solver):
+                found.append(member)
+    return tuple(sorted(found, key=lambda solver: solver.order))
+
+
+def plan(q: Distribution) -> list[Solver]:
+    """The solvers that move a q of this kind best, one after another."""
+    able = [solver() for solver in members() if solver().accepts(q)]
+    special = [solver for solver in able if not solver.general]
+    return special or able
+
+
+def __getattr__(name: str) -> Any:
+    for member in members():
+        if member.__name__ == name:
+            return member
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return ["members", "plan", *(member.__name__ for member in members())]

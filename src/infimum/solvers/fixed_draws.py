@@ -1,0 +1,197 @@
+"""Quasi-Newton on fixed draws: the deterministic way from near the optimum to the optimum.
+
+With its base draws fixed the loss is a plain function of q. L-BFGS minimises it in natural
+coordinates of the family, where its Hessian is near I, until what is left is a thousandth of the
+error that the finite number of draws makes. That error is estimated from the draws themselves; as
+long as it is above `TOLERANCE` nats the draws are multiplied and the search goes on.
+
+Giordano, Ingram & Broderick (2024) for fixed draws; the growth of the draws is this project's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from infimum._family import Chart, Distribution, Gaussian
+from infimum._objective import outcome, structured_draws
+from infimum._quasi_newton import History
+from infimum._solver import Info, Reason, Solver, State, evaluate_together
+from infimum._target import Target
+from infimum.solvers.natural import LARGEST_DENSE
+
+TOLERANCE = 0.01
+"""Nats of KL that the finite number of draws may cost. On fifteen posteriors this keeps every seed
+within 0.1 nats of the best known ELBO, where 0.04 loses up to 0.2."""
+
+NEGLIGIBLE = 1e-3
+"""Optimisation ends when it has left this part of the draws' error."""
+
+EXACT = 1e-14
+"""Nats at which optimisation ends where the draws make no error: a Gaussian target."""
+
+FEWEST = 64
+"""Smallest number of draws; 16 lost up to 0.8 nats on posteriors of 5 to 203 dimensions."""
+
+MOST = 8192
+"""Largest number of draws, unless 8·d is more."""
+
+TRUST = 2.0
+"""Longest step in natural coordinates, where 1 is about one sd of q."""
+
+
+@dataclass(kw_only=True)
+class FixedDrawsState(State):
+    """A point `theta` of `chart`, the next one to try, and what is known at the first."""
+
+    q: Gaussian
+    eps: np.ndarray
+    rng: np.random.Generator
+    chart: Chart | None = None
+    theta: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    gradient: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    direction: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    length: float = 1.0
+    history: History = field(default_factory=History)
+    error: float = np.inf
+    rounding: float = 0.0
+    steps: int = 0
+
+    @property
+    def candidate(self) -> Gaussian:
+        """The q to evaluate next."""
+        if self.chart is None:
+            return self.q
+        return self.chart.move(self.theta + self.length * self.direction)
+
+
+@dataclass(frozen=True)
+class FixedDraws(Solver):
+    """L-BFGS on max(64, 4(d + 2)) structured draws, doubled while they are too few.
+
+    Parameters
+    ----------
+    max_steps
+        Limit of batched evaluations.
+    tolerance
+        Nats of KL that may be lost to the finite number of draws.
+    draws
+        How many draws to begin with; None chooses by the dimension.
+    """
+
+    order: ClassVar[int] = 2
+    max_steps: int = 150
+    tolerance: float = TOLERANCE
+    draws: int | None = None
+
+    def accepts(self, q: Distribution) -> bool:
+        """Every Gaussian."""
+        return isinstance(q, Gaussian)
+
+    def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> FixedDrawsState:
+        """Fix the first draws."""
+        enough = 4 * (q.dim + 2) if q.dim <= LARGEST_DENSE else 0
+        eps = structured_draws(rng, self.draws or max(FEWEST, enough), q.dim)
+        return FixedDrawsState(q=q, info=info, eps=eps, rng=rng)
+
+    def step(self, states: list[FixedDrawsState], target: Target) -> None:
+        """Evaluate every candidate; move to it or shorten the step."""
+        batches = [state.candidate.push(state.eps) for state in states]
+        outcomes = evaluate_together(target, batches)
+        for state, z, (log_p, gradient) in zip(states, batches, outcomes, strict=True):
+            self._advance(state, z, log_p, gradient)
+
+    def grow(self, state: FixedDrawsState, factor: int = 2) -> bool:
+        """Go on with more draws; False at the limit of draws."""
+        most = max(MOST, 8 * state.q.dim)
+        n = min(most, factor * len(state.eps))
+        if n <= len(state.eps):
+            return False
+        state.eps = structured_draws(state.rng, n, state.q.dim)
+        state.chart, state.reason = None, None
+        return True
+
+    def _advance(
+        self, state: FixedDrawsState, z: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
+    ) -> None:
+        candidate = state.candidate
+        result = outcome(candidate.log_prob_base(state.eps), log_p, gradient)
+        state.info.count(z, result.inside, result.undefined)
+        state.steps += 1
+        score = np.where(result.inside[:, None], gradient, 0.0)
+        score = score * (len(score) / max(1, np.count_nonzero(result.inside)))
+        if not np.isfinite(result.loss):
+            self._reject(state)
+        elif state.chart is None:
+            self._enter_chart(state, result.loss, score, log_p[result.inside])
+        else:
+            slope = float(state.gradient @ state.direction)
+            if result.loss > state.loss + 1e-4 * state.length * slope + state.rounding:
+                self._reject(state)
+            else:
+                self._accept(state, candidate, result.loss, score)
+        if state.reason is None and state.steps >= self.max_steps:
+            state.reason = Reason.STEPS
+
+    def _enter_chart(
+        self, state: FixedDrawsState, loss: float, score: np.ndarray, log_p: np.ndarray
+    ) -> None:
+        """Take coordinates at q, now that its curvature is known."""
+        whitened = state.q.whiten(score)
+        dense = state.q.dim <= LARGEST_DENSE
+        curvature = -(whitened.T @ state.eps) / len(state.eps) if dense else None
+        state.chart = state.q.chart(curvature)
+        state.theta = np.zeros(state.chart.size)
+        state.history = History()
+        state.loss = loss
+        state.rounding = 8 * np.finfo(float).eps * float(np.abs(log_p).max())
+        state.gradient = state.chart.pull(state.theta, state.eps, score)
+        state.error = state.q.sampling_error(state.eps, whitened)
+        self._aim(state)
+
+    def _accept(
+        self, state: FixedDrawsState, candidate: Gaussian, loss: float, score: np.ndarray
+    ) -> None:
+        assert state.chart is not None
+        theta = state.theta + state.length * state.direction
+        gradient = state.chart.pull(theta, state.eps, score)
+        state.history.add(theta - state.theta, gradient - state.gradient)
+        state.q, state.loss, state.theta, state.gradient = candidate, loss, theta, gradient
+        state.error = candidate.sampling_error(state.eps, candidate.whiten(score))
+        self._aim(state)
+
+    def _aim(self, state: FixedDrawsState) -> None:
+        """Choose the next direction, or end, or ask for more draws."""
+        state.direction = state.history.direction(state.gradient)
+        decrement = -0.5 * float(state.gradient @ state.direction)
+        state.info.trace.append((state.info.n_gradients, state.loss, decrement, state.q))
+        enough = state.error <= self.tolerance
+        left = max(EXACT, (NEGLIGIBLE if enough else 0.1) * state.error)
+        if decrement <= left:
+            if enough:
+                state.reason = Reason.CONVERGED
+            elif not self.grow(state, _factor(state.error / self.tolerance)):
+                state.reason = Reason.DRAWS
+        norm = float(np.linalg.norm(state.direction))
+        state.length = min(1.0, TRUST / norm) if norm > 0 else 1.0
+
+    def _reject(self, state: FixedDrawsState) -> None:
+        if state.chart is None:
+            state.reason = Reason.LOST
+            return
+        state.length *= 0.4
+        slope = -float(state.gradient @ state.direction)
+        if state.length * slope <= state.rounding or state.length < 1e-8:
+            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance * NEGLIGIBLE)
+            if state.history.steps and not fine:
+                state.history = History()
+                self._aim(state)
+            else:
+                state.reason = Reason.ROUNDING if fine else Reason.STALLED
+
+
+def _factor(excess: float) -> int:
+    """How many times more draws for an error this many times too large."""
+    return 2 if excess <= 8 else 4
