@@ -1,1 +1,34 @@
-"""infimum: the member q of a family Q that is nearest to a posterior known up to a constant."""
+"""infimum: the member q of a family Q that is nearest to a posterior known up to a constant.
+
+    target = Target(log_density, example, supports)      p̂: log density, shapes, supports
+    result = fit(target, "fullrank")                     Q, and the q ∈ Q of least KL[q ‖ p̂]
+    result.elbo, result.log_evidence, result.kl          how near: KL[q ‖ p*] = log Z - ELBO
+    result.sample(1000), result.save("fit.zip")          use it, keep it
+
+`_target` states p̂, `_family` and `families/` are Q, `_objective` is the KL and its draws, `_solver`
+and `solvers/` minimise it, `_loop` is the loop, `_fit` the answer, `_climb` the verbs.
+"""
+
+from infimum import families, solvers, supports
+from infimum._climb import Climb, climb, fit
+from infimum._fit import Fit
+from infimum._save import load
+from infimum._target import Target
+from infimum.checks.weights import Estimate
+from infimum.sources.numpyro import from_numpyro
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Climb",
+    "Estimate",
+    "Fit",
+    "Target",
+    "climb",
+    "families",
+    "fit",
+    "from_numpyro",
+    "load",
+    "solvers",
+    "supports",
+]

@@ -88,8 +88,9 @@ def khat(log_w: LogWeights) -> float:
         return -math.inf
     from arviz_stats.base import array_stats
 
+    finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
     with np.errstate(all="ignore"):
-        return float(array_stats.psislw(np.where(log_w > -np.inf, log_w, _floor(log_w)))[1])
+        return float(array_stats.psislw(-finite)[1])  # it takes minus the log weights, as in LOO
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:

@@ -1,0 +1,514 @@
+"""A fit: q, and what is known of its distance from the posterior."""
+
+from __future__ import annotations
+
+import functools
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from infimum._family import Distribution, Family
+from infimum._loop import CHECK_STREAM, SAMPLE_STREAM, SAME_LOSS
+from infimum._objective import Seed, fresh_draws, generator
+from infimum._program import double_precision
+from infimum._solver import Reason
+from infimum._space import Space
+from infimum._target import Target
+from infimum.checks import quantities, weights
+from infimum.checks.weights import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+SUMMARY_NUMBERS = 50_000_000
+"""Constrained numbers held at once for a summary (400 MB); more quantities get fewer draws."""
+
+PROPOSALS = 4
+"""Proposals per importance-resampled draw."""
+
+RIVAL = 5.0
+"""Nats by which another optimum must be worse for its mass (below 1 %) not to matter."""
+
+
+@dataclass(frozen=True)
+class StartReport:
+    """How one start ended.
+
+    Attributes
+    ----------
+    kind
+        "ascent", "cold", "example" or "climb".
+    elbo
+        By fresh draws, the same base draws for every start.
+    reason
+        Why it stopped.
+    n_gradients, n_steps
+        Its own cost.
+    """
+
+    kind: str
+    elbo: float
+    reason: Reason
+    n_gradients: int
+    n_steps: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fit cost.
+
+    Attributes
+    ----------
+    n_gradients, n_calls
+        Gradients of log p̂ over all starts, and the batched calls that held them.
+    compile_seconds, run_seconds
+        Time in JAX's compiler, and the rest.
+    n_zero, n_undefined
+        Draws on the way with zero density, and steps rejected for a NaN or +inf.
+    first_undefined
+        The parameters at the first such draw, in words.
+    """
+
+    n_gradients: int
+    n_calls: int
+    compile_seconds: float
+    run_seconds: float
+    n_zero: int = 0
+    n_undefined: int = 0
+    first_undefined: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The q of a family that is nearest to a target, and how near it is.
+
+    Attributes
+    ----------
+    family, q
+        The family and its member, a distribution over R^d.
+    reason
+        Why the fit stopped.
+    starts
+        How each start ended; they agree if the problem has one optimum.
+    work
+        Gradients, batched calls and seconds.
+    log_p, log_q
+        Log densities of the check draws, shape (n,): fresh draws from q.
+    trace
+        (gradients so far, estimated ELBO) of the winning start.
+    """
+
+    family: Family
+    q: Distribution
+    space: Space
+    name: str
+    seed: Seed
+    reason: Reason
+    starts: tuple[StartReport, ...]
+    work: Work
+    log_p: Float[np.ndarray, " n"]
+    log_q: Float[np.ndarray, " n"]
+    trace: tuple[tuple[int, float], ...] = ()
+    target: Target | None = field(default=None, repr=False)
+    stored: PyTree = field(default=None, repr=False)
+    path: tuple[Any, ...] = field(default=(), repr=False)
+
+    # ---- how near ------------------------------------------------------------------------------
+
+    @property
+    def log_w(self) -> Float[np.ndarray, " n"]:
+        """Log importance weights log p̂ - log q of the check draws, in nats."""
+        return self.log_p - self.log_q
+
+    @functools.cached_property
+    def elbo(self) -> Estimate:
+        """E_q[log p̂ - log q] <= log Z, from fresh draws."""
+        return weights.elbo(self.log_w)
+
+    @functools.cached_property
+    def log_evidence(self) -> Estimate:
+        """log Z by importance sampling from q; to be trusted unless the verdict is unreliable."""
+        return weights.log_evidence(self.log_w)
+
+    @functools.cached_property
+    def kl(self) -> Estimate:
+        """KL[q ‖ p*] = log Z - ELBO: the distance that is left, in nats."""
+        return weights.kl(self.log_w)
+
+    @functools.cached_property
+    def ess(self) -> float:
+        """Effective number of the check draws after reweighting."""
+        return weights.ess(self.log_w)
+
+    @functools.cached_property
+    def khat(self) -> float:
+        """Pareto tail index of the importance weights (PSIS)."""
+        return weights.khat(self.log_w)
+
+    @property
+    def zero_fraction(self) -> float:
+        """Share of q's draws at which p̂ = 0."""
+        return float(np.mean(self.log_p == -np.inf))
+
+    @functools.cached_property
+    def rivals(self) -> int:
+        """Starts that ended at another optimum whose ELBO is within 5 nats of this one."""
+        best = max((s.elbo for s in self.starts), default=math.nan)
+        apart = [s for s in self.starts if s.reason.converged]
+        return sum(SAME_LOSS < best - s.elbo < RIVAL for s in apart)
+
+    @functools.cached_property
+    def _trusted(self) -> bool:
+        return self.reason.converged and not self.rivals and quantities.trusted(self.log_w)
+
+    @functools.cached_property
+    def verdict(self) -> str:
+        """"good": use q as it is. "reweight": use weighted draws. "unreliable": use neither."""
+        if not self._trusted:
+            return "unreliable"
+        if self.zero_fraction > quantities.MEAN_ERROR / 10:
+            return "reweight"
+        rows = quantities.verdicts(self._comparison, True)
+        return "good" if np.all(rows == "good") else "reweight"
+
+    @functools.cached_property
+    def advice(self) -> str:
+        """What to do next."""
+        if self.reason is Reason.INTERRUPTED:
+            return "Interrupted: this is the best q so far. Fit again to finish."
+        if not np.isfinite(self.elbo.value):
+            return (
+                "The density is undefined (NaN or +inf) at draws from q. Look at "
+                f"{self.work.first_undefined or 'the density in the tails'}."
+            )
+        if not self.reason.converged:
+            return (
+                "The fit did not converge: q may still move. Is the posterior proper? Look for "
+                "parameters that the data do not identify, and give them proper priors."
+            )
+        if self.rivals:
+            return (
+                f"{self.rivals} of {len(self.starts)} starts ended at another optimum nearly as "
+                "good: the posterior has several modes and q covers one of them."
+            )
+        if self.verdict == "good":
+            return "Use the draws as they are."
+        if self.verdict == "reweight":
+            return (
+                "q is off by more than 0.1 posterior sd somewhere (see summary()), but its "
+                "importance weights are sound: use sample(n, weighted=True)."
+            )
+        larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
+        return (
+            f"q is too far for reweighting (importance ESS {self.ess:.0f} of {len(self.log_p)}): "
+            f"try {larger}, another parametrisation, or MCMC started from these draws."
+        )
+
+    # ---- draws ---------------------------------------------------------------------------------
+
+    def sample(self, n: int = 1000, *, seed: Seed = 0, weighted: bool = False) -> PyTree:
+        """Exactly n constrained draws.
+
+        Parameters
+        ----------
+        n
+            Number of draws.
+        seed
+            The same seed gives the same draws.
+        weighted
+            Importance-resample: draws from p* as far as the weights can tell. Some draws may
+            repeat.
+
+        Returns
+        -------
+        The parameters' pytree of float64 arrays, each with a leading axis of length n. Memory is
+        that of the answer and a constant.
+
+        Raises
+        ------
+        ValueError
+            If n is not positive; if a fit loaded from disk is asked for what needs its model.
+        """
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"n is {n!r}, expected a positive number of draws")
+        if weighted:
+            return self._resampled(int(n), seed)
+        if not self._constrains:
+            return self._stored(int(n), generator(seed, SAMPLE_STREAM))
+        return _gather(int(n), (self.space.draws(z) for z, _ in self._draws(n, seed)))
+
+    def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
+        """log q on the constrained space, in nats.
+
+        Parameters
+        ----------
+        draws
+            Parameters as `sample` returns them, with a leading axis n; or one point without it.
+
+        Returns
+        -------
+        Shape (n,), or a scalar array for one point.
+        """
+        if not self._constrains:
+            raise ValueError("log_prob needs the model's own code here: use the original fit")
+        leaves = [np.asarray(x, np.float64) for x in jax.tree_util.tree_leaves(draws)]
+        batched = bool(leaves) and leaves[0].ndim == len(self.space.leaves[0].shape) + 1
+
+        def one(params: PyTree) -> Any:
+            z = self.space.unconstrain(params)
+            return self.q.log_prob(z) - self.space.constrain(z)[1]
+
+        function = jax.vmap(one) if batched else one
+        with double_precision():
+            params = jax.tree_util.tree_map(lambda x: np.asarray(x, np.float64), draws)
+            return np.asarray(jax.jit(function)(params))
+
+    @property
+    def _constrains(self) -> bool:
+        """Whether the bijection is at hand; a loaded fit may have stored draws only."""
+        return self.stored is None
+
+    def _draws(self, n: int, seed: Seed, stream: int = SAMPLE_STREAM) -> Any:
+        return fresh_draws(self.q, n, seed, stream)
+
+    def _check_draws(self, n: int) -> PyTree:
+        """The first n constrained check draws: those that the log weights belong to."""
+        if not self._constrains:
+            return jax.tree_util.tree_map(lambda x: x[:n], self.stored)
+        chunks = (self.space.draws(z) for z, _ in self._draws(n, self.seed, CHECK_STREAM))
+        return _gather(n, chunks)
+
+    def _resampled(self, n: int, seed: Seed) -> PyTree:
+        """Resample n draws from proposals made, weighted and made again chunk by chunk."""
+        rng = generator(seed, SAMPLE_STREAM, 0, 0)
+        if self.target is None or not self._constrains:
+            pool, log_w = len(self.log_w), self.log_w
+        else:
+            pool = max(len(self.log_w), PROPOSALS * n)
+            values = [self.target.values(z) - log_q for z, log_q in self._draws(pool, seed)]
+            log_w = np.concatenate(values)
+        if not self._constrains:
+            pool = len(jax.tree_util.tree_leaves(self.stored)[0])
+            log_w = log_w[:pool]
+        probabilities = weights.normalised(log_w)
+        if np.isnan(probabilities).any():
+            raise ValueError(
+                "these draws can't be reweighted: the density is undefined, or zero, at draws "
+                "from q. " + self.advice
+            )
+        chosen = np.sort(rng.choice(pool, size=n, p=probabilities))
+        if not self._constrains:
+            picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
+        else:
+            again = (self.seed, CHECK_STREAM) if self.target is None else (seed, SAMPLE_STREAM)
+            picked = _gather(n, self._pick(chosen, pool, *again))
+        order = rng.permutation(n)
+        return jax.tree_util.tree_map(lambda x: x[order], picked)
+
+    def _pick(self, chosen: np.ndarray, pool: int, seed: Seed, stream: int) -> Any:
+        start = 0
+        for z, _ in self._draws(pool, seed, stream):
+            low, high = np.searchsorted(chosen, [start, start + len(z)])
+            if high > low:
+                yield self.space.draws(z[chosen[low:high] - start])
+            start += len(z)
+
+    def _stored(self, n: int, rng: np.random.Generator) -> PyTree:
+        available = len(jax.tree_util.tree_leaves(self.stored)[0])
+        if n > available:
+            raise ValueError(
+                f"this file stores {available} draws, because constraining needs the model's own "
+                f"code; {n} were asked for. Use the original fit, or build the target again"
+            )
+        chosen = rng.permutation(available)[:n]
+        return jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
+
+    # ---- tables --------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _quantity_draws(self) -> Float[np.ndarray, "n k"]:
+        """Check draws of every scalar quantity, as one matrix."""
+        n = min(len(self.log_p), max(200, SUMMARY_NUMBERS // len(self.space.names)))
+        draws = self._check_draws(n)
+        columns = [np.reshape(x, (len(x), -1)) for x in jax.tree_util.tree_leaves(draws)]
+        return np.concatenate(columns, axis=1)
+
+    @functools.cached_property
+    def _comparison(self) -> quantities.Comparison:
+        draws = self._quantity_draws
+        return quantities.compare(draws, self.log_w[: len(draws)])
+
+    def summary(self, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """A row for each scalar quantity.
+
+        Parameters
+        ----------
+        names
+            Quantities or parameters to show; all of them by default.
+
+        Returns
+        -------
+        DataFrame with columns mean, sd, 5%, 50%, 95% of q; mean_error, q's error of the mean in
+        posterior sds, and sd_error, its relative error of the sd, both by reweighting; verdict.
+        """
+        import pandas as pd
+
+        compared = self._comparison
+        low, middle, high = np.quantile(self._quantity_draws, [0.05, 0.5, 0.95], axis=0)
+        verdict = quantities.verdicts(compared, self._trusted)
+        columns = {
+            "mean": compared.mean,
+            "sd": compared.sd,
+            "5%": low,
+            "50%": middle,
+            "95%": high,
+            "mean_error": compared.mean_error,
+            "sd_error": compared.sd_error,
+            "verdict": verdict,
+        }
+        table = pd.DataFrame(columns, index=self.space.names)
+        return table if names is None else table.iloc[self.positions(names)]
+
+    def positions(self, names: Sequence[str]) -> list[int]:
+        """Where these quantities stand; a parameter's name stands for all of its entries."""
+        places: list[int] = []
+        for name in [names] if isinstance(names, str) else names:
+            found = [
+                i
+                for i, quantity in enumerate(self.space.names)
+                if quantity == name or quantity.startswith((f"{name}[", f"{name}."))
+            ]
+            if not found:
+                shown = ", ".join(self.space.names[:20])
+                raise ValueError(f"no quantity {name!r}; there are {shown}")
+            places += found
+        return places
+
+    def to_arviz(self, n: int | None = None) -> xr.DataTree:
+        """The check draws as ArviZ's DataTree: posterior and sample_stats.
+
+        Parameters
+        ----------
+        n
+            How many of the check draws; all by default.
+
+        Returns
+        -------
+        Group `posterior` with dims (chain = 1, draw, ...); group `sample_stats` with log p̂ as `lp`,
+        `log_q` and `log_weight`.
+        """
+        from arviz_base import from_dict
+
+        n = len(self.log_p) if n is None else min(n, len(self.log_p))
+        draws = self._check_draws(n)
+        n = len(jax.tree_util.tree_leaves(draws)[0])
+        posterior = dict(zip(self._labels, jax.tree_util.tree_leaves(draws), strict=True))
+        stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_w}
+        tree = from_dict(
+            {
+                "posterior": {name: x[None] for name, x in posterior.items()},
+                "sample_stats": {name: x[None, :n] for name, x in stats.items()},
+            }
+        )
+        tree.attrs.update({"inference_library": "infimum", "family": self.family.name})
+        return tree
+
+    @property
+    def _labels(self) -> list[str]:
+        return [leaf.name or "z" for leaf in self.space.leaves]
+
+    # ---- files and faces -----------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write a zip of plain arrays and JSON that `infimum.load` reads without the model."""
+        from infimum._save import save
+
+        return save(self, Path(path))
+
+    def plot(self, names: Sequence[str] | None = None, **options: Any) -> Any:
+        """q's contours over reweighted draws, for each pair of quantities; see `infimum.plots`."""
+        from infimum.plots import plot_fit
+
+        return plot_fit(self, names, **options)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What `print` shows, as (label, text)."""
+        n = len(self.log_p)
+        rows = [
+            ("ELBO", str(self.elbo)),
+            ("log Z", str(self.log_evidence)),
+            ("KL[q ‖ p*]", f"{self.kl} nats"),
+            ("k̂", f"{self.khat:.2f}"),
+            ("importance ESS", f"{self.ess:.0f} of {n} draws ({self.ess / n:.0%})"),
+            ("verdict", f"{self.verdict}. {self.advice}"),
+            ("stopped", self.reason.value),
+            ("starts", self._starts_in_words()),
+            ("work", f"{self.work.n_gradients:,} gradients in {self.work.n_calls} batched calls"),
+            (
+                "seconds",
+                f"{self.work.compile_seconds:.2f} compiling + {self.work.run_seconds:.2f} running",
+            ),
+        ]
+        if self.zero_fraction:
+            told = f"{self.zero_fraction:.2%} of draws have zero density; the ELBO is that of the "
+            rows.append(("zero density", told + "others"))
+        if self.work.n_undefined:
+            told = f"{self.work.n_undefined} steps rejected for NaN or +inf, first at "
+            rows.append(("undefined", told + (self.work.first_undefined or "unknown")))
+        if not self._constrains:
+            held = len(jax.tree_util.tree_leaves(self.stored)[0])
+            rows.append(("loaded", f"from a file with {held} stored draws: it samples only those"))
+        return rows
+
+    def _starts_in_words(self) -> str:
+        others = [f"{s.kind} {s.elbo:.2f}" for s in self.starts if not self._agrees(s)]
+        text = f"{len(self.starts) - len(others)} of {len(self.starts)} agree"
+        return text + (f"; others ended at ELBO: {', '.join(others)}" if others else "")
+
+    @property
+    def _best_start(self) -> float:
+        return max((s.elbo for s in self.starts if np.isfinite(s.elbo)), default=math.nan)
+
+    def _agrees(self, start: StartReport) -> bool:
+        return start.reason is Reason.MERGED or abs(start.elbo - self._best_start) <= SAME_LOSS
+
+    def __str__(self) -> str:
+        d = self.q.dim
+        head = (
+            f"infimum fit of {self.name!r}: {self.family.name}, d = {d}, "
+            f"{self.family.n_parameters(d):,} parameters"
+        )
+        return "\n".join([head, *(f"  {label:<15} {text}" for label, text in self.rows())])
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for label, text in self.rows()
+        )
+        title = html.escape(f"infimum fit of {self.name}: {self.family.name}, d = {self.q.dim}")
+        return f"<table><caption>{title}</caption>{cells}</table>"
+
+
+def _gather(n: int, chunks: Any) -> PyTree:
+    """Chunks of draws in arrays allocated once."""
+    answer: Any = None
+    start = 0
+    for chunk in chunks:
+        if answer is None:
+            answer = jax.tree_util.tree_map(lambda x: np.empty((n, *x.shape[1:])), chunk)
+        rows = len(jax.tree_util.tree_leaves(chunk)[0])
+        for whole, part in zip(
+            jax.tree_util.tree_leaves(answer), jax.tree_util.tree_leaves(chunk), strict=True
+        ):
+            whole[start : start + rows] = part
+        start += rows
+    return answer

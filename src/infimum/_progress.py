@@ -1,0 +1,65 @@
+"""What a person sees while a fit runs: one live line on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from infimum._loop import Progress
+
+SILENT_SECONDS = 1.0
+"""A fit that takes less shows nothing."""
+
+
+@contextlib.contextmanager
+def display(
+    wanted: bool | None, callback: Callable[[Progress], Any] | None
+) -> Iterator[Callable[[Progress], Any]]:
+    """A function that shows each `Progress`, and passes it on to the user's callback.
+
+    Parameters
+    ----------
+    wanted
+        None: only where standard error is a terminal.
+    """
+    shown = sys.stderr.isatty() if wanted is None else wanted
+    line = _Line() if shown else None
+
+    def watch(progress: Progress) -> Any:
+        if line is not None:
+            line.show(progress)
+        return callback(progress) if callback is not None else None
+
+    try:
+        yield watch
+    finally:
+        if line is not None:
+            line.close()
+
+
+class _Line:
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.status: Any = None
+
+    def show(self, progress: Progress) -> None:
+        seconds = time.perf_counter() - self.began
+        if seconds < SILENT_SECONDS:
+            return
+        text = (
+            f"{progress.stage}: {progress.running} starts running, ELBO {-progress.loss:.3f}, "
+            f"{progress.n_gradients:,} gradients in {progress.n_calls} calls, {seconds:.0f} s"
+        )
+        if self.status is None:
+            from rich.console import Console
+
+            self.status = Console(stderr=True).status(text)
+            self.status.start()
+        self.status.update(text)
+
+    def close(self) -> None:
+        if self.status is not None:
+            self.status.stop()

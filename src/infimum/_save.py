@@ -1,0 +1,211 @@
+"""A fit as a file: a zip of plain arrays (.npy) and JSON. Loading it executes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from infimum import families
+from infimum._fit import Fit, StartReport, Work
+from infimum._objective import Seed
+from infimum._program import double_precision
+from infimum._solver import Reason
+from infimum._space import Space
+from infimum.supports import Support, named
+
+FORMAT = 1
+"""Version of the file; a file of another version is refused."""
+
+STORED_DRAWS = 4096
+"""Constrained draws kept where constraining needs the model's own code."""
+
+LARGEST_ENTRY = 2**33
+"""Bytes that one array of a file may unpack to: 8 GiB, against decompression bombs."""
+
+
+def save(fit: Fit, path: Path) -> Path:
+    """Write the fit; an existing file is replaced only when the new one is whole."""
+    leaves = {
+        field.name: np.asarray(getattr(fit.q, field.name)) for field in dataclasses.fields(fit.q)
+    }
+    portable = _portable(fit.space)
+    stored = None if portable else fit._check_draws(min(STORED_DRAWS, len(fit.log_p)))
+    arrays = {"log_p": fit.log_p, "log_q": fit.log_q}
+    arrays |= {f"q/{name}": value for name, value in leaves.items()}
+    if stored is not None:
+        values = jax.tree_util.tree_leaves(stored)
+        arrays |= {f"draws/{i}": value for i, value in enumerate(values)}
+    partial = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fit.json", json.dumps(_description(fit, portable), indent=1))
+        for name, value in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    partial.replace(path)
+    return path
+
+
+def load(path: str | Path) -> Fit:
+    """Read a fit that `Fit.save` wrote: it samples and reports without the model or its data.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not such a file, is damaged, or has another version; nothing in it is executed.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            described = json.loads(_entry(archive, "fit.json"))
+            version = described.get("format") if isinstance(described, dict) else None
+            if version != FORMAT:
+                raise ValueError(
+                    f"{path} has format version {version!r}, this infimum reads {FORMAT}: load it "
+                    "with the version of infimum that wrote it"
+                )
+            arrays = {
+                name.removesuffix(".npy"): _array(archive, name)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+        return _rebuild(described, arrays)
+    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(f"{path} is not a fit saved by infimum, or is damaged: {error}") from error
+    except ValueError as error:
+        known = str(error).startswith(str(path))
+        message = str(error) if known else f"{path} is not a fit saved by infimum: {error}"
+        raise ValueError(message) from error
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > LARGEST_ENTRY:
+        raise ValueError(f"entry {name} claims {info.file_size} bytes")
+    return archive.read(name)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    value = np.lib.format.read_array(io.BytesIO(_entry(archive, name)), allow_pickle=False)
+    if value.dtype.kind != "f":
+        raise ValueError(f"entry {name} has dtype {value.dtype}, expected floating point")
+    return value.astype(np.float64)
+
+
+def _description(fit: Fit, portable: bool) -> dict[str, Any]:
+    work = dataclasses.asdict(fit.work)
+    return {
+        "format": FORMAT,
+        "name": fit.name,
+        "family": fit.family.name,
+        "seed": _plain_seed(fit.seed),
+        "reason": fit.reason.name,
+        "starts": [
+            {**dataclasses.asdict(s), "reason": s.reason.name, "elbo": _number(s.elbo)}
+            for s in fit.starts
+        ],
+        "work": work,
+        "trace": [[n, _number(value)] for n, value in fit.trace],
+        "tree": _skeleton(fit.space),
+        "supports": [_support(leaf.support) for leaf in fit.space.leaves] if portable else None,
+        "shapes": [list(leaf.shape) for leaf in fit.space.leaves],
+    }
+
+
+def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
+    family = families.named(described["family"])
+    q = family.from_arrays({k[2:]: v for k, v in arrays.items() if k.startswith("q/")})
+    tree = _tree(described["tree"])
+    shapes = [tuple(shape) for shape in described["shapes"]]
+    structure = jax.tree_util.tree_structure(tree)
+    example = jax.tree_util.tree_unflatten(structure, [np.zeros(shape) for shape in shapes])
+    stored = None
+    if described["supports"] is None:
+        held = [arrays[f"draws/{i}"] for i in range(len(shapes))]
+        stored = jax.tree_util.tree_unflatten(structure, held)
+        supports = None
+    else:
+        read = [named(s["name"], *_arguments(s["arguments"])) for s in described["supports"]]
+        supports = jax.tree_util.tree_unflatten(structure, read)
+    with double_precision():
+        space = Space(example, supports)
+    if len(arrays["log_p"]) != len(arrays["log_q"]) or (stored is None and space.dim != q.dim):
+        raise ValueError("its arrays do not belong together")
+    return Fit(
+        family=family,
+        q=q,
+        space=space,
+        name=str(described["name"]),
+        seed=_seed(described["seed"]),
+        reason=Reason[described["reason"]],
+        starts=tuple(
+            StartReport(**{**s, "reason": Reason[s["reason"]], "elbo": _float(s["elbo"])})
+            for s in described["starts"]
+        ),
+        work=Work(**described["work"]),
+        log_p=arrays["log_p"],
+        log_q=arrays["log_q"],
+        trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
+        stored=stored,
+    )
+
+
+def _portable(space: Space) -> bool:
+    return all(isinstance(x.support, Support) and x.support.portable for x in space.leaves)
+
+
+def _support(support: Any) -> dict[str, Any]:
+    arguments = [np.asarray(argument).tolist() for argument in support.arguments]
+    return {"name": support.name, "arguments": arguments}
+
+
+def _arguments(given: list[Any]) -> list[Any]:
+    return [np.asarray(x, np.float64) if isinstance(x, list) else x for x in given]
+
+
+def _skeleton(space: Space) -> Any:
+    """The parameters' structure in JSON; containers of a user's own become dicts by name."""
+    blank = jax.tree_util.tree_unflatten(space.treedef, range(len(space.leaves)))
+    plain = _is_plain(blank)
+    return blank if plain else {leaf.name: i for i, leaf in enumerate(space.leaves)}
+
+
+def _is_plain(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in tree.items())
+    return isinstance(tree, int) or (type(tree) is list and all(map(_is_plain, tree)))
+
+
+def _tree(skeleton: Any) -> Any:
+    if not _is_plain(skeleton):
+        raise ValueError("its parameter structure is malformed")
+    return skeleton
+
+
+def _plain_seed(seed: Seed) -> Any:
+    if isinstance(seed, int | np.integer):
+        return int(seed)
+    typed = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    return [int(word) for word in np.ravel(jax.random.key_data(seed) if typed else seed)]
+
+
+def _seed(plain: Any) -> Seed:
+    return plain if isinstance(plain, int) else np.asarray(plain, np.uint32)
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _float(value: Any) -> float:
+    return float(value)
