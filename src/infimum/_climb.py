@@ -301,9 +301,7 @@ def _one(
     return result, found
 
 
-def _checked(
-    target: Target, q: Distribution, n: int, seed: Seed
-) -> tuple[np.ndarray, np.ndarray]:
+def _checked(target: Target, q: Distribution, n: int, seed: Seed) -> tuple[np.ndarray, np.ndarray]:
     """Log densities at fresh draws from q, which nothing was fitted to."""
     pairs = [(target.values(z), log_q) for z, log_q in fresh_draws(q, n, seed, CHECK_STREAM)]
     log_p, log_q = (np.concatenate(part) for part in zip(*pairs, strict=True))

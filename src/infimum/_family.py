@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-
-
 LOG_2PI = float(np.log(2 * np.pi))
 
 LARGEST_FACTOR = 20.0
@@ -40,7 +38,7 @@ class Distribution(eqx.Module):
     @property
     @abc.abstractmethod
     def dim(self) -> int:
-        """d."""
+        """D."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
@@ -48,7 +46,7 @@ class Distribution(eqx.Module):
 
     @abc.abstractmethod
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z) in nats."""
+        """Log q(z) in nats."""
 
     @abc.abstractmethod
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -116,7 +114,7 @@ class Gaussian(Distribution):
 
     @abc.abstractmethod
     def push(self, eps: Any) -> Any:
-        """z = mean + L ε for ε of shape (..., d)."""
+        """Z = mean + L ε for ε of shape (..., d)."""
 
     @abc.abstractmethod
     def pull_back(self, z: Any) -> Any:
@@ -124,7 +122,7 @@ class Gaussian(Distribution):
 
     @abc.abstractmethod
     def log_det(self) -> Any:
-        """log |det L|."""
+        """Log |det L|."""
 
     @abc.abstractmethod
     def whiten(self, score: np.ndarray) -> np.ndarray:
@@ -167,7 +165,7 @@ class Gaussian(Distribution):
         return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z)."""
+        """Log q(z)."""
         return self.log_prob_base(self.pull_back(z))
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -176,5 +174,5 @@ class Gaussian(Distribution):
         return self.push(eps), self.log_prob_base(eps)
 
     def log_prob_base(self, eps: Any) -> Any:
-        """log q(push(eps)) for base draws of shape (..., d)."""
+        """Log q(push(eps)) for base draws of shape (..., d)."""
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum._family import Distribution, Family
-from infimum._loop import CHECK_STREAM, SAMPLE_STREAM, SAME_LOSS
+from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
 from infimum._objective import Seed, fresh_draws, generator
 from infimum._program import double_precision
 from infimum._solver import Reason
@@ -135,7 +135,7 @@ class Fit:
 
     @functools.cached_property
     def log_evidence(self) -> Estimate:
-        """log Z by importance sampling from q; to be trusted unless the verdict is unreliable."""
+        """Log Z by importance sampling from q; to be trusted unless the verdict is unreliable."""
         return weights.log_evidence(self.log_w)
 
     @functools.cached_property
@@ -171,7 +171,7 @@ class Fit:
 
     @functools.cached_property
     def verdict(self) -> str:
-        """"good": use q as it is. "reweight": use weighted draws. "unreliable": use neither."""
+        """ "good": use q as it is. "reweight": use weighted draws. "unreliable": use neither."""
         if not self._trusted:
             return "unreliable"
         if self.zero_fraction > quantities.MEAN_ERROR / 10:
@@ -246,7 +246,7 @@ class Fit:
         return _gather(int(n), (self.space.draws(z) for z, _ in self._draws(n, seed)))
 
     def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
-        """log q on the constrained space, in nats.
+        """Log q on the constrained space, in nats.
 
         Parameters
         ----------
@@ -434,7 +434,7 @@ class Fit:
         return save(self, Path(path))
 
     def plot(self, names: Sequence[str] | None = None, **options: Any) -> Any:
-        """q's contours over reweighted draws, for each pair of quantities; see `infimum.plots`."""
+        """Q's contours over reweighted draws, for each pair of quantities; see `infimum.plots`."""
         from infimum.plots import plot_fit
 
         return plot_fit(self, names, **options)

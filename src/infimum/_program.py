@@ -134,7 +134,9 @@ def _compiled(structure: Structure, width: int) -> Callable[..., Any]:
 
     start = time.perf_counter()
     with double_precision():
-        constants = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in structure.jaxpr.constvars]
+        constants = [
+            jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in structure.jaxpr.constvars
+        ]
         z = jax.ShapeDtypeStruct((width, *structure.jaxpr.invars[0].aval.shape), jnp.float64)
         executable = jax.jit(batch).lower(constants, z).compile()
     CLOCK.compile_seconds += time.perf_counter() - start

@@ -159,7 +159,9 @@ class Space:
 
     def inside(self, example: PyTree) -> np.ndarray | None:
         """The example as an unconstrained point; None if it says shapes only, or is on an edge."""
-        values = [np.asarray(_value(leaf), np.float64) for leaf in jax.tree_util.tree_leaves(example)]
+        values = [
+            np.asarray(_value(leaf), np.float64) for leaf in jax.tree_util.tree_leaves(example)
+        ]
         if not all(map(np.any, values)):
             return None
         z = np.asarray(self.unconstrain(jax.tree_util.tree_unflatten(self.treedef, values)))

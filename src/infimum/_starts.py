@@ -83,9 +83,7 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
     return starts
 
 
-def _no_start(
-    target: Target, points: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
-) -> str:
+def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: np.ndarray) -> str:
     bad = np.flatnonzero(log_p == np.inf)
     first = int(bad[0]) if bad.size else 0
     what = "+inf" if bad.size else ("NaN" if np.isnan(log_p[first]) else f"{log_p[first]}")
@@ -99,8 +97,11 @@ def _no_start(
         "support",
         "-inf": "If the parameters are restricted to a region, give their supports; or give an "
         "example inside the region",
-    }.get(what, "Write the density so that its gradient is finite, for instance with jnp.where on "
-          "the inside of sqrt and log")
+    }.get(
+        what,
+        "Write the density so that its gradient is finite, for instance with jnp.where on "
+        "the inside of sqrt and log",
+    )
     where = "at" if bad.size else f"at every start tried ({len(points)} points), for instance at"
     return f"log density is {what} {where} {target.describe(points[first])}. {cure}"
 

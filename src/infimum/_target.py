@@ -61,7 +61,9 @@ class Target:
         name: str | None = None,
     ) -> None:
         if not callable(log_density):
-            raise TypeError(f"log_density must be a function of the parameters, not {log_density!r}")
+            raise TypeError(
+                f"log_density must be a function of the parameters, not {log_density!r}"
+            )
         with double_precision():
             self.space = Space(example, supports)
             self.example = self.space.inside(example)
@@ -85,14 +87,14 @@ class Target:
         return self.space.names
 
     def log_p(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log p̂ at one unconstrained point, log-Jacobian included; traceable by JAX.
+        """Log p̂ at one unconstrained point, log-Jacobian included; traceable by JAX.
 
         Its derivative is the compiled program's own gradient: nothing is evaluated twice.
         """
         return self._gradient.differentiable()(z)
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log p̂ and its gradient at each row of `z`.
+        """Log p̂ and its gradient at each row of `z`.
 
         Parameters
         ----------
@@ -106,7 +108,7 @@ class Target:
         return self._gradient(z)
 
     def values(self, z: np.ndarray) -> np.ndarray:
-        """log p̂ at each row of `z` (n, d): shape (n,).
+        """Log p̂ at each row of `z` (n, d): shape (n,).
 
         Few points go through the compiled gradient, which is there already: compiling a program
         for the value alone takes longer than it saves.
@@ -198,4 +200,3 @@ def _scalar(log_density: Callable[[PyTree], Any], params: PyTree) -> Any:
             "or not differentiable, in the parameters"
         )
     return jnp.asarray(value, jnp.float64)
-

@@ -68,7 +68,9 @@ class Support:
     def __repr__(self) -> str:
         if not self.portable:
             return repr(self.constraint)
-        return f"{self.name}({', '.join(map(str, self.arguments))})" if self.arguments else self.name
+        return (
+            f"{self.name}({', '.join(map(str, self.arguments))})" if self.arguments else self.name
+        )
 
 
 def named(name: str, *arguments: Any) -> Support:

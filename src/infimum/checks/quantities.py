@@ -65,7 +65,7 @@ def compare(draws: Float[np.ndarray, "n k"], log_w: Float[np.ndarray, " n"]) -> 
 
 
 def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
-    """"good", "reweight" or "unreliable" for each quantity.
+    """ "good", "reweight" or "unreliable" for each quantity.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def elbo(log_w: LogWeights) -> Estimate:
 
 
 def log_evidence(log_w: LogWeights) -> Estimate:
-    """log Z = log E_q[w], by importance sampling; the se is the delta method's."""
+    """Log Z = log E_q[w], by importance sampling; the se is the delta method's."""
     if not _countable(log_w):
         return UNKNOWN
     w, shift = _scaled(log_w)
@@ -81,7 +81,8 @@ def ess(log_w: LogWeights) -> float:
 
 def khat(log_w: LogWeights) -> float:
     """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ; above 0.7 their mean is not
-    to be trusted. NaN where fewer than 100 draws have weight."""
+    to be trusted. NaN where fewer than 100 draws have weight.
+    """
     if not _countable(log_w) or np.count_nonzero(log_w > -np.inf) < 100:
         return math.nan
     if np.ptp(log_w[log_w > -np.inf]) < 1e-9:

@@ -34,7 +34,7 @@ class FullRank(Family):
         return DenseGaussian(arrays["mean"], arrays["raw"])
 
     def n_parameters(self, dim: int) -> int:
-        """d + d(d + 1)/2."""
+        """D + d(d + 1)/2."""
         return dim + dim * (dim + 1) // 2
 
 
@@ -53,7 +53,7 @@ class DenseGaussian(Gaussian):
 
     @property
     def dim(self) -> int:
-        """d."""
+        """D."""
         return int(self.mean.shape[-1])
 
     @property
@@ -63,7 +63,7 @@ class DenseGaussian(Gaussian):
         return xp.tril(self.raw, -1) + xp.diag(xp.exp(xp.diag(self.raw)))
 
     def push(self, eps: Any) -> Any:
-        """z = mean + L ε."""
+        """Z = mean + L ε."""
         return self.mean + eps @ self.factor.T
 
     def pull_back(self, z: Any) -> Any:

@@ -46,7 +46,7 @@ class DiagonalGaussian(Gaussian):
 
     @property
     def dim(self) -> int:
-        """d."""
+        """D."""
         return int(self.mean.shape[-1])
 
     @property
@@ -55,7 +55,7 @@ class DiagonalGaussian(Gaussian):
         return self.log_scale.__array_namespace__().exp(self.log_scale)
 
     def push(self, eps: Any) -> Any:
-        """z = mean + scale·ε."""
+        """Z = mean + scale·ε."""
         return self.mean + self.scale * eps
 
     def pull_back(self, z: Any) -> Any:
@@ -74,9 +74,7 @@ class DiagonalGaussian(Gaussian):
         """scale·s."""
         return score * self.scale
 
-    def natural_step(
-        self, pull: np.ndarray, curvature: np.ndarray, rho: float
-    ) -> DiagonalGaussian:
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> DiagonalGaussian:
         """Newton's step for the mean, with the whole curvature; precisions go to its diagonal."""
         values, vectors = _roots(curvature)
         step = vectors @ (rho * (vectors.T @ pull) / (1 + rho * (values - 1)))
