@@ -11,14 +11,25 @@ from typing import Any
 import numpy as np
 
 from infimum import families, solvers
-from infimum._family import Distribution, Family
+from infimum._family import Distribution, Family, Gaussian
 from infimum._fit import Fit, StartReport, Work
-from infimum._loop import CHECK_STREAM, Progress, Search, begin, choose, search
-from infimum._objective import Seed, fresh_draws, generator
+from infimum._loop import (
+    CHECK_STREAM,
+    CURVATURE_STREAM,
+    RIVAL,
+    Progress,
+    Search,
+    begin,
+    choose,
+    search,
+)
+from infimum._objective import Seed, generator, structured_draws
 from infimum._program import CLOCK
 from infimum._progress import display
+from infimum._proposal import Proposal, propose
 from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
+from infimum.solvers.fixed_draws import FEWEST
 from infimum.solvers.natural import LARGEST_DENSE
 
 LADDER = ("meanfield", "fullrank")
@@ -280,7 +291,9 @@ def _one(
     found.n_calls += calls
     best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
-    log_p, log_q = _checked(target, best.q, options.draws, seed)
+    others = _rivals(found, best)
+    proposal = propose(best.q, _curvature(target, best.q, seed), others)
+    densities = _densities(target, proposal, options.draws, seed)
     compiling = CLOCK.compile_seconds - compiled
     work = _work(target, found, compiling, time.perf_counter() - clock - compiling)
     result = Fit(
@@ -292,8 +305,11 @@ def _one(
         reason=best.reason or Reason.INTERRUPTED,
         starts=tuple(_report(state) for state in found.states),
         work=work,
-        log_p=log_p,
-        log_q=log_q,
+        proposal=proposal,
+        n_draws=options.draws,
+        log_p=densities[0],
+        log_q=densities[1],
+        log_r=densities[2],
         trace=tuple((n, -loss) for n, loss, _, _ in best.info.trace),
         path=tuple(best.info.trace),
         target=target,
@@ -301,11 +317,42 @@ def _one(
     return result, found
 
 
-def _checked(target: Target, q: Distribution, n: int, seed: Seed) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities at fresh draws from q, which nothing was fitted to."""
-    pairs = [(target.values(z), log_q) for z, log_q in fresh_draws(q, n, seed, CHECK_STREAM)]
-    log_p, log_q = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return log_p, log_q
+def _rivals(found: Search, best: State) -> list[Distribution]:
+    """Other optima whose mass may matter."""
+    return [
+        state.q
+        for state in found.states
+        if state is not best
+        and state.reason is not None
+        and state.reason.converged
+        and state.loss < best.loss + RIVAL
+    ]
+
+
+def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
+    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity, from structured draws of its own; None where a d×d
+    matrix is too large.
+    """
+    if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
+        return None
+    rng = generator(seed, CURVATURE_STREAM)
+    eps = structured_draws(rng, max(FEWEST, 4 * (q.dim + 2)), q.dim)
+    log_p, gradient = target.value_and_gradient(q.push(eps))
+    if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
+        return None
+    return -(q.whiten(gradient).T @ eps) / len(eps)
+
+
+def _densities(
+    target: Target, proposal: Proposal, n: int, seed: Seed
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log p̂, log q and log r at fresh draws of the proposal, which nothing was fitted to."""
+    rows = [
+        (target.values(z), log_q, log_r)
+        for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)
+    ]
+    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    return log_p, log_q, log_r
 
 
 def _report(state: State) -> StartReport:
@@ -335,7 +382,7 @@ def _row(fit: Fit) -> tuple[str, ...]:
         str(fit.elbo),
         str(fit.log_evidence),
         str(fit.kl),
-        f"{fit.ess:.0f}/{len(fit.log_p)}",
+        f"{fit.ess:.0f}/{fit.n_draws}",
         fit.verdict,
         f"{fit.work.n_gradients:,}",
         f"{seconds:.2f}",

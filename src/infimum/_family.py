@@ -118,7 +118,7 @@ class Gaussian(Distribution):
 
     @abc.abstractmethod
     def pull_back(self, z: Any) -> Any:
-        """ε = L⁻¹(z - mean), for one point."""
+        """ε = L⁻¹(z - mean) for z of shape (..., d) with at most one leading axis."""
 
     @abc.abstractmethod
     def log_det(self) -> Any:
@@ -159,6 +159,10 @@ class Gaussian(Distribution):
     @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Covariance matrix, shape (d, d)."""
+
+    def push(self, eps: Any) -> Any:
+        """z = mean + L ε for ε of shape (..., d)."""
+        return self.mean + self.spread(eps)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
         """One draw."""

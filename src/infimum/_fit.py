@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from infimum._family import Distribution, Family
 from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
 from infimum._objective import Seed, fresh_draws, generator
 from infimum._program import double_precision
+from infimum._proposal import Proposal
 from infimum._solver import Reason
 from infimum._space import Space
 from infimum._target import Target
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 SUMMARY_NUMBERS = 50_000_000
 """Constrained numbers held at once for a summary (400 MB); more quantities get fewer draws."""
 
-PROPOSALS = 4
-"""Proposals per importance-resampled draw."""
+MOST_ZERO = 0.01
+"""Share of q's draws that may have zero density in a good fit."""
 
-RIVAL = 5.0
-"""Nats by which another optimum must be worse for its mass (below 1 %) not to matter."""
+PROPOSALS = 4
+"""Draws of q among the proposals for one importance-resampled draw."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,12 @@ class Fit:
         How each start ended; they agree if the problem has one optimum.
     work
         Gradients, batched calls and seconds.
-    log_p, log_q
-        Log densities of the check draws, shape (n,): fresh draws from q.
+    proposal
+        What the importance weights are made with: q, a wider version of it, other optima.
+    n_draws
+        Number n of fresh draws from q that ELBO, k̂ and ESS rest on.
+    log_p, log_q, log_r
+        log p̂, log q and log r at n draws from q and the proposal's others, shape (m,).
     trace
         (gradients so far, estimated ELBO) of the winning start.
     """
@@ -114,8 +119,11 @@ class Fit:
     reason: Reason
     starts: tuple[StartReport, ...]
     work: Work
-    log_p: Float[np.ndarray, " n"]
-    log_q: Float[np.ndarray, " n"]
+    proposal: Proposal = field(repr=False)
+    n_draws: int
+    log_p: Float[np.ndarray, " m"] = field(repr=False)
+    log_q: Float[np.ndarray, " m"] = field(repr=False)
+    log_r: Float[np.ndarray, " m"] = field(repr=False)
     trace: tuple[tuple[int, float], ...] = ()
     target: Target | None = field(default=None, repr=False)
     stored: PyTree = field(default=None, repr=False)
@@ -125,8 +133,13 @@ class Fit:
 
     @property
     def log_w(self) -> Float[np.ndarray, " n"]:
-        """Log importance weights log p̂ - log q of the check draws, in nats."""
-        return self.log_p - self.log_q
+        """Log p̂ - log q at n fresh draws from q, in nats."""
+        return (self.log_p - self.log_q)[: self.n_draws]
+
+    @property
+    def log_weights(self) -> Float[np.ndarray, " m"]:
+        """Log p̂ - log r at the draws of the proposal, in nats."""
+        return self.log_p - self.log_r
 
     @functools.cached_property
     def elbo(self) -> Estimate:
@@ -135,17 +148,19 @@ class Fit:
 
     @functools.cached_property
     def log_evidence(self) -> Estimate:
-        """Log Z by importance sampling from q; to be trusted unless the verdict is unreliable."""
-        return weights.log_evidence(self.log_w)
+        """Log Z by importance sampling from the proposal; not to be trusted where the verdict is
+        "unreliable".
+        """
+        return weights.log_evidence(self.log_weights, self.log_q - self.log_r)
 
     @functools.cached_property
     def kl(self) -> Estimate:
         """KL[q ‖ p*] = log Z - ELBO: the distance that is left, in nats."""
-        return weights.kl(self.log_w)
+        return weights.kl(self.log_w, self.log_weights, self.log_q - self.log_r)
 
     @functools.cached_property
     def ess(self) -> float:
-        """Effective number of the check draws after reweighting."""
+        """Effective number of q's n draws after reweighting."""
         return weights.ess(self.log_w)
 
     @functools.cached_property
@@ -156,25 +171,23 @@ class Fit:
     @property
     def zero_fraction(self) -> float:
         """Share of q's draws at which p̂ = 0."""
-        return float(np.mean(self.log_p == -np.inf))
+        return float(np.mean(self.log_p[: self.n_draws] == -np.inf))
 
-    @functools.cached_property
+    @property
     def rivals(self) -> int:
-        """Starts that ended at another optimum whose ELBO is within 5 nats of this one."""
-        best = max((s.elbo for s in self.starts), default=math.nan)
-        apart = [s for s in self.starts if s.reason.converged]
-        return sum(SAME_LOSS < best - s.elbo < RIVAL for s in apart)
+        """Other optima that starts found, with an ELBO within 5 nats of this one."""
+        return len(self.proposal.others)
 
     @functools.cached_property
     def _trusted(self) -> bool:
-        return self.reason.converged and not self.rivals and quantities.trusted(self.log_w)
+        return self.reason.converged and quantities.trusted(self.log_w, self.log_weights)
 
     @functools.cached_property
     def verdict(self) -> str:
         """ "good": use q as it is. "reweight": use weighted draws. "unreliable": use neither."""
         if not self._trusted:
             return "unreliable"
-        if self.zero_fraction > quantities.MEAN_ERROR / 10:
+        if self.zero_fraction > MOST_ZERO:
             return "reweight"
         rows = quantities.verdicts(self._comparison, True)
         return "good" if np.all(rows == "good") else "reweight"
@@ -194,13 +207,13 @@ class Fit:
                 "The fit did not converge: q may still move. Is the posterior proper? Look for "
                 "parameters that the data do not identify, and give them proper priors."
             )
-        if self.rivals:
-            return (
-                f"{self.rivals} of {len(self.starts)} starts ended at another optimum nearly as "
-                "good: the posterior has several modes and q covers one of them."
-            )
         if self.verdict == "good":
             return "Use the draws as they are."
+        if self.verdict == "reweight" and self.rivals:
+            return (
+                f"The posterior has {1 + self.rivals} modes that starts found, and q covers one of "
+                "them: use sample(n, weighted=True), which draws from all of these."
+            )
         if self.verdict == "reweight":
             return (
                 "q is off by more than 0.1 posterior sd somewhere (see summary()), but its "
@@ -208,7 +221,7 @@ class Fit:
             )
         larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
         return (
-            f"q is too far for reweighting (importance ESS {self.ess:.0f} of {len(self.log_p)}): "
+            f"q is too far for reweighting (importance ESS {self.ess:.0f} of {self.n_draws}): "
             f"try {larger}, another parametrisation, or MCMC started from these draws."
         )
 
@@ -243,7 +256,8 @@ class Fit:
             return self._resampled(int(n), seed)
         if not self._constrains:
             return self._stored(int(n), generator(seed, SAMPLE_STREAM))
-        return _gather(int(n), (self.space.draws(z) for z, _ in self._draws(n, seed)))
+        chunks = fresh_draws(self.q, int(n), seed, SAMPLE_STREAM)
+        return _gather(int(n), (self.space.draws(z) for z, _ in chunks))
 
     def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
         """Log q on the constrained space, in nats.
@@ -276,53 +290,53 @@ class Fit:
         """Whether the bijection is at hand; a loaded fit may have stored draws only."""
         return self.stored is None
 
-    def _draws(self, n: int, seed: Seed, stream: int = SAMPLE_STREAM) -> Any:
-        return fresh_draws(self.q, n, seed, stream)
-
     def _check_draws(self, n: int) -> PyTree:
-        """The first n constrained check draws: those that the log weights belong to."""
+        """The first n constrained check draws: those that `log_w` belongs to."""
         if not self._constrains:
             return jax.tree_util.tree_map(lambda x: x[:n], self.stored)
-        chunks = (self.space.draws(z) for z, _ in self._draws(n, self.seed, CHECK_STREAM))
-        return _gather(n, chunks)
+        chunks = fresh_draws(self.q, self.n_draws, self.seed, CHECK_STREAM)
+        return _gather(n, (self.space.draws(z) for z, _ in _first(n, chunks)))
+
+    def _all_check_draws(self) -> PyTree:
+        """Every constrained draw of the proposal: those that `log_weights` belongs to."""
+        chunks = self.proposal.draws(self.n_draws, self.seed, CHECK_STREAM)
+        return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in chunks))
 
     def _resampled(self, n: int, seed: Seed) -> PyTree:
-        """Resample n draws from proposals made, weighted and made again chunk by chunk."""
-        rng = generator(seed, SAMPLE_STREAM, 0, 0)
+        """Resample n draws from proposals made, weighted and, chunk by chunk, made again."""
+        rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
         if self.target is None or not self._constrains:
-            pool, log_w = len(self.log_w), self.log_w
+            size, source, log_w = self.n_draws, (self.seed, CHECK_STREAM), self.log_weights
         else:
-            pool = max(len(self.log_w), PROPOSALS * n)
-            values = [self.target.values(z) - log_q for z, log_q in self._draws(pool, seed)]
-            log_w = np.concatenate(values)
-        if not self._constrains:
-            pool = len(jax.tree_util.tree_leaves(self.stored)[0])
-            log_w = log_w[:pool]
+            size, source = max(self.n_draws, PROPOSALS * n), (seed, SAMPLE_STREAM)
+            values = self.target.values
+            log_w = np.concatenate(
+                [values(z) - log_r for z, _, log_r in self.proposal.draws(size, *source)]
+            )
         probabilities = weights.normalised(log_w)
         if np.isnan(probabilities).any():
             raise ValueError(
                 "these draws can't be reweighted: the density is undefined, or zero, at draws "
                 "from q. " + self.advice
             )
-        chosen = np.sort(rng.choice(pool, size=n, p=probabilities))
-        if not self._constrains:
-            picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
+        chosen = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
+        if self._constrains:
+            picked = _gather(n, self._pick(chosen, self.proposal.draws(size, *source)))
         else:
-            again = (self.seed, CHECK_STREAM) if self.target is None else (seed, SAMPLE_STREAM)
-            picked = _gather(n, self._pick(chosen, pool, *again))
+            picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
         order = rng.permutation(n)
         return jax.tree_util.tree_map(lambda x: x[order], picked)
 
-    def _pick(self, chosen: np.ndarray, pool: int, seed: Seed, stream: int) -> Any:
+    def _pick(self, chosen: np.ndarray, chunks: Iterable[tuple[np.ndarray, ...]]) -> Any:
         start = 0
-        for z, _ in self._draws(pool, seed, stream):
+        for z, *_ in chunks:
             low, high = np.searchsorted(chosen, [start, start + len(z)])
             if high > low:
                 yield self.space.draws(z[chosen[low:high] - start])
             start += len(z)
 
     def _stored(self, n: int, rng: np.random.Generator) -> PyTree:
-        available = len(jax.tree_util.tree_leaves(self.stored)[0])
+        available = self.n_draws
         if n > available:
             raise ValueError(
                 f"this file stores {available} draws, because constraining needs the model's own "
@@ -334,17 +348,26 @@ class Fit:
     # ---- tables --------------------------------------------------------------------------------
 
     @functools.cached_property
+    def _proposed(self) -> tuple[Float[np.ndarray, "m k"], np.ndarray]:
+        """Quantities at the proposal's draws, and which draws: a part of them if there are many."""
+        every = -(-len(self.log_p) * len(self.space.names) // SUMMARY_NUMBERS)
+        rows = np.arange(0, len(self.log_p), every)
+        if not self._constrains:
+            return _matrix(self.stored)[rows], rows
+        chunks = self.proposal.draws(self.n_draws, self.seed, CHECK_STREAM)
+        kept = [_matrix(draws) for draws in self._pick(rows, chunks)]
+        return np.concatenate(kept), rows
+
+    @functools.cached_property
     def _quantity_draws(self) -> Float[np.ndarray, "n k"]:
-        """Check draws of every scalar quantity, as one matrix."""
-        n = min(len(self.log_p), max(200, SUMMARY_NUMBERS // len(self.space.names)))
-        draws = self._check_draws(n)
-        columns = [np.reshape(x, (len(x), -1)) for x in jax.tree_util.tree_leaves(draws)]
-        return np.concatenate(columns, axis=1)
+        """Check draws of every scalar quantity from q, as one matrix."""
+        values, rows = self._proposed
+        return values[rows < self.n_draws]
 
     @functools.cached_property
     def _comparison(self) -> quantities.Comparison:
-        draws = self._quantity_draws
-        return quantities.compare(draws, self.log_w[: len(draws)])
+        values, rows = self._proposed
+        return quantities.compare(self._quantity_draws, values, self.log_weights[rows])
 
     def summary(self, names: Sequence[str] | None = None) -> pd.DataFrame:
         """A row for each scalar quantity.
@@ -407,11 +430,10 @@ class Fit:
         """
         from arviz_base import from_dict
 
-        n = len(self.log_p) if n is None else min(n, len(self.log_p))
+        n = self.n_draws if n is None else min(n, self.n_draws)
         draws = self._check_draws(n)
-        n = len(jax.tree_util.tree_leaves(draws)[0])
         posterior = dict(zip(self._labels, jax.tree_util.tree_leaves(draws), strict=True))
-        stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_w}
+        stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_p - self.log_q}
         tree = from_dict(
             {
                 "posterior": {name: x[None] for name, x in posterior.items()},
@@ -441,7 +463,7 @@ class Fit:
 
     def rows(self) -> list[tuple[str, str]]:
         """What `print` shows, as (label, text)."""
-        n = len(self.log_p)
+        n = self.n_draws
         rows = [
             ("ELBO", str(self.elbo)),
             ("log Z", str(self.log_evidence)),
@@ -464,8 +486,8 @@ class Fit:
             told = f"{self.work.n_undefined} steps rejected for NaN or +inf, first at "
             rows.append(("undefined", told + (self.work.first_undefined or "unknown")))
         if not self._constrains:
-            held = len(jax.tree_util.tree_leaves(self.stored)[0])
-            rows.append(("loaded", f"from a file with {held} stored draws: it samples only those"))
+            told = f"from a file with {self.n_draws} stored draws: it samples only those"
+            rows.append(("loaded", told))
         return rows
 
     def _starts_in_words(self) -> str:
@@ -496,6 +518,21 @@ class Fit:
         )
         title = html.escape(f"infimum fit of {self.name}: {self.family.name}, d = {self.q.dim}")
         return f"<table><caption>{title}</caption>{cells}</table>"
+
+
+def _matrix(draws: PyTree) -> Float[np.ndarray, "n k"]:
+    """Draws of every scalar quantity as columns."""
+    leaves = jax.tree_util.tree_leaves(draws)
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
+
+
+def _first(n: int, chunks: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The first n rows of the chunks."""
+    for chunk in chunks:
+        yield tuple(part[:n] for part in chunk)
+        n -= len(chunk[0])
+        if n <= 0:
+            return
 
 
 def _gather(n: int, chunks: Any) -> PyTree:

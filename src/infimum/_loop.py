@@ -14,12 +14,15 @@ from infimum._objective import Seed, fresh_draws, generator, outcome
 from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
 
-START_STREAM, DRAW_STREAM, CHECK_STREAM, CHOICE_STREAM, SAMPLE_STREAM = range(5)
+START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM, CHECK_STREAM, SAMPLE_STREAM = range(6)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3
 """A start that is behind one that has converged goes on until it has cost this many times as much.
 On fifteen posteriors the dearest start that still won cost 2.4 times the cheapest."""
+
+RIVAL = 5.0
+"""Nats by which one optimum must be worse than another for its mass (below 1 %) not to matter."""
 
 SAME_LOSS = 0.5
 SAME_PLACE = 1.0
@@ -95,8 +98,7 @@ def search(
             fresh = [solver.init(state.q, state.info, _twin(rng)) for state in alive]
             found.states = fresh + merged
             _advance(solver, fresh, target, found, watch)
-            if solver is not solvers[-1]:
-                merge(found.states)
+            merge(found.states)
         _check_with_fresh_draws(solvers[-1], target, found, seed, watch)
     except KeyboardInterrupt:
         found.interrupted = True
@@ -116,7 +118,8 @@ def _advance(
     solver: Solver, states: list[Any], target: Target, found: Search, watch: Watch
 ) -> None:
     while running := [state for state in states if state.reason is None]:
-        solver.step(running, target)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solver.step(running, target)  # what is not finite is rejected and counted there
         found.n_calls += 1
         _give_up(states)
         gradients = sum(state.info.n_gradients for state in found.states)
@@ -134,7 +137,8 @@ def _give_up(states: list[State]) -> None:
         ahead = [
             s
             for s in settled
-            if s.loss < state.loss and PATIENCE * s.info.n_gradients < state.info.n_gradients
+            if s.loss < state.loss - RIVAL
+            and PATIENCE * s.info.n_gradients < state.info.n_gradients
         ]
         if ahead:
             state.reason = Reason.OUTRUN
@@ -143,7 +147,11 @@ def _give_up(states: list[State]) -> None:
 def merge(states: Sequence[State]) -> None:
     """Of starts on the way to one optimum keep the one that got there at the least cost."""
     kept: list[State] = []
-    for state in sorted(states, key=lambda state: state.info.n_gradients):
+
+    def cost(state: State) -> tuple[bool, int]:
+        return not (state.reason is not None and state.reason.converged), state.info.n_gradients
+
+    for state in sorted(states, key=cost):
         if state.reason is Reason.MERGED:
             continue
         if any(_same(state, other) for other in kept):

@@ -23,7 +23,10 @@ from infimum._program import double_precision
 Seed = int | np.integer | np.ndarray | PRNGKeyArray
 
 CHUNK = 1024
-"""Fresh draws made at a time; their number does not change which draws a seed gives."""
+"""Most fresh draws made at a time."""
+
+CHUNK_NUMBERS = 2**22
+"""Most numbers in one chunk of draws (32 MB); which draws a seed gives depends on it."""
 
 
 def generator(seed: Seed, *stream: int) -> np.random.Generator:
@@ -38,24 +41,42 @@ def generator(seed: Seed, *stream: int) -> np.random.Generator:
         entropy = [int(word) for word in np.ravel(seed)]
     else:
         raise TypeError(f"seed is {seed!r}, expected an int or a JAX key")
-    return np.random.default_rng([*entropy, *stream])
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=stream))
+
+
+def chunk_sizes(n: int, dim: int) -> list[int]:
+    """Rows of the chunks in which n draws of R^d are made."""
+    rows = max(1, min(CHUNK, CHUNK_NUMBERS // dim))
+    return [min(rows, n - start) for start in range(0, n, rows)]
 
 
 def fresh_draws(
-    q: Distribution, n: int, seed: Seed, stream: int
+    q: Distribution, n: int, seed: Seed, *stream: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Independent draws from q and log q there, in chunks of (rows, d) and (rows,)."""
-    for index in range(-(-n // CHUNK)):
-        rows = min(CHUNK, n - index * CHUNK)
-        rng = generator(seed, stream, index)
+    for index, rows in enumerate(chunk_sizes(n, q.dim)):
+        rng = generator(seed, *stream, index)
         if isinstance(q, Gaussian):
             eps = rng.standard_normal((rows, q.dim))
             yield q.push(eps), q.log_prob_base(eps)
         else:
             key = jax.random.key(int(rng.integers(2**32)))
             with double_precision():
-                z, log_q = _draw(q, jax.random.split(key, CHUNK))
-            yield np.asarray(z)[:rows], np.asarray(log_q)[:rows]
+                z, log_q = _draw(q, jax.random.split(key, rows))
+            yield np.asarray(z), np.asarray(log_q)
+
+
+def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Log q at each row of z (n, d)."""
+    if isinstance(q, Gaussian):
+        return np.asarray(q.log_prob_base(q.pull_back(z)))
+    with double_precision():
+        return np.asarray(_log_prob(q, z))
+
+
+@eqx.filter_jit
+def _log_prob(q: Distribution, z: Array) -> Array:
+    return jax.vmap(q.log_prob)(z)
 
 
 @eqx.filter_jit
@@ -93,13 +114,19 @@ def structured_draws(rng: np.random.Generator, n: int, dim: int) -> Float[np.nda
     return np.concatenate([rows, -rows])
 
 
+OUTSIDE = 10.0
+"""Nats that a search adds for the share of draws where p̂ = 0, so that q looks for the region of
+positive density and not only for the right shape on it."""
+
+
 class Outcome(NamedTuple):
     """What a batch of draws says of q.
 
     Attributes
     ----------
     loss
-        Estimate of KL[q ‖ p̂] in nats; inf where it can't be formed.
+        Estimate of KL[q ‖ p̂] in nats, with `OUTSIDE` for each draw of zero density; inf where it
+        can't be formed.
     inside
         Which draws have positive density, shape (n,).
     undefined
@@ -133,5 +160,6 @@ def outcome(
     inside = ~zero
     if undefined.size or not inside.any():
         return Outcome(np.inf, inside, int(undefined[0]) if undefined.size else None)
-    loss = np.mean(log_q[inside] - log_p[inside]) - np.log(np.mean(inside))
+    share = float(np.mean(inside))
+    loss = np.mean(log_q[inside] - log_p[inside]) - np.log(share) + OUTSIDE * (1 - share)
     return Outcome(float(loss), inside, None)

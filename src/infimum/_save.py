@@ -17,6 +17,7 @@ from infimum import families
 from infimum._fit import Fit, StartReport, Work
 from infimum._objective import Seed
 from infimum._program import double_precision
+from infimum._proposal import Proposal, StudentT
 from infimum._solver import Reason
 from infimum._space import Space
 from infimum.supports import Support, named
@@ -24,31 +25,27 @@ from infimum.supports import Support, named
 FORMAT = 1
 """Version of the file; a file of another version is refused."""
 
-STORED_DRAWS = 4096
-"""Constrained draws kept where constraining needs the model's own code."""
-
 LARGEST_ENTRY = 2**33
 """Bytes that one array of a file may unpack to: 8 GiB, against decompression bombs."""
 
 
 def save(fit: Fit, path: Path) -> Path:
     """Write the fit; an existing file is replaced only when the new one is whole."""
-    leaves = {
-        field.name: np.asarray(getattr(fit.q, field.name)) for field in dataclasses.fields(fit.q)
-    }
     portable = _portable(fit.space)
-    stored = None if portable else fit._check_draws(min(STORED_DRAWS, len(fit.log_p)))
-    arrays = {"log_p": fit.log_p, "log_q": fit.log_q}
-    arrays |= {f"q/{name}": value for name, value in leaves.items()}
-    if stored is not None:
-        values = jax.tree_util.tree_leaves(stored)
-        arrays |= {f"draws/{i}": value for i, value in enumerate(values)}
+    arrays = {"log_p": fit.log_p, "log_q": fit.log_q, "log_r": fit.log_r}
+    for place, member in enumerate([fit.q, *fit.proposal.others]):
+        arrays |= {f"q{place}/{name}": leaf for name, leaf in _leaves(member).items()}
+    if fit.proposal.wide is not None:
+        arrays |= {f"wide/{name}": leaf for name, leaf in _leaves(fit.proposal.wide).items()}
+    if not portable:
+        values = jax.tree_util.tree_leaves(fit._all_check_draws())
+        arrays |= {f"draws/{place}": value for place, value in enumerate(values)}
     partial = path.with_name(path.name + ".part")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("fit.json", json.dumps(_description(fit, portable), indent=1))
         for name, value in arrays.items():
             buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+            np.lib.format.write_array(buffer, np.asarray(value), allow_pickle=False)
             archive.writestr(f"{name}.npy", buffer.getvalue())
     partial.replace(path)
     return path
@@ -88,6 +85,16 @@ def load(path: str | Path) -> Fit:
         raise ValueError(message) from error
 
 
+def _leaves(member: Any) -> dict[str, np.ndarray]:
+    return {x.name: np.asarray(getattr(member, x.name)) for x in dataclasses.fields(member)}
+
+
+def _below(folder: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of one folder, by their names in it."""
+    start = f"{folder}/"
+    return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
+
+
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
     info = archive.getinfo(name)
     if info.file_size > LARGEST_ENTRY:
@@ -110,6 +117,8 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
         "family": fit.family.name,
         "seed": _plain_seed(fit.seed),
         "reason": fit.reason.name,
+        "n_draws": fit.n_draws,
+        "members": 1 + fit.rivals,
         "starts": [
             {**dataclasses.asdict(s), "reason": s.reason.name, "elbo": _number(s.elbo)}
             for s in fit.starts
@@ -124,14 +133,20 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
 
 def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     family = families.named(described["family"])
-    q = family.from_arrays({k[2:]: v for k, v in arrays.items() if k.startswith("q/")})
+    q, *others = (
+        family.from_arrays(_below(f"q{place}", arrays)) for place in range(described["members"])
+    )
+    wide = _below("wide", arrays)
+    proposal = Proposal(
+        q, StudentT(**{**wide, "freedom": float(wide["freedom"])}) if wide else None, tuple(others)
+    )
     tree = _tree(described["tree"])
     shapes = [tuple(shape) for shape in described["shapes"]]
     structure = jax.tree_util.tree_structure(tree)
     example = jax.tree_util.tree_unflatten(structure, [np.zeros(shape) for shape in shapes])
     stored = None
     if described["supports"] is None:
-        held = [arrays[f"draws/{i}"] for i in range(len(shapes))]
+        held = [arrays[f"draws/{place}"] for place in range(len(shapes))]
         stored = jax.tree_util.tree_unflatten(structure, held)
         supports = None
     else:
@@ -139,7 +154,9 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         supports = jax.tree_util.tree_unflatten(structure, read)
     with double_precision():
         space = Space(example, supports)
-    if len(arrays["log_p"]) != len(arrays["log_q"]) or (stored is None and space.dim != q.dim):
+    n_draws = int(described["n_draws"])
+    lengths = {len(arrays[name]) for name in ("log_p", "log_q", "log_r")}
+    if lengths != {sum(proposal.counts(n_draws))} or (stored is None and space.dim != q.dim):
         raise ValueError("its arrays do not belong together")
     return Fit(
         family=family,
@@ -153,8 +170,11 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
             for s in described["starts"]
         ),
         work=Work(**described["work"]),
+        proposal=proposal,
+        n_draws=n_draws,
         log_p=arrays["log_p"],
         log_q=arrays["log_q"],
+        log_r=arrays["log_r"],
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
         stored=stored,
     )

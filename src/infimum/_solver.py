@@ -17,6 +17,10 @@ from infimum._family import Distribution
 from infimum._target import Target
 
 
+FARTHEST = 1e100
+"""Coordinates beyond this are on the way to infinity; their squares would soon overflow."""
+
+
 class Reason(enum.Enum):
     """Why a fit stopped."""
 

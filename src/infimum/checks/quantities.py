@@ -28,7 +28,7 @@ tiny log weights is heavy too. Near-exact Gaussians had k̂ up to 0.75 with an E
 
 
 class Comparison(NamedTuple):
-    """q against its own reweighting. Each array has an entry a quantity.
+    """q against the reweighted draws. Each array has an entry a quantity.
 
     Attributes
     ----------
@@ -38,34 +38,45 @@ class Comparison(NamedTuple):
         (mean of q - reweighted mean) / reweighted sd.
     sd_error
         sd of q / reweighted sd - 1.
-    noise
-        Monte Carlo error of the two, in the same units.
     """
 
     mean: np.ndarray
     sd: np.ndarray
     mean_error: np.ndarray
     sd_error: np.ndarray
-    noise: float
 
 
-def compare(draws: Float[np.ndarray, "n k"], log_w: Float[np.ndarray, " n"]) -> Comparison:
-    """Compare plain with weighted moments of k quantities over n draws from q."""
+def compare(
+    draws: Float[np.ndarray, "n k"],
+    proposals: Float[np.ndarray, "m k"],
+    log_w: Float[np.ndarray, " m"],
+) -> Comparison:
+    """Compare moments of k quantities under q with those of weighted proposals.
+
+    Parameters
+    ----------
+    draws
+        From q.
+    proposals, log_w
+        Draws of a proposal and their log weights.
+    """
     w = weights.normalised(log_w)
     mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    corrected = w @ draws
-    spread = np.sqrt(w @ (draws - corrected) ** 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_error = (mean - corrected) / spread
-        sd_error = sd / spread - 1
+    held = w > 0
+    if np.isnan(w).any():
+        unknown = np.full(len(mean), np.nan)
+        return Comparison(mean, sd, unknown, unknown)
+    corrected = w[held] @ proposals[held]
+    spread = np.sqrt(w[held] @ (proposals[held] - corrected) ** 2)
     constant = sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
-    mean_error, sd_error = np.where(constant, 0.0, mean_error), np.where(constant, 0.0, sd_error)
-    noise = 1 / np.sqrt(weights.ess(log_w)) if np.isfinite(w).all() else np.nan
-    return Comparison(mean, sd, mean_error, sd_error, float(noise))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_error = np.where(constant, 0.0, (mean - corrected) / spread)
+        sd_error = np.where(constant, 0.0, sd / spread - 1)
+    return Comparison(mean, sd, mean_error, sd_error)
 
 
 def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
-    """ "good", "reweight" or "unreliable" for each quantity.
+    """Say "good", "reweight" or "unreliable" of each quantity.
 
     Parameters
     ----------
@@ -74,19 +85,24 @@ def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
-    near = (np.abs(comparison.mean_error) <= MEAN_ERROR) & (np.abs(comparison.sd_error) <= SD_ERROR)
-    return np.where(near, "good", "reweight")
+    close = np.abs(comparison.mean_error) <= MEAN_ERROR
+    close &= np.abs(comparison.sd_error) <= SD_ERROR
+    return np.where(close, "good", "reweight")
 
 
-def near(log_w: Float[np.ndarray, " n"]) -> bool:
-    """Whether the weights are so even that q is near, whatever their tail index."""
-    distance = weights.kl(log_w)
-    even = weights.ess(log_w) >= NEAR_ESS * len(log_w)
-    return even and distance.value + 2 * distance.se <= NEAR_KL
+def trusted(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> bool:
+    """Whether reweighting gives answers to believe.
 
-
-def trusted(log_w: Float[np.ndarray, " n"]) -> bool:
-    """Whether reweighting by these weights gives answers to believe."""
+    Parameters
+    ----------
+    log_w_q
+        log p̂ - log q at draws from q.
+    log_w
+        log p̂ - log r at draws from the proposal r.
+    """
     if not weights.ess(log_w) >= FEWEST_EFFECTIVE:
         return False
-    return near(log_w) or weights.khat(log_w) < TAIL
+    even = weights.ess(log_w_q) >= NEAR_ESS * len(log_w_q)
+    distance = weights.kl(log_w_q)
+    near = even and distance.value + 2 * distance.se <= NEAR_KL
+    return near or weights.khat(log_w) < TAIL

@@ -48,27 +48,65 @@ def elbo(log_w: LogWeights) -> Estimate:
     return Estimate(float(inside.mean() + math.log(share)), math.sqrt(spread + outside))
 
 
-def log_evidence(log_w: LogWeights) -> Estimate:
-    """Log Z = log E_q[w], by importance sampling; the se is the delta method's."""
+def log_evidence(log_w: LogWeights, log_ratio: LogWeights | None = None) -> Estimate:
+    """Log Z = log E_r[p̂/r], by importance sampling from a proposal r.
+
+    Parameters
+    ----------
+    log_w
+        log p̂ - log r at draws from r.
+    log_ratio
+        log q - log r there, for a density q that is known to integrate to one: a control variate.
+        Where p̂ = Z·q the estimate is exact. Owen & Zhou (2000), eq. 9.
+    """
     if not _countable(log_w):
         return UNKNOWN
-    w, shift = _scaled(log_w)
-    mean = w.mean()
-    return Estimate(float(shift + math.log(mean)), float(w.std(ddof=1) / mean / math.sqrt(len(w))))
+    value, influence = _evidence(log_w, log_ratio)
+    return Estimate(value, float(np.sqrt(np.sum(influence**2))))
 
 
-def kl(log_w: LogWeights) -> Estimate:
-    """KL[q ‖ p*] = log Z - ELBO, with both from the same draws, so that their errors cancel."""
-    if not _countable(log_w):
+def kl(
+    log_w_q: LogWeights, log_w: LogWeights | None = None, log_ratio: LogWeights | None = None
+) -> Estimate:
+    """KL[q ‖ p*] = log Z - ELBO, with the errors that the two have in common cancelled.
+
+    Parameters
+    ----------
+    log_w_q
+        log p̂ - log q at draws from q.
+    log_w, log_ratio
+        As for `log_evidence`; the first draws are those of `log_w_q`. By default these alone.
+    """
+    log_w = log_w_q if log_w is None else log_w
+    if not (_countable(log_w_q) and _countable(log_w)):
         return UNKNOWN
-    w, _ = _scaled(log_w)
-    inside = log_w > -np.inf
+    value, influence = _evidence(log_w, log_ratio)
+    inside = log_w_q > -np.inf
     share = inside.mean()
-    centre = log_w[inside].mean()
-    value = log_evidence(log_w).value - elbo(log_w).value
-    log_part = np.where(inside, np.where(inside, log_w, 0.0) - centre, 0.0) / share
-    influence = w / w.mean() - 1 - log_part - (inside / share - 1)
-    return Estimate(max(value, 0.0), float(influence.std(ddof=1) / math.sqrt(len(w))))
+    centre = log_w_q[inside].mean()
+    deviation = np.where(inside, np.where(inside, log_w_q, 0.0) - centre, 0.0) / share
+    deviation += inside / share - 1
+    influence = influence.copy()
+    influence[: len(log_w_q)] -= deviation / len(log_w_q)
+    return Estimate(max(value - elbo(log_w_q).value, 0.0), float(np.sqrt(np.sum(influence**2))))
+
+
+def _evidence(
+    log_w: LogWeights, log_ratio: LogWeights | None
+) -> tuple[float, Float[np.ndarray, " n"]]:
+    """Log Z, and what each draw contributes to its error."""
+    w, shift = _scaled(log_w)
+    mean, residual = w.mean(), w - w.mean()
+    if log_ratio is not None:
+        known = np.exp(log_ratio)
+        centred = known - known.mean()
+        variance = centred @ centred
+        if variance > 0:
+            slope = centred @ residual / variance
+            corrected = mean - slope * (known.mean() - 1)
+            if corrected > 0:
+                mean, residual = corrected, residual - slope * centred
+    return float(shift + math.log(mean)), residual / (mean * len(w))
 
 
 def ess(log_w: LogWeights) -> float:

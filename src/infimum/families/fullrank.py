@@ -69,7 +69,7 @@ class DenseGaussian(Gaussian):
     def pull_back(self, z: Any) -> Any:
         """ε = L⁻¹(z - mean)."""
         linalg = scipy.linalg if isinstance(z, np.ndarray) else jax.scipy.linalg
-        return linalg.solve_triangular(self.factor, z - self.mean, lower=True)
+        return linalg.solve_triangular(self.factor, (z - self.mean).T, lower=True).T
 
     def log_det(self) -> Any:
         """Sum of the log diagonal of L."""

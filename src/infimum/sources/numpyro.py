@@ -12,7 +12,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import log_density
 
-from infimum import supports as S  
+from infimum import supports as S
 from infimum._program import double_precision
 from infimum._target import Target
 

@@ -1,0 +1,141 @@
+"""What the importance weights are made with: q, a wider version of it, and the other optima.
+
+Draws from q alone can't see mass that q does not cover: their weights look even and are wrong. So
+the weights' proposal is a mixture r = Σ α_k r_k of q, of a multivariate t around it with the
+covariance that the target's curvature under q implies (for mean-field that of linear response), and
+of every other optimum that a start found. Weights p̂/r are bounded by p̂/(α q).
+
+Owen & Zhou (2000) for mixtures with their components as control variates; Veach & Guibas (1995) for
+the deterministic mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+from jaxtyping import Float
+
+from infimum._family import SINGULAR, Distribution, Gaussian
+from infimum._objective import Seed, chunk_sizes, fresh_draws, generator, log_density
+
+SHARE = 0.5
+"""Draws of the wide component, and of each other optimum, for one draw of q."""
+
+HEAVIEST = 3.0
+"""Fewest degrees of freedom of the wide component: its tails are heavier than any with a variance.
+Its radius varies by 1/√(2ν), so ν = d/2 in high dimensions keeps it near the shell of q."""
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """Multivariate t around a mean, with a triangular or a diagonal (1-d array) factor."""
+
+    mean: Float[np.ndarray, " d"]
+    factor: np.ndarray
+    freedom: float
+
+    def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
+        """N draws."""
+        eps = rng.standard_normal((n, len(self.mean)))
+        eps *= np.sqrt(self.freedom / rng.chisquare(self.freedom, size=(n, 1)))
+        return self.mean + (eps * self.factor if self.factor.ndim == 1 else eps @ self.factor.T)
+
+    def log_prob(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """Log density at each row."""
+        d, nu = len(self.mean), self.freedom
+        if self.factor.ndim == 1:
+            eps, diagonal = (z - self.mean) / self.factor, self.factor
+        else:
+            eps = scipy.linalg.solve_triangular(self.factor, (z - self.mean).T, lower=True).T
+            diagonal = np.diag(self.factor)
+        constant = scipy.special.gammaln((nu + d) / 2) - scipy.special.gammaln(nu / 2)
+        constant -= 0.5 * d * np.log(nu * np.pi) + np.log(diagonal).sum()
+        return np.asarray(constant - 0.5 * (nu + d) * np.log1p((eps**2).sum(axis=1) / nu))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The mixture r, drawn from in strata: so many draws of each component.
+
+    Attributes
+    ----------
+    q
+        First component.
+    wide
+        Second component; None where q is not Gaussian.
+    others
+        Other optima, members of q's family.
+    """
+
+    q: Distribution
+    wide: StudentT | None = None
+    others: tuple[Distribution, ...] = ()
+
+    def counts(self, n: int) -> list[int]:
+        """How many draws of each component go with n of q."""
+        return [n] + [int(SHARE * n)] * (len(self.others) + (self.wide is not None))
+
+    def draws(
+        self, n: int, seed: Seed, stream: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Chunks of draws, log q and log r there: n of q first, then the other components'."""
+        counts = self.counts(n)
+        log_shares = np.log(np.array(counts) / sum(counts))
+        for z, log_q in fresh_draws(self.q, n, seed, stream):
+            yield z, log_q, self._mixed(z, log_q, log_shares)
+        for z in self._beyond(counts[1:], seed, stream):
+            log_q = log_density(self.q, z)
+            yield z, log_q, self._mixed(z, log_q, log_shares)
+
+    def _beyond(self, counts: Sequence[int], seed: Seed, stream: int) -> Iterator[np.ndarray]:
+        left = list(counts)
+        if self.wide is not None:
+            sizes = chunk_sizes(left.pop(0), self.q.dim)
+            for index, rows in enumerate(sizes):
+                yield self.wide.draw(generator(seed, stream, 1, index), rows)
+        for k, (other, count) in enumerate(zip(self.others, left, strict=True)):
+            for z, _ in fresh_draws(other, count, seed, stream, 2, k):
+                yield z
+
+    def _mixed(self, z: np.ndarray, log_q: np.ndarray, log_shares: np.ndarray) -> np.ndarray:
+        """Log r."""
+        parts = [log_q]
+        if self.wide is not None:
+            parts.append(self.wide.log_prob(z))
+        parts += [log_density(other, z) for other in self.others]
+        return np.asarray(scipy.special.logsumexp(np.array(parts).T + log_shares, axis=1))
+
+
+def propose(
+    q: Distribution, curvature: np.ndarray | None, others: Sequence[Distribution] = ()
+) -> Proposal:
+    """The proposal for q.
+
+    Parameters
+    ----------
+    curvature
+        -E_q[Lᵀ ∇²log p̂ L], shape (d, d): what q's covariance is corrected with; None leaves it.
+    others
+        Other optima.
+    """
+    if not isinstance(q, Gaussian):
+        return Proposal(q, None, tuple(others))
+    freedom = max(HEAVIEST, q.dim / 2)
+    mean = np.asarray(q.mean)
+    scale = np.asarray(q.spread(np.ones(q.dim)))
+    if curvature is None or not np.isfinite(curvature).all():
+        return Proposal(q, StudentT(mean, scale, freedom), tuple(others))
+    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+    values = np.maximum(np.abs(values), SINGULAR * np.abs(values).max())
+    root = q.spread((vectors / np.sqrt(values)).T)
+    factor = _lower(np.linalg.qr(root, mode="r").T)
+    return Proposal(q, StudentT(mean, factor, freedom), tuple(others))
+
+
+def _lower(factor: np.ndarray) -> np.ndarray:
+    """Turn the signs so that the diagonal is positive."""
+    return factor * np.where(np.diag(factor) < 0, -1.0, 1.0)

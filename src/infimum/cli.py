@@ -1,0 +1,416 @@
+"""The command line: `infimum demo`, `infimum fit FILE.py:NAME`, `infimum show fit.zip`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from infimum import Fit, Target
+
+SHOWN = 20
+"""Rows of a summary shown unless all are asked for: what fits a screen."""
+
+WIDTH = 100
+"""Columns of text, on narrower terminals fewer."""
+
+# Help as typer lays it out: \b keeps the lines of the paragraph below it as they are.
+
+INFIMUM = """
+Variational inference: find the distribution q of a simple family that is nearest to your
+posterior, and see how near it is.
+
+\b
+See it work:            infimum demo
+Fit your own model:     infimum fit model.py:posterior
+Look at a saved fit:    infimum show fit.zip
+More on one of them:    infimum fit --help
+"""
+
+DEMO = """
+Fit a small famous posterior with every family, and show the answer.
+
+The data are the effects of coaching in eight schools (Rubin 1981). Writes eight_schools.zip, the
+best fit, and eight_schools.png, the picture.
+
+\b
+Example:
+  infimum demo --out results
+"""
+
+FIT = """
+Fit the posterior that a Python file states. Prints how near q is, and saves the fit.
+
+NAME is an infimum.Target; or a NumPyro model that needs no arguments, its data bound in the file;
+or a function without arguments that returns one of these. It may be left out if the file has only
+one.
+
+\b
+Example: with this in model.py
+  import infimum, jax.numpy as jnp
+  def log_density(p):
+      return -0.5 * jnp.sum(p["x"] ** 2) - 0.5 * jnp.sum(p["x"]) ** 2
+  posterior = infimum.Target(log_density, {"x": jnp.zeros(3)})
+
+\b
+run
+  infimum fit model.py:posterior --plot q.png
+"""
+
+SHOW = """
+Print a saved fit: how near it is, and a row for each quantity.
+
+mean_error is q's error of the mean in posterior sds, sd_error its relative error of the sd. Where
+there are many quantities, those of the largest errors come first.
+
+\b
+Example:
+  infimum show fit.zip --plot q.png
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="PICTURE", help="Draw q over reweighted draws: q.png, .pdf, …"),
+]
+
+
+class UserError(Exception):
+    """Something that the person at the keyboard can mend, told in one message."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 wrong use, 1 (with a traceback) anything else."""
+    try:
+        app(arguments, prog_name="infimum")
+    except UserError as error:
+        told = str(error)
+    except (TypeError, ValueError) as error:
+        if not _raised_by_infimum(error):
+            raise
+        told = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = f"{error.filename}: {error.strerror}"
+    print(f"infimum: {told}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import infimum
+
+        print(f"infimum {infimum.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=INFIMUM)
+def _infimum(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(help=DEMO)
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the fit and the picture.")
+    ] = Path("out"),
+) -> None:
+    """Run the climb on the eight schools; write the best fit and its picture."""
+    import infimum
+    from infimum import _demo
+
+    out.mkdir(parents=True, exist_ok=True)
+    target = _demo.target()
+    print(
+        "Eight schools: what does coaching do to test scores? Eight experiments, one model, "
+        f"{target.dim} parameters\n(Rubin 1981). Each family of distributions Q holds one q that "
+        "is nearest to the posterior p*:\n"
+    )
+    climb = infimum.climb(target)
+    best = climb.best
+    print(climb.table(), _wrapped(str(best)), sep="\n\n")
+    saved = best.save(out / "eight_schools.zip")
+    picture = out / "eight_schools.png"
+    _draw(lambda: best.plot(["mu", "tau", "t[0]"]), picture)
+    print(
+        f"\nWrote {saved} and {picture}.\n\n"
+        "Read the table: the ELBO is below log Z by KL[q ‖ p*], the distance from q to the "
+        "posterior;\nthe verdict says what q's draws may be used for.\n\n"
+        f"Next:  infimum show {saved}             every parameter: mean, sd, and their errors\n"
+        "       infimum fit --help                                your own model"
+    )
+
+
+@app.command(help=FIT)
+def fit(
+    model: Annotated[
+        str, typer.Argument(metavar="FILE.py:NAME", help="The file, and the name in it to fit.")
+    ],
+    family: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="meanfield, fullrank, or auto: from the smallest up, until q is near enough.",
+        ),
+    ] = "auto",
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="The same seed gives the same answer.")
+    ] = 0,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INT",
+            help="Fresh draws that ELBO, log Z, KL and verdict rest on.",
+            show_default="as infimum.fit",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FIT.zip", help="Where to save the fit; replaces what is there.")
+    ] = Path("fit.zip"),
+    plot: Plot = None,
+) -> None:
+    """Fit what the file states, save it, print it."""
+    import infimum
+
+    if family != "auto":
+        infimum.families.named(family)
+    _check_folder(out)
+    _check_picture(plot)
+    target = _read_target(model)
+    options: dict[str, Any] = {} if draws is None else {"draws": draws}
+    found = infimum.fit(target, family, seed=seed, **options)
+    saved = found.save(out)
+    _show(found, plot, everything=False)
+    print(f"Wrote {saved}.")
+
+
+@app.command(help=SHOW)
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    plot: Plot = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"Every quantity, not only the {SHOWN} worst.")
+    ] = False,
+) -> None:
+    """Print a saved fit."""
+    import infimum
+
+    _check_picture(plot)
+    _show(infimum.load(file), plot, everything)
+
+
+# ---- what is printed and drawn ------------------------------------------------------------------
+
+
+def _show(found: Fit, plot: Path | None, everything: bool) -> None:
+    print(_wrapped(str(found)), _summary(found, everything), sep="\n\n", end="\n\n")
+    if plot is not None:
+        _draw(found.plot, plot)
+        print(f"Wrote {plot}.")
+
+
+def _summary(found: Fit, everything: bool) -> str:
+    """A row a quantity; where they are many, those whose errors are largest, or unknown, first."""
+    table = found.summary()
+    note = ""
+    if len(table) > SHOWN and not everything:
+        error = table[["mean_error", "sd_error"]].abs().max(axis=1, skipna=False)
+        worst = error.sort_values(ascending=False, na_position="first", kind="stable").index
+        note = f"\n… the worst {SHOWN} of {len(table)} quantities; --all of `infimum show` has all"
+        table = table.loc[worst[:SHOWN]]
+    errors = dict.fromkeys(["mean_error", "sd_error"], "{:.3f}".format)
+    return table.to_string(float_format="{:.3g}".format, formatters=errors) + note
+
+
+def _wrapped(text: str) -> str:
+    """Long lines of a printed fit broken below their own text."""
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=" " * 18, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
+def _draw(plot: Callable[[], Any], picture: Path) -> None:
+    """Draw to a file, whatever screen there is."""
+    import matplotlib as mpl
+    import numpy as np
+
+    with mpl.rc_context():
+        mpl.use("agg")
+        figure = np.ravel(plot())[0].get_figure()
+        figure.savefig(picture, dpi=150, bbox_inches="tight")
+
+
+# ---- what is asked for, checked before any work -------------------------------------------------
+
+
+def _check_folder(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file in it")
+
+
+def _check_picture(path: Path | None) -> None:
+    if path is None:
+        return
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    _check_folder(path)
+    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise UserError(f"can't draw {path}: its name must end in one of .{', .'.join(kinds)}")
+
+
+# ---- the user's file ----------------------------------------------------------------------------
+
+
+def _read_target(model: str) -> Target:
+    """The target that FILE.py:NAME states."""
+    from infimum import Target, from_numpyro
+
+    path, colon, name = model.rpartition(":")
+    if not colon or name.endswith(".py"):
+        path, name = model, ""
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise UserError(
+            f"there is no file {path}: give FILE.py:NAME, for instance model.py:posterior"
+        )
+    if file.suffix != ".py":
+        raise UserError(f"{path} is not a Python file: give FILE.py:NAME")
+    module = _calling(file, _run, file)
+    name = name or _only_candidate(module, path)
+    if not hasattr(module, name):
+        raise UserError(f"{path} has no {name!r}; {_listed(module)}")
+    stated = getattr(module, name)
+    if callable(stated):
+        _check_no_arguments(stated, name, path)
+        answer = _calling(file, _answer, stated)
+        stated = stated if answer is _SAMPLES else answer
+    if isinstance(stated, Target):
+        return stated
+    if callable(stated):
+        _check_no_arguments(stated, name, path)
+        return _calling(file, from_numpyro, stated)
+    raise UserError(
+        f"{name!r} in {path} is, or returns, {stated!r}: expected an infimum.Target, a NumPyro "
+        f"model, or a function returning one; {_listed(module)}"
+    )
+
+
+def _run(file: Path) -> ModuleType:
+    """The file as a module; modules beside it can be imported from it."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    sys.path.insert(0, str(file.parent))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _calling(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what runs the user's code, and say which of their lines failed."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever the user's own code raises
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
+        if not lines and not isinstance(error, SyntaxError):
+            raise
+        where = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"{file.name}{where}: {type(error).__name__}: {error}") from error
+
+
+_SAMPLES = object()
+"""In the place of an answer: the function samples, so it is itself a NumPyro model."""
+
+
+def _answer(function: Callable[[], Any]) -> Any:
+    """What a function returns, or `_SAMPLES` if it draws a NumPyro sample on the way."""
+    from numpyro import handlers
+
+    class SamplesError(Exception):
+        pass
+
+    def stop(site: dict[str, Any]) -> None:
+        # A model that the function itself hands to infimum has been given keys or values already.
+        if site["type"] == "sample" and site["value"] is None and site["kwargs"]["rng_key"] is None:
+            raise SamplesError
+
+    try:
+        return handlers.seed(handlers.substitute(function, substitute_fn=stop), 0)()
+    except SamplesError:
+        return _SAMPLES
+
+
+def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
+    needed = [
+        argument.name
+        for argument in inspect.signature(function).parameters.values()
+        if argument.default is argument.empty
+        and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+    ]
+    if needed:
+        raise UserError(
+            f"{name!r} in {path} needs arguments ({', '.join(needed)}): bind them in the file, for "
+            f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
+            f"{', '.join(needed)})\n\nand run `infimum fit {path}:posterior`"
+        )
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    """Names that could be meant: the file's targets; if it has none, its functions."""
+    from infimum import Target
+
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    targets = [name for name, value in public.items() if isinstance(value, Target)]
+    return targets or [
+        name
+        for name, value in public.items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+
+
+def _only_candidate(module: ModuleType, path: str) -> str:
+    names = _candidates(module)
+    if len(names) != 1:
+        raise UserError(
+            f"which name in {path} to fit? {_listed(module)}: run infimum fit {path}:NAME"
+        )
+    return names[0]
+
+
+def _listed(module: ModuleType) -> str:
+    names = _candidates(module)
+    return f"it has {', '.join(names)}" if names else "it has no Target and no function"
+
+
+def _raised_by_infimum(error: Exception) -> bool:
+    """Whether infimum itself raised it, not a library below it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
