@@ -346,7 +346,7 @@ def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None
 def _densities(
     target: Target, proposal: Proposal, n: int, seed: Seed
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log p̂, log q and log r at fresh draws of the proposal, which nothing was fitted to."""
+    """log p̂, log q and log r at fresh draws of the proposal, which nothing was fitted to."""
     rows = [
         (target.values(z), log_q, log_r)
         for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)

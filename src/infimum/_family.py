@@ -46,7 +46,7 @@ class Distribution(eqx.Module):
 
     @abc.abstractmethod
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log q(z) in nats."""
+        """log q(z) in nats."""
 
     @abc.abstractmethod
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -113,8 +113,8 @@ class Gaussian(Distribution):
     mean: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def push(self, eps: Any) -> Any:
-        """Z = mean + L ε for ε of shape (..., d)."""
+    def spread(self, eps: Any) -> Any:
+        """L ε for ε of shape (..., d)."""
 
     @abc.abstractmethod
     def pull_back(self, z: Any) -> Any:
@@ -122,7 +122,7 @@ class Gaussian(Distribution):
 
     @abc.abstractmethod
     def log_det(self) -> Any:
-        """Log |det L|."""
+        """log |det L|."""
 
     @abc.abstractmethod
     def whiten(self, score: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ class Gaussian(Distribution):
         return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log q(z)."""
+        """log q(z)."""
         return self.log_prob_base(self.pull_back(z))
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -178,5 +178,5 @@ class Gaussian(Distribution):
         return self.push(eps), self.log_prob_base(eps)
 
     def log_prob_base(self, eps: Any) -> Any:
-        """Log q(push(eps)) for base draws of shape (..., d)."""
+        """log q(push(eps)) for base draws of shape (..., d)."""
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI

@@ -133,12 +133,12 @@ class Fit:
 
     @property
     def log_w(self) -> Float[np.ndarray, " n"]:
-        """Log p̂ - log q at n fresh draws from q, in nats."""
+        """log p̂ - log q at n fresh draws from q, in nats."""
         return (self.log_p - self.log_q)[: self.n_draws]
 
     @property
     def log_weights(self) -> Float[np.ndarray, " m"]:
-        """Log p̂ - log r at the draws of the proposal, in nats."""
+        """log p̂ - log r at the draws of the proposal, in nats."""
         return self.log_p - self.log_r
 
     @functools.cached_property
@@ -148,7 +148,7 @@ class Fit:
 
     @functools.cached_property
     def log_evidence(self) -> Estimate:
-        """Log Z by importance sampling from the proposal; not to be trusted where the verdict is
+        """log Z by importance sampling from the proposal; not to be trusted where the verdict is
         "unreliable".
         """
         return weights.log_evidence(self.log_weights, self.log_q - self.log_r)
@@ -260,7 +260,7 @@ class Fit:
         return _gather(int(n), (self.space.draws(z) for z, _ in chunks))
 
     def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
-        """Log q on the constrained space, in nats.
+        """log q on the constrained space, in nats.
 
         Parameters
         ----------

@@ -67,7 +67,7 @@ def fresh_draws(
 
 
 def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Log q at each row of z (n, d)."""
+    """log q at each row of z (n, d)."""
     if isinstance(q, Gaussian):
         return np.asarray(q.log_prob_base(q.pull_back(z)))
     with double_precision():

@@ -132,7 +132,7 @@ class Solver(abc.ABC):
 def evaluate_together(
     target: Target, batches: list[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Log p̂ and its gradient over several batches of points, in one call of the target."""
+    """log p̂ and its gradient over several batches of points, in one call of the target."""
     log_p, gradient = target.value_and_gradient(np.concatenate(batches))
     cuts = np.cumsum([len(z) for z in batches])[:-1]
     return list(zip(np.split(log_p, cuts), np.split(gradient, cuts), strict=True))

@@ -87,14 +87,14 @@ class Target:
         return self.space.names
 
     def log_p(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log p̂ at one unconstrained point, log-Jacobian included; traceable by JAX.
+        """log p̂ at one unconstrained point, log-Jacobian included; traceable by JAX.
 
         Its derivative is the compiled program's own gradient: nothing is evaluated twice.
         """
         return self._gradient.differentiable()(z)
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log p̂ and its gradient at each row of `z`.
+        """log p̂ and its gradient at each row of `z`.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class Target:
         return self._gradient(z)
 
     def values(self, z: np.ndarray) -> np.ndarray:
-        """Log p̂ at each row of `z` (n, d): shape (n,).
+        """log p̂ at each row of `z` (n, d): shape (n,).
 
         Few points go through the compiled gradient, which is there already: compiling a program
         for the value alone takes longer than it saves.

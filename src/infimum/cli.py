@@ -369,45 +369,53 @@ def _answer(function: Callable[[], Any]) -> Any:
 
 
 def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
-    needed = [
+    if needed := ", ".join(_needed(function)):
+        raise UserError(
+            f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for instance\n\n"
+            f"    def posterior():\n        return infimum.from_numpyro({name}, {needed})\n\n"
+            f"and run `infimum fit {path}:posterior`"
+        )
+
+
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """Arguments without a default."""
+    return [
         argument.name
         for argument in inspect.signature(function).parameters.values()
         if argument.default is argument.empty
         and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
     ]
-    if needed:
-        raise UserError(
-            f"{name!r} in {path} needs arguments ({', '.join(needed)}): bind them in the file, for "
-            f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
-            f"{', '.join(needed)})\n\nand run `infimum fit {path}:posterior`"
-        )
 
 
-def _candidates(module: ModuleType) -> list[str]:
-    """Names that could be meant: the file's targets; if it has none, its functions."""
+def _candidates(module: ModuleType) -> tuple[list[str], list[str]]:
+    """Public names in the file: its targets, and its functions that need no arguments."""
     from infimum import Target
 
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     targets = [name for name, value in public.items() if isinstance(value, Target)]
-    return targets or [
+    functions = [
         name
         for name, value in public.items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not _needed(value)
     ]
+    return targets, functions
 
 
 def _only_candidate(module: ModuleType, path: str) -> str:
-    names = _candidates(module)
+    """The one target; in a file without targets, the one function."""
+    targets, functions = _candidates(module)
+    names = targets or functions
     if len(names) != 1:
         raise UserError(
-            f"which name in {path} to fit? {_listed(module)}: run infimum fit {path}:NAME"
+            f"which name in {path} is to be fitted? {_listed(module)}. Run `infimum fit {path}:NAME`"
         )
     return names[0]
 
 
 def _listed(module: ModuleType) -> str:
-    names = _candidates(module)
-    return f"it has {', '.join(names)}" if names else "it has no Target and no function"
+    kinds = zip(("targets", "functions without arguments"), _candidates(module), strict=True)
+    told = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
+    return f"it has {'; '.join(told)}" if told else "it has no Target and no function to call"
 
 
 def _raised_by_infimum(error: Exception) -> bool:

@@ -357,18 +357,200 @@ def _coordinates(fit: Fit) -> list[int | None]:
 
 
 def _scene(fit: Fit, places: list[int] | None) -> _Scene:
-    labels, coordinates = [f"{name} (unconstrained)" for name in fit.space.free_names], [0, 1]
+    """Draws, grid and, where it can be had, p* itself over the quantities at `places`."""
+    d, labels = fit.q.dim, [f"{name} (unconstrained)" for name in fit.space.free_names]
+    coordinates: list[int | None] = [0, 1]
     if places is not None:
         labels = [fit.space.names[i] for i in places]
-        coordinates = [_coordinates(fit)[i] for i in places]
-    points, smooth = _draws(fit, places, coordinates)
+        own = _coordinates(fit)
+        coordinates = [own[i] for i in places]
+    smooth = _draws(fit, places, coordinates)
     w = weights.normalised(fit.log_weights)
     known = None if np.isnan(w).any() else w
     nodes, exact = _nodes(smooth, known, fit.n_draws, coordinates), None
-    if fit.target is not None and sorted(map(str, coordinates)) == ["0", "1"][: fit.q.dim]:
-        order = np.argsort(coordinates)
-        found = _exact(fit.target.values, nodes[order])
-        if found is not None:
-            nodes, exact = found[0][order], found[1] if order[0] == 0 else found[1].T
-    drawn = nodes if places is None else _carried(fit, places, coordinates, nodes, z)
-    return _Scene(fit, labels, coordinates, points, smooth, known, nodes, drawn, exact)
+    if fit.target is not None and d <= 2 and set(coordinates) == set(range(d)):
+        nodes, exact = _exact(fit.target.values, nodes, np.argsort(coordinates))
+    drawn = nodes if places is None else _carried(fit, places, coordinates, nodes)
+    return _Scene(fit, labels, coordinates, smooth, known, nodes, drawn, exact)
+
+
+def _draws(
+    fit: Fit, places: list[int] | None, coordinates: list[int | None]
+) -> Float[np.ndarray, "m k"]:
+    """Draws of the proposal: coordinates of z, quantities where there is none."""
+    if not fit._constrains:
+        return fit._proposed[0][:, places]
+    chunks = []
+    for z, *_ in fit.proposal.draws(fit.n_draws, fit.seed, CHECK_STREAM):
+        chunk = np.empty((len(z), len(coordinates)))
+        for i, c in enumerate(coordinates):
+            chunk[:, i] = np.nan if c is None else z[:, c]
+        if places is not None and None in coordinates:
+            columns = _columns(fit, z)[:, places]
+            chunk = np.where([c is None for c in coordinates], columns, chunk)
+        chunks.append(chunk)
+    return np.concatenate(chunks)
+
+
+def _columns(fit: Fit, z: np.ndarray) -> Float[np.ndarray, "n k"]:
+    """Every scalar quantity at each row of z."""
+    leaves = jax.tree_util.tree_leaves(fit.space.draws(z))
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
+
+
+def _carried(
+    fit: Fit, places: list[int], coordinates: list[int | None], nodes: np.ndarray
+) -> np.ndarray:
+    """The nodes as values of the quantities."""
+    drawn = nodes.copy()
+    inside = next(iter(fresh_draws(fit.q, 1, fit.seed, CHECK_STREAM)))[0]
+    for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
+        if c is not None:
+            z = np.repeat(inside, NODES, axis=0)
+            z[:, c] = nodes[i]
+            drawn[i] = _columns(fit, z)[:, place]
+    return drawn
+
+
+def _nodes(
+    smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[int | None]
+) -> np.ndarray:
+    """A grid over all but the last of q's mass and p*'s; margins where there are no bounds."""
+    ends = np.array([0.0005, 0.9995])
+    rows = []
+    for x, coordinate in zip(smooth.T, coordinates, strict=True):
+        low, high = np.quantile(x[:n], ends)
+        if w is not None:
+            order = np.argsort(x)
+            far = x[order][np.minimum(np.searchsorted(np.cumsum(w[order]), ends), len(x) - 1)]
+            low, high = min(low, far[0]), max(high, far[1])
+        margin = 0.0 if coordinate is None else 0.2 * (high - low)
+        rows.append(np.linspace(low - margin, high + margin, NODES))
+    return np.array(rows)
+
+
+def _mesh(nodes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Points of a grid, a row each; `order` are the axes of the coordinates of z."""
+    return np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1).reshape(-1, len(nodes))[:, order]
+
+
+def _exact(
+    values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """p*'s mass on a grid that has grown until next to nothing lies at its edges.
+
+    None where p̂ is undefined, or its mass does not come to an end.
+    """
+    band, d, first = NODES // 16, len(nodes), nodes
+    for _ in range(10):
+        log_p = values(_mesh(nodes, order)).reshape((NODES,) * d)
+        if np.isnan(log_p).any() or not -np.inf < log_p.max() < np.inf:
+            break
+        mass = np.exp(log_p - log_p.max())
+        mass /= mass.sum()
+        sides = [mass.sum(axis=tuple(j for j in range(d) if j != i)) for i in range(d)]
+        low = np.array([side[:band].sum() > EDGE for side in sides])
+        high = np.array([side[-band:].sum() > EDGE for side in sides])
+        if not (low | high).any():
+            return nodes, mass
+        grow = 0.5 * np.ptp(nodes, axis=1)
+        nodes = np.linspace(nodes[:, 0] - grow * low, nodes[:, -1] + grow * high, NODES, axis=1)
+    return first, None
+
+
+def _normal(q: Gaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
+    """A Gaussian q's density of one or two coordinates, up to a constant."""
+    unit = np.zeros((len(coordinates), q.dim))
+    unit[range(len(coordinates)), coordinates] = 1.0
+    factor = q.whiten(unit)  # rows of L
+    apart = _mesh(nodes - np.asarray(q.mean)[coordinates, None], np.arange(len(nodes)))
+    distance = np.sum(apart * np.linalg.solve(factor @ factor.T, apart.T).T, axis=1)
+    return np.exp(-0.5 * distance).reshape((NODES,) * len(nodes))
+
+
+def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Mass of weighted draws on a grid, by a Gaussian kernel with the shape of their covariance.
+
+    Its width is Scott's for the effective number of draws; mass is reflected at the grid's ends.
+    """
+    draws, w = draws[w > 0], w[w > 0]
+    a, step = len(nodes), nodes[:, 1] - nodes[:, 0]
+    edges = [np.append(x - h / 2, x[-1] + h / 2) for x, h in zip(nodes, step, strict=True)]
+    histogram, _ = np.histogramdd(draws, bins=edges, weights=w)
+    centred = draws - w @ draws
+    width = np.sum(w**2) ** (1 / (4 + a))
+    kernel = width**2 * (centred.T * w) @ centred + np.diag(step**2) / 4
+    padded = np.pad(histogram, NODES // 2, mode="symmetric")
+    omega = [2 * np.pi * np.fft.fftfreq(2 * NODES, h) for h in step]
+    waves = np.stack(np.meshgrid(*omega, indexing="ij"), axis=-1)
+    damped = np.fft.fftn(padded) * np.exp(-0.5 * np.sum(waves @ kernel * waves, axis=-1))
+    inner = (slice(NODES // 2, NODES // 2 + NODES),) * a
+    return np.maximum(np.fft.ifftn(damped).real[inner], 0.0)
+
+
+# ---- how it is drawn -----------------------------------------------------------------------------
+
+
+def _panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.ndarray:
+    """The caller's axes in this shape, or those of a new figure."""
+    if axes is None:
+        rows = shape[0] if len(shape) == 2 else 1
+        _, axes = plt.subplots(
+            rows, shape[-1], figsize=size, squeeze=False, layout="constrained"
+        )
+    given = np.asarray(axes, dtype=object)
+    if given.size != np.prod(shape) or not all(isinstance(a, Axes) for a in given.flat):
+        raise ValueError(f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes")
+    return given.reshape(shape)
+
+
+def _checked(masses: Sequence[float]) -> list[float]:
+    given = sorted({float(mass) for mass in masses})
+    if not given or not 0 < given[0] <= given[-1] < 1:
+        raise ValueError(f"masses are {masses!r}, expected numbers between 0 and 1")
+    return given
+
+
+def _limits(densities: Sequence[_Density | None]) -> tuple[float, float]:
+    """Ends of an axis that shows these densities of one quantity."""
+    spans = [density.span() for density in densities if density is not None]
+    low, high = min(span[0] for span in spans), max(span[1] for span in spans)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def _tints(n: int) -> list[tuple[float, ...]]:
+    """Blues from light to full, opaque, so that they print."""
+    blue = np.array(to_rgb(BLUE))
+    return [tuple(1 - share * (1 - blue)) for share in np.linspace(0.25, 0.6, n)]
+
+
+def _draw_pair(
+    panel: Axes, q: _Density, p: _Density | None, masses: Sequence[float]
+) -> None:
+    """q's lines over p*'s fill, at the same masses."""
+    for density, filled in ((p, True), (q, False)):
+        if density is None:
+            continue
+        top, levels = density.height.max(), np.unique(density.levels(masses))
+        levels = levels[(levels > density.height.min()) & (levels < top)]
+        if filled and len(levels):
+            shades = _tints(len(masses))[-len(levels) :]
+            panel.contourf(*density.nodes, density.height.T, [*levels, top], colors=shades)
+        elif len(levels):
+            widths = np.linspace(1.0, 1.8, len(levels))
+            panel.contour(
+                *density.nodes, density.height.T, levels, colors=VERMILION, linewidths=widths
+            )
+
+
+def _draw_marginal(
+    panel: Axes, q: _Density, p: _Density | None, limits: tuple[float, float]
+) -> None:
+    """q's line over p*'s fill."""
+    if p is not None:
+        panel.fill_between(p.nodes[0], p.height, color=_tints(2)[0], linewidth=0)
+        panel.plot(p.nodes[0], p.height, color=_tints(2)[1], linewidth=1)
+    panel.plot(q.nodes[0], q.height, color=VERMILION, linewidth=1.8)
+    panel.set(xlim=limits, yticks=[])
+    panel.set_ylim(bottom=0)

@@ -49,7 +49,7 @@ def elbo(log_w: LogWeights) -> Estimate:
 
 
 def log_evidence(log_w: LogWeights, log_ratio: LogWeights | None = None) -> Estimate:
-    """Log Z = log E_r[p̂/r], by importance sampling from a proposal r.
+    """log Z = log E_r[p̂/r], by importance sampling from a proposal r.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def kl(
 def _evidence(
     log_w: LogWeights, log_ratio: LogWeights | None
 ) -> tuple[float, Float[np.ndarray, " n"]]:
-    """Log Z, and what each draw contributes to its error."""
+    """log Z, and what each draw contributes to its error."""
     w, shift = _scaled(log_w)
     mean, residual = w.mean(), w - w.mean()
     if log_ratio is not None:

@@ -62,9 +62,9 @@ class DenseGaussian(Gaussian):
         xp = self.raw.__array_namespace__()
         return xp.tril(self.raw, -1) + xp.diag(xp.exp(xp.diag(self.raw)))
 
-    def push(self, eps: Any) -> Any:
-        """Z = mean + L ε."""
-        return self.mean + eps @ self.factor.T
+    def spread(self, eps: Any) -> Any:
+        """L ε."""
+        return eps @ self.factor.T
 
     def pull_back(self, z: Any) -> Any:
         """ε = L⁻¹(z - mean)."""

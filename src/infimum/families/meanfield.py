@@ -54,9 +54,9 @@ class DiagonalGaussian(Gaussian):
         """Standard deviations, shape (d,)."""
         return self.log_scale.__array_namespace__().exp(self.log_scale)
 
-    def push(self, eps: Any) -> Any:
-        """Z = mean + scale·ε."""
-        return self.mean + self.scale * eps
+    def spread(self, eps: Any) -> Any:
+        """scale·ε."""
+        return self.scale * eps
 
     def pull_back(self, z: Any) -> Any:
         """ε = (z - mean)/scale."""
