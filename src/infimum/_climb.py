@@ -255,7 +255,7 @@ def _climbed(
         raise ValueError(f"the ladder {names} has a rung twice")
     fits: list[Fit] = []
     skipped: list[tuple[str, str]] = []
-    placed: list[tuple[Distribution, Info]] | None = None
+    placed: list[Distribution] = []
     for rung in rungs:
         size = rung.n_parameters(options.target.dim)
         if fits and size > LARGEST_DENSE**2:
@@ -264,7 +264,7 @@ def _climbed(
         done, found = _one(options, rung, watch, placed)
         fits.append(done)
         placed = [
-            (state.q, Info("climb"))
+            state.q
             for state in found.states
             if state.reason not in (Reason.MERGED, Reason.LOST, Reason.OUTRUN)
         ]
@@ -278,17 +278,16 @@ def _one(
     options: _Options,
     family: Family,
     watch: Callable[..., Any],
-    placed: list[tuple[Distribution, Info]] | None = None,
+    placed: Sequence[Distribution] = (),
 ) -> tuple[Fit, Search]:
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
     if placed:
-        placed, calls = [(family.start_from(q), info) for q, info in placed], 0
+        found = Search([State(q=family.start_from(q), info=Info("climb")) for q in placed])
     else:
-        placed, calls = begin(target, family, options.starts, seed, watch)
-    found = search(target, placed, options.plan(placed[0][0]), seed, watch)
-    found.n_calls += calls
+        found = begin(target, family, options.starts, seed, watch)
+    search(target, found, options.plan(found.states[0].q), seed, watch)
     best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
     others = _rivals(found, best)

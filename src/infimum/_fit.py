@@ -17,7 +17,7 @@ from jaxtyping import Float, PyTree
 from infimum._family import Distribution, Family
 from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
 from infimum._objective import Seed, fresh_draws, generator
-from infimum._program import double_precision
+from infimum._program import Program
 from infimum._proposal import Proposal
 from infimum._solver import Reason
 from infimum._space import Space
@@ -273,17 +273,26 @@ class Fit:
         """
         if not self._constrains:
             raise ValueError("log_prob needs the model's own code here: use the original fit")
-        leaves = [np.asarray(x, np.float64) for x in jax.tree_util.tree_leaves(draws)]
-        batched = bool(leaves) and leaves[0].ndim == len(self.space.leaves[0].shape) + 1
+        leaves, treedef = jax.tree_util.tree_flatten(draws)
+        if treedef != self.space.treedef:
+            raise ValueError(f"draws of structure {treedef}, expected {self.space.treedef}")
+        leaves = [np.asarray(x, np.float64) for x in leaves]
+        for leaf, value in zip(self.space.leaves, leaves, strict=True):
+            if value.shape[value.ndim - len(leaf.shape) :] != leaf.shape:
+                shapes = f"{leaf.shape}, or that with one leading axis"
+                raise ValueError(f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
+        batched = leaves[0].ndim > len(self.space.leaves[0].shape)
+        rows = len(leaves[0]) if batched else 1
+        values = self._log_prob(np.concatenate([x.reshape(rows, -1) for x in leaves], axis=1))
+        return np.asarray(values if batched else values[0])
 
-        def one(params: PyTree) -> Any:
-            z = self.space.unconstrain(params)
+    @functools.cached_property
+    def _log_prob(self) -> Program:
+        def one(flat: Any) -> Any:
+            z = self.space.unconstrain(self.space.unflatten(flat))
             return self.q.log_prob(z) - self.space.constrain(z)[1]
 
-        function = jax.vmap(one) if batched else one
-        with double_precision():
-            params = jax.tree_util.tree_map(lambda x: np.asarray(x, np.float64), draws)
-            return np.asarray(jax.jit(function)(params))
+        return Program(one, len(self.space.names))
 
     @property
     def _constrains(self) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from infimum import _starts
-from infimum._family import Distribution, Family, Gaussian
+from infimum._family import Family, Gaussian
 from infimum._objective import Seed, fresh_draws, generator, outcome
-from infimum._solver import Info, Reason, Solver, State
+from infimum._solver import Reason, Solver, State
 from infimum._target import Target
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM, CHECK_STREAM, SAMPLE_STREAM = range(6)
@@ -63,34 +63,46 @@ Watch = Callable[[Progress], Any]
 
 @dataclass
 class Search:
-    """All starts of one fit, and what they cost together."""
+    """All starts of one fit, and what they cost together.
+
+    Attributes
+    ----------
+    states
+        One a start.
+    n_calls
+        Batched calls of the target.
+    interrupted
+        Whether Ctrl-C, or a callback, ended the search.
+    """
 
     states: list[State] = field(default_factory=list)
     n_calls: int = 0
     interrupted: bool = False
 
 
-def begin(
-    target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch
-) -> tuple[list[tuple[Distribution, Info]], int]:
-    """Place a q at every start; also return how many batched calls that took."""
+def begin(target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch) -> Search:
+    """Place a q at every start; Ctrl-C ends the ascents where they are."""
     starts = _starts.find(target, n_starts, generator(seed, START_STREAM))
     watch(Progress("starting", len(starts), np.inf, 1, len(starts)))
-    _starts.ascend(starts, target)
-    calls = max(start.info.n_steps for start in starts)
-    return [(family.init(start.x, start.scale), start.info) for start in starts], calls
+    placed = Search()
+    try:
+        _starts.ascend(starts, target)
+    except KeyboardInterrupt:
+        placed.interrupted = True
+    placed.n_calls = max(start.info.n_steps for start in starts)
+    placed.states = [
+        State(q=family.init(start.x, start.scale), info=start.info) for start in starts
+    ]
+    return placed
 
 
 def search(
-    target: Target,
-    placed: Sequence[tuple[Distribution, Info]],
-    solvers: Sequence[Solver],
-    seed: Seed,
-    watch: Watch,
-) -> Search:
+    target: Target, found: Search, solvers: Sequence[Solver], seed: Seed, watch: Watch
+) -> None:
     """Run the solvers one after another on every start; Ctrl-C ends with the best so far."""
-    found = Search([State(q=q, info=info) for q, info in placed])
     try:
+        if found.interrupted:
+            raise KeyboardInterrupt
         for solver in solvers:
             rng = generator(seed, DRAW_STREAM, solver.order)
             alive = [state for state in found.states if state.reason is not Reason.MERGED]
@@ -104,7 +116,6 @@ def search(
         found.interrupted = True
         for state in found.states:
             state.reason = state.reason or Reason.INTERRUPTED
-    return found
 
 
 def _twin(rng: np.random.Generator) -> np.random.Generator:

@@ -127,7 +127,7 @@ def propose(
     freedom = max(HEAVIEST, q.dim / 2)
     mean = np.asarray(q.mean)
     scale = np.asarray(q.spread(np.ones(q.dim)))
-    if curvature is None or not np.isfinite(curvature).all():
+    if curvature is None or not np.isfinite(curvature).all() or not np.any(curvature):
         return Proposal(q, StudentT(mean, scale, freedom), tuple(others))
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     values = np.maximum(np.abs(values), SINGULAR * np.abs(values).max())

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from infimum._family import Distribution
@@ -19,6 +20,10 @@ from infimum._target import Target
 
 FARTHEST = 1e100
 """Coordinates beyond this are on the way to infinity; their squares would soon overflow."""
+
+
+LARGEST_KEPT = 100_000
+"""Numbers in a q above which the path of a fit keeps its losses only."""
 
 
 class Reason(enum.Enum):
@@ -59,7 +64,7 @@ class Info:
     first_undefined
         The first such point, shape (d,).
     trace
-        (n_gradients, loss, predicted decrease, q) after each accepted step.
+        (n_gradients, loss, predicted decrease, q or None) after each accepted step.
     """
 
     kind: str
@@ -68,7 +73,13 @@ class Info:
     n_zero: int = 0
     n_undefined: int = 0
     first_undefined: np.ndarray | None = None
-    trace: list[tuple[int, float, float, Distribution]] = field(default_factory=list)
+    trace: list[tuple[int, float, float, Distribution | None]] = field(default_factory=list)
+
+    def record(self, loss: float, decrement: float, q: Distribution) -> None:
+        """Note an accepted step; a large q is not kept."""
+        size = sum(np.size(leaf) for leaf in jax.tree_util.tree_leaves(q))
+        kept = q if size <= LARGEST_KEPT else None
+        self.trace.append((self.n_gradients, loss, decrement, kept))
 
     def count(self, z: np.ndarray, inside: np.ndarray, undefined: int | None) -> None:
         """Book one batch of evaluations at `z`."""

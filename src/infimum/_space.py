@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -86,11 +87,13 @@ class Space:
         given = _assign(supports, list(values))
         leaves: dict[str, Leaf] = {}
         inside: dict[str, Any] = {}
-        for name, depends in _depending_last(values, given):
+        order = _depending_last(values, given)
+        for name, depends in order:
             leaf, support = _leaf(name, values[name], given.get(name, S.real), depends, inside)
-            origin = support.transform(jnp.zeros(leaf.free_shape))
             leaves[name] = leaf
-            inside[name] = values[name] if np.any(values[name]) else origin
+            if any(depending for _, depending in order):
+                origin = support.transform(jnp.zeros(leaf.free_shape))
+                inside[name] = values[name] if np.any(values[name]) else origin
         self.leaves = tuple(leaves[name] for name in values)
         self.dim = sum(leaf.size for leaf in self.leaves)
         if self.dim == 0:
@@ -149,6 +152,15 @@ class Space:
             free[leaf.name] = jnp.ravel(support.transform.inv(given[leaf.name]))
         return jnp.concatenate([free[leaf.name] for leaf in self.leaves])
 
+    def unflatten(self, flat: Float[Array, " k"]) -> PyTree:
+        """Parameters from the vector of their scalar quantities, in the order of `names`."""
+        values, start = {}, 0
+        for leaf in self.leaves:
+            size = math.prod(leaf.shape)
+            values[leaf.name] = jnp.reshape(flat[start : start + size], leaf.shape)
+            start += size
+        return self._join(values)
+
     @functools.cached_property
     def _program(self) -> Program:
         return Program(lambda z: self.constrain(z)[0], self.dim)
@@ -164,7 +176,8 @@ class Space:
         ]
         if not all(map(np.any, values)):
             return None
-        z = np.asarray(self.unconstrain(jax.tree_util.tree_unflatten(self.treedef, values)))
+        params = jax.tree_util.tree_unflatten(self.treedef, values)
+        z = np.asarray(jax.jit(self.unconstrain)(params))
         return z if np.isfinite(z).all() else None
 
     def _split(self, z: Any) -> dict[str, Any]:

@@ -128,6 +128,11 @@ class Target:
         with double_precision():
             return np.asarray(self.space.unconstrain(_as_double(params)))
 
+    @property
+    def program(self) -> Program:
+        """The compiled (value, gradient) of log p̂, for loops that run inside the compiler."""
+        return self._gradient
+
     def describe(self, z: np.ndarray) -> str:
         """The parameters at `z` in words, for messages: the first of them if there are many."""
         with double_precision():

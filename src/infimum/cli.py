@@ -153,12 +153,13 @@ def demo(
     saved = best.save(out / "eight_schools.zip")
     picture = out / "eight_schools.png"
     _draw(lambda: best.plot(["mu", "tau", "t[0]"]), picture)
+    command = "infimum" if shutil.which("infimum") else sys.argv[0]
     print(
         f"\nWrote {saved} and {picture}.\n\n"
-        "Read the table: the ELBO is below log Z by KL[q ‖ p*], the distance from q to the "
-        "posterior;\nthe verdict says what q's draws may be used for.\n\n"
-        f"Next:  infimum show {saved}             every parameter: mean, sd, and their errors\n"
-        "       infimum fit --help                                your own model"
+        "The ELBO is below log Z by KL[q ‖ p*], the distance from q to the posterior, in nats; the\n"
+        "verdict says what q's draws may be used for. To go on:\n\n"
+        f"  {command} show {saved}    every parameter: mean, sd, and how far q is off\n"
+        f"  {command} fit --help    your own model"
     )
 
 
@@ -323,11 +324,10 @@ def _read_target(model: str) -> Target:
 
 def _run(file: Path) -> ModuleType:
     """The file as a module; modules beside it can be imported from it."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec = importlib.util.spec_from_file_location("__model__", file)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
+    module = sys.modules["__model__"] = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.parent))
     spec.loader.exec_module(module)
     return module
@@ -371,8 +371,8 @@ def _answer(function: Callable[[], Any]) -> Any:
 def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
     if needed := ", ".join(_needed(function)):
         raise UserError(
-            f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for instance\n\n"
-            f"    def posterior():\n        return infimum.from_numpyro({name}, {needed})\n\n"
+            f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for instance"
+            f"\n\n    def posterior():\n        return infimum.from_numpyro({name}, {needed})\n\n"
             f"and run `infimum fit {path}:posterior`"
         )
 
@@ -407,7 +407,7 @@ def _only_candidate(module: ModuleType, path: str) -> str:
     names = targets or functions
     if len(names) != 1:
         raise UserError(
-            f"which name in {path} is to be fitted? {_listed(module)}. Run `infimum fit {path}:NAME`"
+            f"which name in {path} to fit? {_listed(module)}. Run `infimum fit {path}:NAME`"
         )
     return names[0]
 

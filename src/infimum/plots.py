@@ -7,7 +7,7 @@ can't cover p*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.legend_handler import HandlerTuple
@@ -26,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from infimum._family import Gaussian
 from infimum._fit import Fit
 from infimum._loop import CHECK_STREAM
-from infimum._objective import log_density
+from infimum._objective import fresh_draws, log_density
 from infimum.checks import weights
 from infimum.checks.weights import Estimate
 from infimum.supports import Support
@@ -50,13 +49,17 @@ VIEW = 0.98
 """Mass of each quantity that is in view, of q and of p* alike."""
 
 NODES = 128
-"""Nodes of a grid on each axis: 128² values of log p̂ come from the fit's own compiled program."""
+EXACT_NODES = 192
+"""Nodes of a grid on each axis, and where p* is exact: narrow ridges show no corners there."""
 
 EDGE = 5e-4
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
 POINTS = 1000
 """Reweighted draws in a scatter."""
+
+NONE = -1
+"""In the place of a coordinate of z: the quantity is no function of one coordinate alone."""
 
 NEGLIGIBLE = 0.01
 """Nats of KL below which q and p* are said to coincide: what a solver's tolerance may leave."""
@@ -104,21 +107,25 @@ def plot_fit(
     """
     scene = _scene(fit, _chosen(fit, names, FEW))
     masses, k = _checked(masses), len(scene.labels)
-    panels = _panels(axes, (k, k), (4.8, 3.6) if k == 1 else (1.7 * k + 0.9,) * 2)
+    panels = _panels(axes, (k, k), (4.8, 3.6) if k == 1 else (1.6 * k + 2.2,) * 2)
     limits = [_limits([scene.q(i), scene.p(i)]) for i in range(k)]
     for i in range(k):
         _draw_marginal(panels[i, i], scene.q(i), scene.p(i), limits[i])
         for j in range(i):
             panels[j, i].set_axis_off()
+            _draw_pair(panels[i, j], scene.q(j, i), scene.p(j, i), masses)
             if scene.exact is None:
                 _scatter(panels[i, j], scene, j, i)
-            _draw_pair(panels[i, j], scene.q(j, i), scene.p(j, i), masses)
             panels[i, j].set(xlim=limits[j], ylim=limits[i])
     _label(panels, scene.labels)
-    panels[0, 0].set_title(_headline(scene), loc="left", fontsize="medium")
-    legend = {"frameon": False, "fontsize": "small", "handler_map": {tuple: HandlerTuple(None, 0)}}
-    place = {"loc": "best"} if k == 1 else {"loc": "upper left", "borderaxespad": 0.0}
-    panels[0, k > 1].legend(*_key(scene, masses if k > 1 else ()), **legend, **place)
+    if axes is None:
+        panels[0, 0].figure.suptitle(_headline(scene), x=0.01, ha="left", fontsize="medium")
+    else:
+        panels[0, 0].set_title(_headline(scene), loc="left", fontsize="medium")
+    if k == 1:
+        _explain(panels[0, 0], scene, (), loc="best")
+    else:
+        _explain(panels[0, 1], scene, masses, loc="upper left", borderaxespad=0.0)
     return panels
 
 
@@ -154,7 +161,7 @@ def plot_families(
     if k > 2:
         raise ValueError(f"{names!r} are {k} quantities: families are compared on one or two")
     truth = max(scenes, key=lambda scene: (scene.exact is not None, scene.trust))
-    panels = _panels(axes, (len(fits),), (3.1 * len(fits) + 0.5, 3.9))
+    panels = _panels(axes, (len(fits),), (3.2 * len(fits) + 0.5, 4.1))
     limits = [_limits([truth.p(i), *(scene.q(i) for scene in scenes)]) for i in range(k)]
     for panel, scene in zip(panels, scenes, strict=True):
         if k == 1:
@@ -166,12 +173,11 @@ def plot_families(
             panel.tick_params(labelleft=panel is panels[0])
         panel.set_xlabel(scene.labels[0])
         _tell_distance(panel, scene.fit)
-    handles, labels = _key(truth, FAMILY_MASSES if k == 2 else ())
-    style = {"frameon": False, "handler_map": {tuple: HandlerTuple(None, 0)}}
+    masses = FAMILY_MASSES if k == 2 else ()
     if axes is None:
-        panels[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, **style)
+        _explain(panels[0].figure, truth, masses, loc="outside lower center", ncols=2)
     else:
-        panels[-1].legend(handles, labels, loc="lower right", fontsize="small", **style)
+        _explain(panels[-1], truth, masses, loc="lower right")
     return panels
 
 
@@ -197,21 +203,22 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     for fit, x, y in zip(climb.fits, seconds, kl, strict=True):
         if not np.isfinite(y):
             panel.axvline(x, color=GREY, linewidth=1, linestyle=":")
-            _note(panel, f"{fit.family.name}\nKL unknown", (x, 0.5), panel.get_xaxis_transform())
             continue
-        hollow = {"markerfacecolor": "white"} if fit.verdict == "unreliable" else {}
-        error = 2 * fit.kl.se if np.isfinite(fit.kl.se) else 0.0
-        style = {"color": VERMILION, "capsize": 3, "markersize": 7, "clip_on": False, **hollow}
-        panel.errorbar(x, y, error, fmt="o", zorder=3, **style)
-        _note(panel, f"{fit.family.name}\n{_nats(fit.kl)}", (x, y), panel.transData)
-    top = float(np.nanmax(kl, initial=0.0))
-    if top > 10 * NEGLIGIBLE:
+        error = [[min(fit.kl.se, y)], [fit.kl.se]] if np.isfinite(fit.kl.se) else None
+        face = "white" if fit.verdict == "unreliable" else VERMILION
+        style = {"color": VERMILION, "markerfacecolor": face, "capsize": 3, "markersize": 7}
+        panel.errorbar(x, y, error, fmt="o", zorder=3, clip_on=False, **style)
+    least, most = np.min(kl, initial=np.inf, where=known), np.max(kl, initial=0.0, where=known)
+    if most > 10 * max(least, NEGLIGIBLE):
         panel.set_yscale("symlog", linthresh=NEGLIGIBLE, linscale=0.5)
-    panel.set_ylim(0, 3 * top if top > 10 * NEGLIGIBLE else 1.3 * max(top, NEGLIGIBLE))
-    panel.set_xlim(0, 1.35 * seconds[-1])
+        panel.set_ylim(0, 3 * most)
+    else:
+        panel.set_ylim(0, 1.4 * max(most, NEGLIGIBLE))
+    panel.set_xlim(0, 1.5 * seconds[-1])
     panel.set_xlabel("seconds spent, compiling included")
     panel.set_ylabel("KL[q ‖ p*] left, in nats")
     panel.spines[["top", "right"]].set_visible(False)
+    _name_rungs(panel, climb, seconds, np.where(known, kl, 0.0))
     told = [f"{name} skipped: {why}" for name, why in climb.skipped]
     if any(fit.verdict == "unreliable" for fit in climb.fits):
         told.append("hollow: unreliable, the KL may be larger")
@@ -253,6 +260,22 @@ class _Density:
 
 
 @dataclass(frozen=True, eq=False)
+class _Grid:
+    """Nodes on each axis, shape (k, n): in what is smoothed, evenly spaced, and as quantities."""
+
+    nodes: np.ndarray
+    drawn: np.ndarray
+
+    def density(self, axes: tuple[int, ...], mass: np.ndarray) -> _Density:
+        """The density of quantities with this mass, up to a constant, at the nodes."""
+        mass, cell = mass / mass.sum(), np.ones(())
+        for i in axes:
+            cell = np.multiply.outer(cell, np.abs(np.gradient(self.drawn[i])))
+        height = np.divide(mass, cell, out=np.zeros_like(mass), where=cell > 0)
+        return _Density(tuple(self.drawn[i] for i in axes), mass, height)
+
+
+@dataclass(frozen=True, eq=False)
 class _Scene:
     """Quantities of a fit, and the densities of q and of p* over them.
 
@@ -262,25 +285,24 @@ class _Scene:
     Attributes
     ----------
     labels, coordinates
-        Of each quantity; coordinate None where it has none of its own.
-    points, smooth
-        Draws of the proposal, q's first: quantities, and what they are smoothed in. Shape (m, k).
+        Of each quantity; coordinate `NONE` where it has none of its own.
+    smooth
+        Draws of the proposal, q's first, in what is smoothed.
     w
         The draws' weights; None where they can't be formed.
-    nodes, drawn
-        Nodes of the grid in what is smoothed and in quantities, shape (k, NODES).
+    grid, near
+        Where p* is drawn, and where a Gaussian q is: no coarser for being narrow.
     exact
-        p*'s mass at the nodes of the grid over all of z, where there is one.
+        p*'s mass at the nodes of the grid, where the grid is one of all of z.
     """
 
     fit: Fit
     labels: list[str]
-    coordinates: list[int | None]
-    points: Float[np.ndarray, "m k"]
+    coordinates: list[int]
     smooth: Float[np.ndarray, "m k"]
     w: Float[np.ndarray, " m"] | None
-    nodes: np.ndarray
-    drawn: np.ndarray
+    grid: _Grid
+    near: _Grid
     exact: np.ndarray | None
 
     @property
@@ -290,35 +312,31 @@ class _Scene:
 
     def q(self, *axes: int) -> _Density:
         """q over one or two of the quantities."""
-        q, n, nodes = self.fit.q, self.fit.n_draws, self.nodes[list(axes)]
-        coordinates = [c for c in map(self.coordinates.__getitem__, axes) if c is not None]
-        if isinstance(q, Gaussian) and len(coordinates) == len(axes):
-            return self._density(axes, _normal(q, coordinates, nodes))
+        q, chosen = self.fit.q, list(axes)
+        coordinates = [self.coordinates[i] for i in axes]
+        if isinstance(q, Gaussian) and NONE not in coordinates:
+            return self.near.density(axes, _normal(q, coordinates, self.near.nodes[chosen]))
         if self.exact is not None:
-            mass = np.exp(log_density(q, _mesh(self.nodes))).reshape(self.exact.shape)
-            return self._density(axes, self._over(axes, mass))
-        draws = self.smooth[:n, list(axes)]
-        return self._density(axes, _smoothed(draws, np.full(len(draws), 1 / len(draws)), nodes))
+            z = _mesh(self.grid.nodes, np.argsort(self.coordinates))
+            mass = np.exp(log_density(q, z)).reshape(self.exact.shape)
+            return self.grid.density(axes, _marginal(mass, axes))
+        draws = self.smooth[: self.fit.n_draws, chosen]
+        even = np.full(len(draws), 1 / len(draws))
+        return self.grid.density(axes, _smoothed(draws, even, self.grid.nodes[chosen]))
 
     def p(self, *axes: int) -> _Density | None:
         """p* over one or two of the quantities; None if it is not known."""
+        chosen = list(axes)
         if self.exact is not None:
-            return self._density(axes, self._over(axes, self.exact))
+            return self.grid.density(axes, _marginal(self.exact, axes))
         if self.w is None:
             return None
-        chosen = list(axes)
-        return self._density(axes, _smoothed(self.smooth[:, chosen], self.w, self.nodes[chosen]))
+        mass = _smoothed(self.smooth[:, chosen], self.w, self.grid.nodes[chosen])
+        return self.grid.density(axes, mass)
 
-    def _over(self, axes: tuple[int, ...], mass: np.ndarray) -> np.ndarray:
-        return mass.sum(axis=tuple(i for i in range(mass.ndim) if i not in axes))
 
-    def _density(self, axes: tuple[int, ...], mass: np.ndarray) -> _Density:
-        mass = mass / mass.sum()
-        cell = np.ones(())
-        for i in axes:
-            cell = np.multiply.outer(cell, np.abs(np.gradient(self.drawn[i])))
-        height = np.divide(mass, cell, out=np.zeros_like(mass), where=cell > 0)
-        return _Density(tuple(self.drawn[i] for i in axes), mass, height)
+def _marginal(mass: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return mass.sum(axis=tuple(i for i in range(mass.ndim) if i not in axes))
 
 
 def _chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
@@ -343,51 +361,50 @@ def _chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None
     return [int(i) for i in varying]
 
 
-def _coordinates(fit: Fit) -> list[int | None]:
+def _coordinates(fit: Fit) -> list[int]:
     """The coordinate of z behind each scalar quantity that is a function of it alone."""
     if not fit._constrains:
-        return [None] * len(fit.space.names)
-    found: list[int | None] = []
+        return [NONE] * len(fit.space.names)
+    found: list[int] = []
     start = 0
     for leaf in fit.space.leaves:
         own = isinstance(leaf.support, Support) and leaf.support.event_dim == 0
-        found += range(start, start + leaf.size) if own else [None] * len(leaf.scalars())
+        found += range(start, start + leaf.size) if own else [NONE] * len(leaf.scalars())
         start += leaf.size
     return found
 
 
 def _scene(fit: Fit, places: list[int] | None) -> _Scene:
-    """Draws, grid and, where it can be had, p* itself over the quantities at `places`."""
-    d, labels = fit.q.dim, [f"{name} (unconstrained)" for name in fit.space.free_names]
-    coordinates: list[int | None] = [0, 1]
-    if places is not None:
-        labels = [fit.space.names[i] for i in places]
+    """Draws, grids and, where it can be had, p* itself over the quantities at `places`."""
+    if places is None:
+        labels = [f"{name} (unconstrained)" for name in fit.space.free_names]
+        coordinates = [0, 1]
+    else:
         own = _coordinates(fit)
+        labels = [fit.space.names[i] for i in places]
         coordinates = [own[i] for i in places]
     smooth = _draws(fit, places, coordinates)
     w = weights.normalised(fit.log_weights)
     known = None if np.isnan(w).any() else w
     nodes, exact = _nodes(smooth, known, fit.n_draws, coordinates), None
-    if fit.target is not None and d <= 2 and set(coordinates) == set(range(d)):
+    if fit.target is not None and fit.q.dim <= 2 and sorted(coordinates) == [0, 1][: fit.q.dim]:
         nodes, exact = _exact(fit.target.values, nodes, np.argsort(coordinates))
-    drawn = nodes if places is None else _carried(fit, places, coordinates, nodes)
-    return _Scene(fit, labels, coordinates, smooth, known, nodes, drawn, exact)
+    grid, near = (
+        _Grid(x, x if places is None else _carried(fit, places, coordinates, x))
+        for x in (nodes, _near(fit, nodes, coordinates))
+    )
+    return _Scene(fit, labels, coordinates, smooth, known, grid, near, exact)
 
 
-def _draws(
-    fit: Fit, places: list[int] | None, coordinates: list[int | None]
-) -> Float[np.ndarray, "m k"]:
-    """Draws of the proposal: coordinates of z, quantities where there is none."""
+def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
+    """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
     if not fit._constrains:
         return fit._proposed[0][:, places]
     chunks = []
     for z, *_ in fit.proposal.draws(fit.n_draws, fit.seed, CHECK_STREAM):
-        chunk = np.empty((len(z), len(coordinates)))
-        for i, c in enumerate(coordinates):
-            chunk[:, i] = np.nan if c is None else z[:, c]
-        if places is not None and None in coordinates:
-            columns = _columns(fit, z)[:, places]
-            chunk = np.where([c is None for c in coordinates], columns, chunk)
+        chunk = z[:, coordinates]
+        if places is not None and NONE in coordinates:
+            chunk = np.where(np.equal(coordinates, NONE), _columns(fit, z)[:, places], chunk)
         chunks.append(chunk)
     return np.concatenate(chunks)
 
@@ -398,23 +415,20 @@ def _columns(fit: Fit, z: np.ndarray) -> Float[np.ndarray, "n k"]:
     return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
-def _carried(
-    fit: Fit, places: list[int], coordinates: list[int | None], nodes: np.ndarray
-) -> np.ndarray:
+def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
     """The nodes as values of the quantities."""
     drawn = nodes.copy()
-    inside = next(iter(fresh_draws(fit.q, 1, fit.seed, CHECK_STREAM)))[0]
-    for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
-        if c is not None:
-            z = np.repeat(inside, NODES, axis=0)
-            z[:, c] = nodes[i]
-            drawn[i] = _columns(fit, z)[:, place]
+    if fit._constrains:
+        inside = next(iter(fresh_draws(fit.q, 1, fit.seed, CHECK_STREAM)))[0]
+        for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
+            if c != NONE:
+                z = np.repeat(inside, nodes.shape[1], axis=0)
+                z[:, c] = nodes[i]
+                drawn[i] = _columns(fit, z)[:, place]
     return drawn
 
 
-def _nodes(
-    smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[int | None]
-) -> np.ndarray:
+def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[int]) -> np.ndarray:
     """A grid over all but the last of q's mass and p*'s; margins where there are no bounds."""
     ends = np.array([0.0005, 0.9995])
     rows = []
@@ -424,9 +438,30 @@ def _nodes(
             order = np.argsort(x)
             far = x[order][np.minimum(np.searchsorted(np.cumsum(w[order]), ends), len(x) - 1)]
             low, high = min(low, far[0]), max(high, far[1])
-        margin = 0.0 if coordinate is None else 0.2 * (high - low)
+        margin = 0.0 if coordinate == NONE else 0.2 * (high - low)
         rows.append(np.linspace(low - margin, high + margin, NODES))
     return np.array(rows)
+
+
+def _near(fit: Fit, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
+    """A grid within 4.5 sds of a Gaussian q's mean, where quantities are coordinates."""
+    if not isinstance(fit.q, Gaussian):
+        return nodes
+    near = np.empty((len(nodes), NODES))
+    for i, c in enumerate(coordinates):
+        low, high = nodes[i, 0], nodes[i, -1]
+        if c != NONE:
+            sd = np.linalg.norm(_rows(fit.q, [c]))
+            low, high = fit.q.mean[c] - 4.5 * sd, fit.q.mean[c] + 4.5 * sd
+        near[i] = np.linspace(low, high, NODES)
+    return near
+
+
+def _rows(q: Gaussian, coordinates: list[int]) -> np.ndarray:
+    """These rows of L."""
+    unit = np.zeros((len(coordinates), q.dim))
+    unit[range(len(coordinates)), coordinates] = 1.0
+    return q.whiten(unit)
 
 
 def _mesh(nodes: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -437,55 +472,77 @@ def _mesh(nodes: np.ndarray, order: np.ndarray) -> np.ndarray:
 def _exact(
     values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """p*'s mass on a grid that has grown until next to nothing lies at its edges.
+    """A grid that has grown until next to nothing of p* lies at its edges, and p*'s mass there.
 
-    None where p̂ is undefined, or its mass does not come to an end.
+    The mass is None where p̂ is undefined, or does not come to an end.
     """
-    band, d, first = NODES // 16, len(nodes), nodes
+    first = nodes
+    low, high = nodes[:, 0], nodes[:, -1]
     for _ in range(10):
-        log_p = values(_mesh(nodes, order)).reshape((NODES,) * d)
-        if np.isnan(log_p).any() or not -np.inf < log_p.max() < np.inf:
+        coarse = _values(values, np.linspace(low, high, NODES // 2, axis=1), order)
+        if coarse is None:
             break
-        mass = np.exp(log_p - log_p.max())
-        mass /= mass.sum()
-        sides = [mass.sum(axis=tuple(j for j in range(d) if j != i)) for i in range(d)]
-        low = np.array([side[:band].sum() > EDGE for side in sides])
-        high = np.array([side[-band:].sum() > EDGE for side in sides])
-        if not (low | high).any():
-            return nodes, mass
-        grow = 0.5 * np.ptp(nodes, axis=1)
-        nodes = np.linspace(nodes[:, 0] - grow * low, nodes[:, -1] + grow * high, NODES, axis=1)
+        sides = [_marginal(coarse, (i,)) for i in range(len(nodes))]
+        below = np.array([side[: NODES // 32].sum() > EDGE for side in sides])
+        above = np.array([side[-NODES // 32 :].sum() > EDGE for side in sides])
+        if not (below | above).any():
+            fine = np.linspace(low, high, EXACT_NODES, axis=1)
+            return fine, _values(values, fine, order)
+        width = high - low
+        low, high = low - 0.5 * width * below, high + 0.5 * width * above
     return first, None
+
+
+def _values(
+    values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
+) -> np.ndarray | None:
+    """Mass of p* at the nodes of a grid over all of z; None where p̂ is undefined."""
+    log_p = values(_mesh(nodes, order)).reshape((nodes.shape[1],) * len(nodes))
+    if np.isnan(log_p).any() or not -np.inf < log_p.max() < np.inf:
+        return None
+    mass = np.exp(log_p - log_p.max())
+    return mass / mass.sum()
 
 
 def _normal(q: Gaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
     """A Gaussian q's density of one or two coordinates, up to a constant."""
-    unit = np.zeros((len(coordinates), q.dim))
-    unit[range(len(coordinates)), coordinates] = 1.0
-    factor = q.whiten(unit)  # rows of L
+    factor = _rows(q, coordinates)
     apart = _mesh(nodes - np.asarray(q.mean)[coordinates, None], np.arange(len(nodes)))
     distance = np.sum(apart * np.linalg.solve(factor @ factor.T, apart.T).T, axis=1)
-    return np.exp(-0.5 * distance).reshape((NODES,) * len(nodes))
+    return np.exp(-0.5 * distance).reshape((nodes.shape[1],) * len(nodes))
 
 
 def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Mass of weighted draws on a grid, by a Gaussian kernel with the shape of their covariance.
+    """Mass of weighted draws on a grid, by Gaussian kernels with the shape of their covariance.
 
-    Its width is Scott's for the effective number of draws; mass is reflected at the grid's ends.
+    Scott's width for the effective number of draws, halved to eightfold with the root of a first
+    estimate: Abramson (1982), in octaves. Else single draws in the tails would be islands.
     """
     draws, w = draws[w > 0], w[w > 0]
-    a, step = len(nodes), nodes[:, 1] - nodes[:, 0]
+    step = nodes[:, 1] - nodes[:, 0]
     edges = [np.append(x - h / 2, x[-1] + h / 2) for x, h in zip(nodes, step, strict=True)]
     histogram, _ = np.histogramdd(draws, bins=edges, weights=w)
     centred = draws - w @ draws
-    width = np.sum(w**2) ** (1 / (4 + a))
-    kernel = width**2 * (centred.T * w) @ centred + np.diag(step**2) / 4
-    padded = np.pad(histogram, NODES // 2, mode="symmetric")
-    omega = [2 * np.pi * np.fft.fftfreq(2 * NODES, h) for h in step]
-    waves = np.stack(np.meshgrid(*omega, indexing="ij"), axis=-1)
-    damped = np.fft.fftn(padded) * np.exp(-0.5 * np.sum(waves @ kernel * waves, axis=-1))
-    inner = (slice(NODES // 2, NODES // 2 + NODES),) * a
-    return np.maximum(np.fft.ifftn(damped).real[inner], 0.0)
+    scott = np.sum(w**2) ** (2 / (4 + len(nodes)))
+    kernel = scott * (centred.T * w) @ centred + np.diag(step**2) / 4
+    first = np.maximum(_blurred(histogram, kernel, step), np.finfo(float).tiny)
+    middle = np.exp(np.sum(histogram * np.log(first)) / histogram.sum())
+    octave = np.clip(np.round(0.5 * np.log2(middle / first)), -1, 3)
+    parts = (
+        _blurred(np.where(octave == k, histogram, 0.0), 4**k * kernel, step)
+        for k in np.unique(octave[histogram > 0])
+    )
+    return np.maximum(sum(parts), 0.0)
+
+
+def _blurred(mass: np.ndarray, covariance: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Mass on a grid convolved with a centred Gaussian, reflected at the grid's ends."""
+    half = len(mass) // 2
+    padded = np.fft.fftn(np.pad(mass, half, mode="symmetric"))
+    axes = [2 * np.pi * np.fft.fftfreq(n, h) for n, h in zip(padded.shape, step, strict=True)]
+    waves = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    damping = np.exp(-0.5 * np.sum(waves @ covariance * waves, axis=-1))
+    return np.fft.ifftn(padded * damping).real[(slice(half, half + len(mass)),) * mass.ndim]
 
 
 # ---- how it is drawn -----------------------------------------------------------------------------
@@ -495,12 +552,12 @@ def _panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.
     """The caller's axes in this shape, or those of a new figure."""
     if axes is None:
         rows = shape[0] if len(shape) == 2 else 1
-        _, axes = plt.subplots(
-            rows, shape[-1], figsize=size, squeeze=False, layout="constrained"
-        )
+        _, axes = plt.subplots(rows, shape[-1], figsize=size, squeeze=False, layout="constrained")
     given = np.asarray(axes, dtype=object)
     if given.size != np.prod(shape) or not all(isinstance(a, Axes) for a in given.flat):
-        raise ValueError(f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes")
+        raise ValueError(
+            f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes"
+        )
     return given.reshape(shape)
 
 
@@ -525,23 +582,18 @@ def _tints(n: int) -> list[tuple[float, ...]]:
     return [tuple(1 - share * (1 - blue)) for share in np.linspace(0.25, 0.6, n)]
 
 
-def _draw_pair(
-    panel: Axes, q: _Density, p: _Density | None, masses: Sequence[float]
-) -> None:
+def _draw_pair(panel: Axes, q: _Density, p: _Density | None, masses: Sequence[float]) -> None:
     """q's lines over p*'s fill, at the same masses."""
-    for density, filled in ((p, True), (q, False)):
-        if density is None:
-            continue
-        top, levels = density.height.max(), np.unique(density.levels(masses))
-        levels = levels[(levels > density.height.min()) & (levels < top)]
-        if filled and len(levels):
-            shades = _tints(len(masses))[-len(levels) :]
-            panel.contourf(*density.nodes, density.height.T, [*levels, top], colors=shades)
-        elif len(levels):
-            widths = np.linspace(1.0, 1.8, len(levels))
-            panel.contour(
-                *density.nodes, density.height.T, levels, colors=VERMILION, linewidths=widths
-            )
+    if p is not None:
+        top = p.height.max()
+        for level, shade in zip(p.levels(masses), _tints(len(masses)), strict=True):
+            style = {"colors": [shade], "antialiased": True}
+            panel.contourf(*p.nodes, p.height.T, [level, 1.01 * top], **style)
+    levels = np.unique(q.levels(masses))
+    levels = levels[(levels > q.height.min()) & (levels < q.height.max())]
+    if len(levels):
+        style = {"colors": VERMILION, "linewidths": np.linspace(1.0, 1.8, len(levels))}
+        panel.contour(*q.nodes, q.height.T, levels, **style)
 
 
 def _draw_marginal(
@@ -554,3 +606,96 @@ def _draw_marginal(
     panel.plot(q.nodes[0], q.height, color=VERMILION, linewidth=1.8)
     panel.set(xlim=limits, yticks=[])
     panel.set_ylim(bottom=0)
+
+
+def _scatter(panel: Axes, scene: _Scene, x: int, y: int) -> None:
+    """Reweighted draws; one that was drawn several times is as much larger."""
+    if scene.w is None:
+        return
+    rng = np.random.default_rng(0)
+    rows, times = np.unique(rng.choice(len(scene.w), POINTS, p=scene.w), return_counts=True)
+    at = [
+        np.interp(scene.smooth[rows, i], scene.grid.nodes[i], scene.grid.drawn[i]) for i in (x, y)
+    ]
+    panel.scatter(at[0], at[1], 1.2 * times, color=BLUE, alpha=0.6, linewidth=0)
+
+
+def _label(panels: np.ndarray, labels: list[str]) -> None:
+    """Names and numbers at the left and at the bottom only."""
+    k = len(labels)
+    for i in range(k):
+        for j in range(i + 1):
+            panel = panels[i, j]
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.xaxis.set_major_locator(MaxNLocator(4 if k < 4 else 3))
+            panel.tick_params(labelbottom=i == k - 1, labelleft=j == 0 and i > 0)
+            if i > j:
+                panel.yaxis.set_major_locator(MaxNLocator(4 if k < 4 else 3))
+            else:
+                panel.spines["left"].set_visible(False)
+            if i == k - 1:
+                panel.set_xlabel(labels[j])
+            if j == 0 and i > 0:
+                panel.set_ylabel(labels[i])
+
+
+def _explain(where: Any, scene: _Scene, masses: Sequence[float], **place: Any) -> None:
+    """A legend, on axes or a figure; `masses` are those of the contours, if there are any."""
+    handles: list[Any] = [Line2D([], [], color=VERMILION, linewidth=1.8)]
+    labels = ["q"]
+    if scene.p(0) is not None:
+        shades = _tints(len(masses) or 2)
+        handles.append(tuple(Rectangle((0, 0), 1, 1, facecolor=shade) for shade in shades))
+        labels.append("p*, exact" if scene.exact is not None else "p*, by reweighting")
+    held = " and ".join(", ".join(f"{100 * m:.3g}" for m in masses).rsplit(", ", 1))
+    where.legend(
+        handles,
+        labels,
+        title=f"regions of highest density\nthat hold {held} %" if masses else None,
+        alignment="left",
+        frameon=False,
+        handler_map={tuple: HandlerTuple(None, 0)},
+        **place,
+    ).set_in_layout("outside" in place["loc"])
+
+
+def _headline(scene: _Scene) -> str:
+    fit = scene.fit
+    if np.isfinite(fit.kl.value):
+        return f"{fit.family.name}: KL[q ‖ p*] {_nats(fit.kl)}, verdict: {fit.verdict}"
+    alone = ", q alone is drawn" if scene.p(0) is None else ""
+    return f"{fit.family.name}: p̂ is undefined at draws, KL[q ‖ p*] unknown{alone}"
+
+
+def _nats(estimate: Estimate) -> str:
+    small = estimate.value + 2 * estimate.se < 0.001
+    return "< 0.001 nats" if small else f"= {estimate} nats"
+
+
+def _tell_distance(panel: Axes, fit: Fit) -> None:
+    """Say what theory says of this panel, where the estimate of the KL is clear about it."""
+    kl, claim = fit.kl, ""
+    if kl.value - 2 * kl.se > NEGLIGIBLE:
+        claim = "p* ∉ Q: a distance is left"
+    elif kl.value + 2 * kl.se <= NEGLIGIBLE and fit.verdict == "good":
+        claim = "p* ∈ Q: the two coincide"
+    panel.set_title(fit.family.name, fontweight="bold")
+    told = [claim, f"KL[q ‖ p*] {_nats(kl)}" if np.isfinite(kl.value) else "KL[q ‖ p*] unknown"]
+    told += ["unreliable: it may be larger"] if fit.verdict == "unreliable" else []
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high + 0.1 * (high - low) * sum(map(bool, told)))
+    panel.text(
+        0.5, 0.975, "\n".join(filter(None, told)), transform=panel.transAxes, ha="center", va="top"
+    )
+
+
+def _name_rungs(panel: Axes, climb: Climb, x: np.ndarray, y: np.ndarray) -> None:
+    """A name at each point; one that would cover the name before it goes above it."""
+    before, lift = np.full(2, -np.inf), 0.0
+    for fit, place in zip(climb.fits, zip(x, y, strict=True), strict=True):
+        told = _nats(fit.kl) if np.isfinite(fit.kl.value) else "unknown"
+        text = f"{fit.family.name}: {told.removeprefix('= ')}"
+        here = panel.transAxes.inverted().transform(panel.transData.transform(place))
+        close = abs(here[1] - before[1]) < 0.08 and here[0] - before[0] < 0.5
+        before, lift = here, lift + 13.0 if close else 0.0
+        panel.annotate(text, place, (7, 5 + lift), textcoords="offset points")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
@@ -173,11 +172,10 @@ def contains(support: Support, value: Any) -> bool:
     Boundaries count as inside: 0.0 is accepted as an example of a positive parameter.
     """
     constraint = support.constraint
-    value = jnp.asarray(value)
     if isinstance(constraint, constraints.interval):
-        return bool(jnp.all((value >= constraint.lower_bound) & (value <= constraint.upper_bound)))
+        return bool(np.all((value >= constraint.lower_bound) & (value <= constraint.upper_bound)))
     if isinstance(constraint, constraints.greater_than):
-        return bool(jnp.all(value >= constraint.lower_bound))
+        return bool(np.all(value >= constraint.lower_bound))
     if isinstance(constraint, constraints.less_than):
-        return bool(jnp.all(value <= constraint.upper_bound))
-    return bool(jnp.all(constraint(value)))
+        return bool(np.all(value <= constraint.upper_bound))
+    return bool(np.all(constraint(value)))

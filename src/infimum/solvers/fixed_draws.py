@@ -166,7 +166,7 @@ class FixedDraws(Solver):
         """Choose the next direction, or end, or ask for more draws."""
         state.direction = state.history.direction(state.gradient)
         decrement = -0.5 * float(state.gradient @ state.direction)
-        state.info.trace.append((state.info.n_gradients, state.loss, decrement, state.q))
+        state.info.record(state.loss, decrement, state.q)
         enough = state.error <= self.tolerance
         left = max(EXACT, (NEGLIGIBLE if enough else 0.1) * state.error)
         if decrement <= left:

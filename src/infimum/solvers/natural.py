@@ -94,7 +94,7 @@ class Natural(Solver):
             state.pull = whitened.sum(axis=0) / inside
             state.curvature = -(whitened.T @ state.eps) / inside
             decrement = state.q.decrement(state.pull, state.curvature)
-            state.info.trace.append((state.info.n_gradients, state.loss, decrement, state.q))
+            state.info.record(state.loss, decrement, state.q)
             error = state.q.sampling_error(state.eps, whitened)
             if decrement <= max(self.handover, min(error, NOISE)):
                 state.reason = Reason.CONVERGED
