@@ -39,7 +39,7 @@ NEAR_ENOUGH = 0.05
 """Nats of KL at which a climb for one answer stops."""
 
 STARTS = 4
-"""Ascents a fit begins with, besides the cold start; the best of four solved 45 of 46 posteriors."""
+"""Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
 
 CHECK_DRAWS = 4096
 """Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
@@ -224,13 +224,14 @@ class _Options:
             if not solver.accepts(q):
                 raise ValueError(f"{type(solver).__name__} can't move a {type(q).__name__}")
         limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
-        return [
-            dataclasses.replace(
-                solver,
-                **{k: v for k, v in limits.items() if v is not None and hasattr(solver, k)},
-            )
-            for solver in chosen
-        ]
+        return [_limited(solver, limits) for solver in chosen]
+
+
+def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
+    """The solver with those of the limits that it knows and that were given."""
+    known = {k: v for k, v in limits.items() if v is not None and hasattr(solver, k)}
+    limited: Solver = dataclasses.replace(solver, **known)
+    return limited
 
 
 def _family(given: Any) -> Family:
@@ -329,9 +330,7 @@ def _rivals(found: Search, best: State) -> list[Distribution]:
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
-    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity, from structured draws of its own; None where a d×d
-    matrix is too large.
-    """
+    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""
     if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
         return None
     rng = generator(seed, CURVATURE_STREAM)

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 LOG_2PI = float(np.log(2 * np.pi))
 
 LARGEST_FACTOR = 20.0
-"""One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] single
-cold starts solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
+"""One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] cold
+starts solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
 
 SINGULAR = 1e-12
 """Curvatures below this part of the largest are rounding: 1e-12 leaves room for condition numbers

@@ -148,8 +148,9 @@ class Fit:
 
     @functools.cached_property
     def log_evidence(self) -> Estimate:
-        """log Z by importance sampling from the proposal; not to be trusted where the verdict is
-        "unreliable".
+        """log Z by importance sampling from the proposal.
+
+        Not to be trusted where the verdict is "unreliable".
         """
         return weights.log_evidence(self.log_weights, self.log_q - self.log_r)
 
@@ -184,7 +185,7 @@ class Fit:
 
     @functools.cached_property
     def verdict(self) -> str:
-        """ "good": use q as it is. "reweight": use weighted draws. "unreliable": use neither."""
+        """What to use: "good", q as it is; "reweight", weighted draws; "unreliable", neither."""
         if not self._trusted:
             return "unreliable"
         if self.zero_fraction > MOST_ZERO:
@@ -273,6 +274,7 @@ class Fit:
         """
         if not self._constrains:
             raise ValueError("log_prob needs the model's own code here: use the original fit")
+        treedef: Any
         leaves, treedef = jax.tree_util.tree_flatten(draws)
         if treedef != self.space.treedef:
             raise ValueError(f"draws of structure {treedef}, expected {self.space.treedef}")

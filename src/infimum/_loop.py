@@ -187,9 +187,7 @@ def _check_with_fresh_draws(
     """Grow the draws of the best start while fresh ones find it worse than its own do."""
     while True:
         best = min(found.states, key=lambda state: state.loss)
-        grow = getattr(solver, "grow", None)
-        settled = best.reason is not None and best.reason.converged
-        if grow is None or not settled:
+        if best.reason is None or not best.reason.converged:
             return
         z, log_q = next(fresh_draws(best.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         log_p = target.values(z)
@@ -198,8 +196,8 @@ def _check_with_fresh_draws(
         if not np.isfinite(result.loss):
             return
         spread = float(np.std((log_q - log_p)[result.inside]))
-        noise = spread * np.sqrt(1 / len(z) + 1 / len(best.eps))  # both estimates are noisy
-        if result.loss - best.loss <= max(OVERFIT, 4 * noise) or not grow(best):
+        noise = spread * np.sqrt(1 / len(z) + 1 / best.n_draws)  # both estimates are noisy
+        if result.loss - best.loss <= max(OVERFIT, 4 * noise) or not solver.grow(best):
             return
         _advance(solver, [best], target, found, watch)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -35,7 +36,7 @@ def generator(seed: Seed, *stream: int) -> np.random.Generator:
         if seed < 0:
             raise ValueError(f"seed is {seed}, it must not be negative")
         entropy = [int(seed)]
-    elif isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    elif isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         entropy = [int(word) for word in np.ravel(jax.random.key_data(seed))]
     elif isinstance(seed, jax.Array | np.ndarray) and seed.dtype == np.uint32:
         entropy = [int(word) for word in np.ravel(seed)]
@@ -71,7 +72,7 @@ def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
     if isinstance(q, Gaussian):
         return np.asarray(q.log_prob_base(q.pull_back(z)))
     with double_precision():
-        return np.asarray(_log_prob(q, z))
+        return np.asarray(_log_prob(q, jnp.asarray(z)))
 
 
 @eqx.filter_jit

@@ -39,10 +39,10 @@ class Clock:
     compile_seconds: float = 0.0
     compilations: int = 0
 
-    def hear(self, event: str, seconds: float, **_: Any) -> None:
+    def hear(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Listen to JAX's own measurements."""
         if event.endswith(("/jaxpr_to_mlir_module_duration", "/backend_compile_duration")):
-            self.compile_seconds += seconds
+            self.compile_seconds += duration_secs
             self.compilations += event.endswith("/backend_compile_duration")
 
 
@@ -140,11 +140,15 @@ def _compiled(structure: Structure, width: int) -> Callable[..., Any]:
         return jax.vmap(flat)(z)
 
     with double_precision():
-        constants = [
-            jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in structure.jaxpr.constvars
-        ]
-        z = jax.ShapeDtypeStruct((width, *structure.jaxpr.invars[0].aval.shape), jnp.float64)
+        *constants, point = (
+            _abstract(v) for v in (*structure.jaxpr.constvars, *structure.jaxpr.invars)
+        )
+        z = jax.ShapeDtypeStruct((width, *point.shape), jnp.float64)
         return jax.jit(batch).lower(constants, z).compile()
+
+
+def _abstract(variable: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
 
 
 def _signature(jaxpr: core.Jaxpr) -> Hashable:

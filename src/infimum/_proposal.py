@@ -132,7 +132,7 @@ def propose(
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     values = np.maximum(np.abs(values), SINGULAR * np.abs(values).max())
     root = q.spread((vectors / np.sqrt(values)).T)
-    factor = _lower(np.linalg.qr(root, mode="r").T)
+    factor = _lower(np.asarray(np.linalg.qr(root, mode="r")).T)
     return Proposal(q, StudentT(mean, factor, freedom), tuple(others))
 
 

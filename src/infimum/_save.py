@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from infimum import families
@@ -137,9 +138,10 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         family.from_arrays(_below(f"q{place}", arrays)) for place in range(described["members"])
     )
     wide = _below("wide", arrays)
-    proposal = Proposal(
-        q, StudentT(**{**wide, "freedom": float(wide["freedom"])}) if wide else None, tuple(others)
-    )
+    student = None
+    if wide:
+        student = StudentT(wide["mean"], wide["factor"], float(wide["freedom"]))
+    proposal = Proposal(q, student, tuple(others))
     tree = _tree(described["tree"])
     shapes = [tuple(shape) for shape in described["shapes"]]
     structure = jax.tree_util.tree_structure(tree)
@@ -215,7 +217,7 @@ def _tree(skeleton: Any) -> Any:
 def _plain_seed(seed: Seed) -> Any:
     if isinstance(seed, int | np.integer):
         return int(seed)
-    typed = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    typed = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
     return [int(word) for word in np.ravel(jax.random.key_data(seed) if typed else seed)]
 
 

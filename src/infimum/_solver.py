@@ -17,7 +17,6 @@ import numpy as np
 from infimum._family import Distribution
 from infimum._target import Target
 
-
 FARTHEST = 1e100
 """Coordinates beyond this are on the way to infinity; their squares would soon overflow."""
 
@@ -102,6 +101,8 @@ class State:
         The best member so far.
     loss
         Its estimated KL[q ‖ p̂] in nats, over this start's own draws.
+    n_draws
+        How many draws that estimate rests on.
     reason
         None while running.
     """
@@ -109,6 +110,7 @@ class State:
     q: Distribution
     info: Info
     loss: float = np.inf
+    n_draws: int = 1
     reason: Reason | None = None
 
 
@@ -132,12 +134,19 @@ class Solver(abc.ABC):
         """Whether this solver can move a q of this kind."""
 
     @abc.abstractmethod
-    def init(self, q: Distribution, info: Info, rng: np.random.Generator) -> Any:
-        """The state before the first step. Starts with equal `rng` share their base draws."""
+    def init(self, q: Any, info: Info, rng: np.random.Generator) -> Any:
+        """Prepare the state before the first step.
+
+        Starts given generators in the same state share their base draws.
+        """
 
     @abc.abstractmethod
     def step(self, states: list[Any], target: Target) -> None:
         """Advance every state by one batched evaluation, in place; set `reason` where it ends."""
+
+    @abc.abstractmethod
+    def grow(self, state: Any) -> bool:
+        """Let a start that has ended go on with more draws; False where that is of no use."""
 
 
 def evaluate_together(

@@ -135,6 +135,7 @@ class Space:
 
     def unconstrain(self, params: PyTree) -> Float[Array, " d"]:
         """Carry parameters back to `z`: the inverse of `constrain`."""
+        treedef: Any
         leaves, treedef = jax.tree_util.tree_flatten(params)
         if treedef != self.treedef:
             raise ValueError(f"parameters of structure {treedef}, expected {self.treedef}")

@@ -57,8 +57,9 @@ class Start:
 
 
 def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
-    """Finite starting points of every kind: `n` ascents (one from the example if it says more
-    than shapes) and a cold start.
+    """Find starting points of every kind: `n` of finite density to ascend from, and a cold one.
+
+    One of the n is the example, if it says more than shapes.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
     usable = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
     if np.any(log_p == np.inf) or not usable.any():
         raise ValueError(_no_start(target, points, log_p, gradient))
-    starts = []
+    starts: list[Start] = []
     for kind, x, fine in zip(kinds, points, usable, strict=True):
         if kind == "cold" or (fine and len(starts) < n):
             info = Info(kind)

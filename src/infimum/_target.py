@@ -136,7 +136,7 @@ class Target:
     def describe(self, z: np.ndarray) -> str:
         """The parameters at `z` in words, for messages: the first of them if there are many."""
         with double_precision():
-            params, _ = self.space.constrain(np.asarray(z, np.float64))
+            params, _ = self.space.constrain(jnp.asarray(z, np.float64))
         values = np.concatenate([np.ravel(x) for x in jax.tree_util.tree_leaves(params)])
         shown = [f"{name} = {x:.4g}" for name, x in zip(self.names, values, strict=True)][:8]
         return ", ".join(shown) + (", ..." if len(values) > 8 else "")
@@ -191,7 +191,7 @@ def _scalar(log_density: Callable[[PyTree], Any], params: PyTree) -> Any:
             f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters of "
             f"shapes {shapes}. Shapes and structure come from the example"
         ) from error
-    if value is None or jax.tree_util.tree_structure(value) != jax.tree_util.tree_structure(0.0):
+    if not jax.tree_util.all_leaves([value]):
         raise _DensityError(f"log_density must return one number, it returned {value!r}")
     shape = jnp.shape(value)
     if shape != ():

@@ -156,10 +156,12 @@ def demo(
     command = "infimum" if shutil.which("infimum") else sys.argv[0]
     print(
         f"\nWrote {saved} and {picture}.\n\n"
-        "The ELBO is below log Z by KL[q ‖ p*], the distance from q to the posterior, in nats; the\n"
-        "verdict says what q's draws may be used for. To go on:\n\n"
-        f"  {command} show {saved}    every parameter: mean, sd, and how far q is off\n"
-        f"  {command} fit --help    your own model"
+        "The ELBO is below log Z by KL[q ‖ p*], the distance from q to the posterior, in nats;\n"
+        "the verdict says what q's draws may be used for. To go on:\n\n"
+        f"  {command} show {saved}\n"
+        "      every parameter: its mean and sd, and how far q is off\n"
+        f"  {command} fit --help\n"
+        "      your own model"
     )
 
 

@@ -438,7 +438,7 @@ def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[i
             order = np.argsort(x)
             far = x[order][np.minimum(np.searchsorted(np.cumsum(w[order]), ends), len(x) - 1)]
             low, high = min(low, far[0]), max(high, far[1])
-        margin = 0.0 if coordinate == NONE else 0.2 * (high - low)
+        margin = 0.0 if coordinate == NONE else 0.4 * (high - low)
         rows.append(np.linspace(low - margin, high + margin, NODES))
     return np.array(rows)
 
@@ -515,8 +515,8 @@ def _normal(q: Gaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarra
 def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Mass of weighted draws on a grid, by Gaussian kernels with the shape of their covariance.
 
-    Scott's width for the effective number of draws, halved to eightfold with the root of a first
-    estimate: Abramson (1982), in octaves. Else single draws in the tails would be islands.
+    Scott's width for the effective number of draws, up to four times wider where there are few:
+    with the inverse root of a first estimate (Abramson 1982), in steps of √2.
     """
     draws, w = draws[w > 0], w[w > 0]
     step = nodes[:, 1] - nodes[:, 0]
@@ -527,10 +527,10 @@ def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray
     kernel = scott * (centred.T * w) @ centred + np.diag(step**2) / 4
     first = np.maximum(_blurred(histogram, kernel, step), np.finfo(float).tiny)
     middle = np.exp(np.sum(histogram * np.log(first)) / histogram.sum())
-    octave = np.clip(np.round(0.5 * np.log2(middle / first)), -1, 3)
+    wider = np.clip(np.round(np.log2(middle / first)), 0, 4)
     parts = (
-        _blurred(np.where(octave == k, histogram, 0.0), 4**k * kernel, step)
-        for k in np.unique(octave[histogram > 0])
+        _blurred(np.where(wider == k, histogram, 0.0), 2**k * kernel, step)
+        for k in np.unique(wider[histogram > 0])
     )
     return np.maximum(sum(parts), 0.0)
 
@@ -587,13 +587,13 @@ def _draw_pair(panel: Axes, q: _Density, p: _Density | None, masses: Sequence[fl
     if p is not None:
         top = p.height.max()
         for level, shade in zip(p.levels(masses), _tints(len(masses)), strict=True):
-            style = {"colors": [shade], "antialiased": True}
-            panel.contourf(*p.nodes, p.height.T, [level, 1.01 * top], **style)
+            bounds = [level, 1.01 * top]
+            panel.contourf(*p.nodes, p.height.T, bounds, colors=[shade], antialiased=True)
     levels = np.unique(q.levels(masses))
     levels = levels[(levels > q.height.min()) & (levels < q.height.max())]
     if len(levels):
-        style = {"colors": VERMILION, "linewidths": np.linspace(1.0, 1.8, len(levels))}
-        panel.contour(*q.nodes, q.height.T, levels, **style)
+        widths = np.linspace(1.0, 1.8, len(levels))
+        panel.contour(*q.nodes, q.height.T, levels, colors=VERMILION, linewidths=widths)
 
 
 def _draw_marginal(

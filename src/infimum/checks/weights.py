@@ -118,18 +118,19 @@ def ess(log_w: LogWeights) -> float:
 
 
 def khat(log_w: LogWeights) -> float:
-    """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ; above 0.7 their mean is not
-    to be trusted. NaN where fewer than 100 draws have weight.
+    """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ.
+
+    Above 0.7 their mean is not to be trusted. NaN where fewer than 100 draws have weight.
     """
     if not _countable(log_w) or np.count_nonzero(log_w > -np.inf) < 100:
         return math.nan
     if np.ptp(log_w[log_w > -np.inf]) < 1e-9:
         return -math.inf
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import BaseArray
 
     finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
     with np.errstate(all="ignore"):
-        return float(array_stats.psislw(-finite)[1])  # it takes minus the log weights, as in LOO
+        return float(BaseArray().psislw(-finite)[1])  # it takes minus the log weights, as in LOO
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:

@@ -94,7 +94,7 @@ class FixedDraws(Solver):
         """Fix the first draws."""
         enough = 4 * (q.dim + 2) if q.dim <= LARGEST_DENSE else 0
         eps = structured_draws(rng, self.draws or max(FEWEST, enough), q.dim)
-        return FixedDrawsState(q=q, info=info, eps=eps, rng=rng)
+        return FixedDrawsState(q=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
 
     def step(self, states: list[FixedDrawsState], target: Target) -> None:
         """Evaluate every candidate; move to it or shorten the step."""
@@ -103,14 +103,14 @@ class FixedDraws(Solver):
         for state, z, (log_p, gradient) in zip(states, batches, outcomes, strict=True):
             self._advance(state, z, log_p, gradient)
 
-    def grow(self, state: FixedDrawsState, factor: int = 2) -> bool:
-        """Go on with more draws; False at the limit of draws."""
-        most = max(MOST, 8 * state.q.dim)
-        n = min(most, factor * len(state.eps))
+    def grow(self, state: FixedDrawsState) -> bool:
+        """Go on with twice as many draws, or four times where the error calls for more."""
+        factor = 2 if state.error <= 8 * self.tolerance else 4
+        n = min(max(MOST, 8 * state.q.dim), factor * len(state.eps))
         if n <= len(state.eps):
             return False
         state.eps = structured_draws(state.rng, n, state.q.dim)
-        state.chart, state.reason = None, None
+        state.chart, state.reason, state.n_draws = None, None, n
         return True
 
     def _advance(
@@ -121,7 +121,7 @@ class FixedDraws(Solver):
         state.info.count(z, result.inside, result.undefined)
         state.steps += 1
         score = np.where(result.inside[:, None], gradient, 0.0)
-        score = score * (len(score) / max(1, np.count_nonzero(result.inside)))
+        score = score * (len(score) / max(1, int(np.count_nonzero(result.inside))))
         if not np.isfinite(result.loss):
             self._reject(state)
         elif state.chart is None:
@@ -172,7 +172,7 @@ class FixedDraws(Solver):
         if decrement <= left:
             if enough:
                 state.reason = Reason.CONVERGED
-            elif not self.grow(state, _factor(state.error / self.tolerance)):
+            elif not self.grow(state):
                 state.reason = Reason.DRAWS
         norm = float(np.linalg.norm(state.direction))
         state.length = min(1.0, TRUST / norm) if norm > 0 else 1.0
@@ -190,8 +190,3 @@ class FixedDraws(Solver):
                 self._aim(state)
             else:
                 state.reason = Reason.ROUNDING if fine else Reason.STALLED
-
-
-def _factor(excess: float) -> int:
-    """How many times more draws for an error this many times too large."""
-    return 2 if excess <= 8 else 4

@@ -71,7 +71,11 @@ class Natural(Solver):
     def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> NaturalState:
         """Fix the draws."""
         eps = structured_draws(rng, 2 * (q.dim + 2), q.dim)
-        return NaturalState(q=q, info=info, eps=eps, candidate=q)
+        return NaturalState(q=q, info=info, eps=eps, candidate=q, n_draws=len(eps))
+
+    def grow(self, state: NaturalState) -> bool:
+        """Few draws are this solver's point: it never takes more."""
+        return False
 
     def step(self, states: list[NaturalState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""

@@ -2,8 +2,8 @@
 
 The gradient is that of sticking the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated
 through the draw only, so that its variance vanishes as q nears p*. ADVI (Kucukelbir et al. 2017) is
-this with a Gaussian family and Adam. The loop runs inside the compiler, an epoch at a time. The step
-size is chosen by trying several for an epoch, and falls when fresh draws see no more gain; the
+this with a Gaussian family and Adam. The loop runs inside the compiler, an epoch at a time. The
+step size is chosen by trying several for an epoch, and falls when fresh draws see no more gain; the
 answer is an average of iterates (Polyak & Juditsky 1992).
 """
 
@@ -87,7 +87,13 @@ class Stochastic(Solver):
             current = jax.tree_util.tree_map(jnp.asarray, q)
             look = jax.random.key(int(rng.integers(2**32)))
             memory = self._rule().init(eqx.filter(current, eqx.is_array))
-        return StochasticState(q=q, info=info, current=current, memory=memory, rng=rng, look=look)
+        return StochasticState(
+            q=q, info=info, current=current, memory=memory, rng=rng, look=look, n_draws=LOOK
+        )
+
+    def grow(self, state: StochasticState) -> bool:
+        """Every draw is new: there are no more to take."""
+        return False
 
     def step(self, states: list[StochasticState], target: Target) -> None:
         """One epoch of each start; the first also chooses the step size."""
@@ -131,7 +137,8 @@ class Stochastic(Solver):
         self, state: StochasticState, loss: float, average: Distribution, values: np.ndarray
     ) -> None:
         """Keep the average if it is better; else lower the step size, or end."""
-        assert state.values is not None and state.rate is not None
+        assert state.values is not None
+        assert state.rate is not None
         gain = state.values - values
         noise = 2 * float(np.std(gain)) / np.sqrt(LOOK) if np.isfinite(gain).all() else np.inf
         better = np.isfinite(loss) and not state.loss <= loss
