@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.legend_handler import HandlerTuple
@@ -26,6 +26,7 @@ from infimum._family import Gaussian
 from infimum._fit import Fit
 from infimum._loop import CHECK_STREAM
 from infimum._objective import fresh_draws, log_density
+from infimum._target import FEW_VALUES
 from infimum.checks import weights
 from infimum.checks.weights import Estimate
 from infimum.supports import Support
@@ -50,9 +51,11 @@ VIEW = 0.98
 
 NODES = 128
 EXACT_NODES = 192
-"""Nodes of a grid on each axis, and where p* is exact: narrow ridges show no corners there."""
+GAUSSIAN_NODES = 256
+"""Nodes of a grid on each axis: for draws, for an exact p*, and for a Gaussian q. Contours of a
+narrow ridge have corners on fewer."""
 
-EDGE = 5e-4
+EDGE = 2e-3
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
 POINTS = 1000
@@ -62,7 +65,10 @@ NONE = -1
 """In the place of a coordinate of z: the quantity is no function of one coordinate alone."""
 
 NEGLIGIBLE = 0.01
-"""Nats of KL below which q and p* are said to coincide: what a solver's tolerance may leave."""
+"""Nats of KL that a solver's tolerance may leave: more than that is the family's distance."""
+
+NOTHING = 0.001
+"""Nats of KL that no picture shows: below them q and p* are said to coincide."""
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
@@ -79,9 +85,10 @@ def plot_fit(
 ) -> np.ndarray:
     """Draw q over p* for each pair of quantities, with their marginals on the diagonal.
 
-    Where the quantities are all of one or two coordinates and the target is at hand, p* is exact,
-    by 128 or 128² evaluations of log p̂; otherwise it is the reweighted draws, smoothed. A Gaussian
-    q is exact in quantities that are coordinates of their own.
+    Where the quantities are all that there is, one or two, and the target is at hand, p* is exact:
+    some 50 000 evaluations of log p̂ on a grid. Otherwise it is the reweighted draws, smoothed,
+    and 1000 of them as points. A Gaussian q is exact in every quantity that stands for a
+    coordinate of its own; in others (a simplex's) it is its draws, smoothed.
 
     Parameters
     ----------
@@ -125,7 +132,7 @@ def plot_fit(
     if k == 1:
         _explain(panels[0, 0], scene, (), loc="best")
     else:
-        _explain(panels[0, 1], scene, masses, loc="upper left", borderaxespad=0.0)
+        _explain(panels[0, 1], scene, masses, loc="upper left", alignment="left")
     return panels
 
 
@@ -175,7 +182,8 @@ def plot_families(
         _tell_distance(panel, scene.fit)
     masses = FAMILY_MASSES if k == 2 else ()
     if axes is None:
-        _explain(panels[0].figure, truth, masses, loc="outside lower center", ncols=2)
+        gap, place = "\n" if len(fits) == 1 else " ", {"loc": "outside lower center", "ncols": 2}
+        _explain(panels[0].figure, truth, masses, gap, **place)
     else:
         _explain(panels[-1], truth, masses, loc="lower right")
     return panels
@@ -218,7 +226,7 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     panel.set_xlabel("seconds spent, compiling included")
     panel.set_ylabel("KL[q ‖ p*] left, in nats")
     panel.spines[["top", "right"]].set_visible(False)
-    _name_rungs(panel, climb, seconds, np.where(known, kl, 0.0))
+    _name_rungs(panel, climb, seconds, np.where(known, kl, 0.5 * panel.get_ylim()[1]))
     told = [f"{name} skipped: {why}" for name, why in climb.skipped]
     if any(fit.verdict == "unreliable" for fit in climb.fits):
         told.append("hollow: unreliable, the KL may be larger")
@@ -349,7 +357,7 @@ def _chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None
     places = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
     varying = np.array([i for i in places if not constant[i]], dtype=int)
     if not len(varying):
-        raise ValueError(f"{names!r} is constant: there is nothing to draw")
+        raise ValueError(f"names is {names!r}: none of these quantities varies, nothing to draw")
     if names is None and len(varying) > few:
         error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[varying]
         varying = np.sort(varying[np.argsort(-error, kind="stable")[:few]])
@@ -399,19 +407,21 @@ def _scene(fit: Fit, places: list[int] | None) -> _Scene:
 def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
     """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
     if not fit._constrains:
-        return fit._proposed[0][:, places]
+        return _columns(fit.stored)[:, places]
     chunks = []
     for z, *_ in fit.proposal.draws(fit.n_draws, fit.seed, CHECK_STREAM):
         chunk = z[:, coordinates]
         if places is not None and NONE in coordinates:
-            chunk = np.where(np.equal(coordinates, NONE), _columns(fit, z)[:, places], chunk)
+            chunk = np.where(
+                np.equal(coordinates, NONE), _columns(fit.space.draws(z))[:, places], chunk
+            )
         chunks.append(chunk)
     return np.concatenate(chunks)
 
 
-def _columns(fit: Fit, z: np.ndarray) -> Float[np.ndarray, "n k"]:
-    """Every scalar quantity at each row of z."""
-    leaves = jax.tree_util.tree_leaves(fit.space.draws(z))
+def _columns(draws: PyTree) -> Float[np.ndarray, "n k"]:
+    """Draws of every scalar quantity, side by side."""
+    leaves = jax.tree_util.tree_leaves(draws)
     return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
@@ -424,7 +434,7 @@ def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndar
             if c != NONE:
                 z = np.repeat(inside, nodes.shape[1], axis=0)
                 z[:, c] = nodes[i]
-                drawn[i] = _columns(fit, z)[:, place]
+                drawn[i] = _columns(fit.space.draws(z))[:, place]
     return drawn
 
 
@@ -447,13 +457,13 @@ def _near(fit: Fit, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
     """A grid within 4.5 sds of a Gaussian q's mean, where quantities are coordinates."""
     if not isinstance(fit.q, Gaussian):
         return nodes
-    near = np.empty((len(nodes), NODES))
+    near = np.empty((len(nodes), GAUSSIAN_NODES))
     for i, c in enumerate(coordinates):
         low, high = nodes[i, 0], nodes[i, -1]
         if c != NONE:
             sd = np.linalg.norm(_rows(fit.q, [c]))
             low, high = fit.q.mean[c] - 4.5 * sd, fit.q.mean[c] + 4.5 * sd
-        near[i] = np.linspace(low, high, NODES)
+        near[i] = np.linspace(low, high, GAUSSIAN_NODES)
     return near
 
 
@@ -497,7 +507,10 @@ def _values(
     values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
 ) -> np.ndarray | None:
     """Mass of p* at the nodes of a grid over all of z; None where p̂ is undefined."""
-    log_p = values(_mesh(nodes, order)).reshape((nodes.shape[1],) * len(nodes))
+    z = _mesh(nodes, order)
+    pieces = np.array_split(z, -(-len(z) // FEW_VALUES))  # through the program there is already
+    log_p = np.concatenate([values(piece) for piece in pieces])
+    log_p = log_p.reshape((nodes.shape[1],) * len(nodes))
     if np.isnan(log_p).any() or not -np.inf < log_p.max() < np.inf:
         return None
     mass = np.exp(log_p - log_p.max())
@@ -515,19 +528,20 @@ def _normal(q: Gaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarra
 def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Mass of weighted draws on a grid, by Gaussian kernels with the shape of their covariance.
 
-    Scott's width for the effective number of draws, up to four times wider where there are few:
-    with the inverse root of a first estimate (Abramson 1982), in steps of √2.
+    Scott's width for the effective number of draws; the draws are drawn together so that their
+    covariance stays what it is (West 1993). Where there are few the kernels are up to four times
+    wider, with the inverse root of a first estimate (Abramson 1982), in steps of √2.
     """
     draws, w = draws[w > 0], w[w > 0]
     step = nodes[:, 1] - nodes[:, 0]
     edges = [np.append(x - h / 2, x[-1] + h / 2) for x, h in zip(nodes, step, strict=True)]
-    histogram, _ = np.histogramdd(draws, bins=edges, weights=w)
-    centred = draws - w @ draws
     scott = np.sum(w**2) ** (2 / (4 + len(nodes)))
+    centred = (draws - w @ draws) / np.sqrt(1 + scott)
+    histogram, _ = np.histogramdd(w @ draws + centred, bins=edges, weights=w)
     kernel = scott * (centred.T * w) @ centred + np.diag(step**2) / 4
     first = np.maximum(_blurred(histogram, kernel, step), np.finfo(float).tiny)
     middle = np.exp(np.sum(histogram * np.log(first)) / histogram.sum())
-    wider = np.clip(np.round(np.log2(middle / first)), 0, 4)
+    wider = np.clip(np.round(np.log2(middle / first)) - 2, 0, 4)
     parts = (
         _blurred(np.where(wider == k, histogram, 0.0), 2**k * kernel, step)
         for k in np.unique(wider[histogram > 0])
@@ -614,9 +628,8 @@ def _scatter(panel: Axes, scene: _Scene, x: int, y: int) -> None:
         return
     rng = np.random.default_rng(0)
     rows, times = np.unique(rng.choice(len(scene.w), POINTS, p=scene.w), return_counts=True)
-    at = [
-        np.interp(scene.smooth[rows, i], scene.grid.nodes[i], scene.grid.drawn[i]) for i in (x, y)
-    ]
+    nodes, drawn = scene.grid.nodes, scene.grid.drawn
+    at = [np.interp(scene.smooth[rows, i], nodes[i], drawn[i], np.nan, np.nan) for i in (x, y)]
     panel.scatter(at[0], at[1], 1.2 * times, color=BLUE, alpha=0.6, linewidth=0)
 
 
@@ -639,7 +652,9 @@ def _label(panels: np.ndarray, labels: list[str]) -> None:
                 panel.set_ylabel(labels[i])
 
 
-def _explain(where: Any, scene: _Scene, masses: Sequence[float], **place: Any) -> None:
+def _explain(
+    where: Any, scene: _Scene, masses: Sequence[float], gap: str = "\n", **place: Any
+) -> None:
     """A legend, on axes or a figure; `masses` are those of the contours, if there are any."""
     handles: list[Any] = [Line2D([], [], color=VERMILION, linewidth=1.8)]
     labels = ["q"]
@@ -651,8 +666,7 @@ def _explain(where: Any, scene: _Scene, masses: Sequence[float], **place: Any) -
     where.legend(
         handles,
         labels,
-        title=f"regions of highest density\nthat hold {held} %" if masses else None,
-        alignment="left",
+        title=f"regions of highest density{gap}that hold {held} %" if masses else None,
         frameon=False,
         handler_map={tuple: HandlerTuple(None, 0)},
         **place,
@@ -663,13 +677,13 @@ def _headline(scene: _Scene) -> str:
     fit = scene.fit
     if np.isfinite(fit.kl.value):
         return f"{fit.family.name}: KL[q ‖ p*] {_nats(fit.kl)}, verdict: {fit.verdict}"
-    alone = ", q alone is drawn" if scene.p(0) is None else ""
-    return f"{fit.family.name}: p̂ is undefined at draws, KL[q ‖ p*] unknown{alone}"
+    alone = ": q alone is drawn" if scene.p(0) is None else ""
+    return f"{fit.family.name}: KL[q ‖ p*] unknown,\np̂ is undefined or zero at draws from q{alone}"
 
 
 def _nats(estimate: Estimate) -> str:
-    small = estimate.value + 2 * estimate.se < 0.001
-    return "< 0.001 nats" if small else f"= {estimate} nats"
+    small = estimate.value + 2 * estimate.se < NOTHING
+    return f"< {NOTHING} nats" if small else f"= {estimate} nats"
 
 
 def _tell_distance(panel: Axes, fit: Fit) -> None:
@@ -677,11 +691,12 @@ def _tell_distance(panel: Axes, fit: Fit) -> None:
     kl, claim = fit.kl, ""
     if kl.value - 2 * kl.se > NEGLIGIBLE:
         claim = "p* ∉ Q: a distance is left"
-    elif kl.value + 2 * kl.se <= NEGLIGIBLE and fit.verdict == "good":
+    elif kl.value + 2 * kl.se < NOTHING and fit.verdict == "good":
         claim = "p* ∈ Q: the two coincide"
     panel.set_title(fit.family.name, fontweight="bold")
     told = [claim, f"KL[q ‖ p*] {_nats(kl)}" if np.isfinite(kl.value) else "KL[q ‖ p*] unknown"]
-    told += ["unreliable: it may be larger"] if fit.verdict == "unreliable" else []
+    if fit.verdict == "unreliable" and np.isfinite(kl.value):
+        told.append("unreliable: it may be larger")
     low, high = panel.get_ylim()
     panel.set_ylim(low, high + 0.1 * (high - low) * sum(map(bool, told)))
     panel.text(

@@ -39,7 +39,7 @@ MOST = 8192
 """Largest number of draws, unless 8·d is more."""
 
 TRUST = 2.0
-"""Longest step in natural coordinates, where 1 is about one sd of q."""
+"""Longest step along any natural coordinate, where 1 is about one sd of q."""
 
 
 @dataclass(kw_only=True)
@@ -168,14 +168,14 @@ class FixedDraws(Solver):
         decrement = -0.5 * float(state.gradient @ state.direction)
         state.info.record(state.loss, decrement, state.q)
         enough = state.error <= self.tolerance
-        left = max(EXACT, (NEGLIGIBLE if enough else 0.1) * state.error)
+        left = max(EXACT, state.rounding / 8, (NEGLIGIBLE if enough else 0.1) * state.error)
         if decrement <= left:
             if enough:
                 state.reason = Reason.CONVERGED
             elif not self.grow(state):
                 state.reason = Reason.DRAWS
-        norm = float(np.linalg.norm(state.direction))
-        state.length = min(1.0, TRUST / norm) if norm > 0 else 1.0
+        longest = float(np.abs(state.direction).max())
+        state.length = min(1.0, TRUST / longest) if longest > 0 else 1.0
 
     def _reject(self, state: FixedDrawsState) -> None:
         if state.chart is None:

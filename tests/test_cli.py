@@ -1,0 +1,214 @@
+"""The command line: what it reads, writes, prints and refuses. Exit codes: 0 done, 2 wrong use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import infimum
+from infimum import cli
+
+MODEL = """
+import infimum
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+def log_density(p):
+    return -0.5 * ((p["a"] - 1.0) ** 2 + (p["b"] - 0.8 * p["a"]) ** 2 / 0.36)
+
+posterior = infimum.Target(log_density, {"a": 0.0, "b": 0.0})
+
+def model(scale=0.6):
+    a = numpyro.sample("a", dist.Normal(1.0, 1.0))
+    numpyro.sample("b", dist.Normal(0.8 * a, scale))
+
+def makes_target():
+    return infimum.from_numpyro(model)
+
+def makes_model():
+    return model
+
+def flat():
+    a = numpyro.sample("a", dist.ImproperUniform(dist.constraints.real, (), ()))
+    numpyro.sample("b", dist.Normal(a, 1.0), obs=2.0)
+
+def needs(y, sigma):
+    numpyro.sample("y", dist.Normal(numpyro.sample("a", dist.Normal()), sigma), obs=y)
+
+def discrete():
+    numpyro.sample("k", dist.Poisson(3.0))
+
+def whole_number():
+    return infimum.Target(log_density, {"a": 0, "b": 0.0})
+
+def undefined():
+    return infimum.Target(lambda p: jnp.log(-1.0 - p["a"] ** 2), {"a": 0.5})
+
+def fails():
+    raise RuntimeError("no such column")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a model file in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "one.py").write_text(MODEL.split("def model")[0])
+    (tmp_path / "torn.py").write_text("x = = 3\n")
+    (tmp_path / "missing.py").write_text("\nimport no_such_module\n")
+    (tmp_path / "not_a_fit.zip").write_text("hello")
+    return tmp_path
+
+
+def run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code
+
+
+NAMED = ("posterior", "model", "makes_target", "makes_model")
+
+
+@pytest.mark.parametrize("stated", ["one.py", "model.py", *(f"model.py:{name}" for name in NAMED)])
+def test_every_way_to_state_a_target_is_read(folder, stated):
+    target = cli._read_target(stated)
+    assert target.names == ["a", "b"]
+    far, near = target.values(np.array([[2.0, 1.0], [1.0, 0.8]]))
+    assert far - near == pytest.approx(-0.5 * (1 + 0.6**2 / 0.36))
+
+
+def test_a_model_that_cannot_be_sampled_is_read(folder):
+    assert cli._read_target("model.py:flat").names == ["a"]
+
+
+def test_fit_prints_saves_and_draws_and_show_reads_it_again(folder, capsys):
+    assert run("fit", "one.py", "--seed", "3", "--draws", "1000", "--plot", "q.png") == 0
+    printed = capsys.readouterr().out
+    fit = infimum.load("fit.zip")
+    assert fit.elbo == infimum.fit(cli._read_target("one.py"), seed=3, draws=1000).elbo
+    assert f"verdict         {fit.verdict}. " in printed
+    assert "Wrote fit.zip" in printed
+    assert (folder / "q.png").read_bytes().startswith(b"\x89PNG")
+    assert run("show", "fit.zip", "--plot", "again.svg") == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[:6] == printed.splitlines()[:6]
+    assert "mean_error" in shown
+    assert (folder / "again.svg").exists()
+
+
+def test_family_and_out_are_followed(folder, capsys):
+    assert run("fit", "one.py", "--family", "meanfield", "--out", "small.zip") == 0
+    assert infimum.load("small.zip").family.name == "meanfield"
+    assert not (folder / "fit.zip").exists()
+
+
+def test_demo_prints_every_rung_and_the_verdict_of_the_fit_it_saves(folder, capsys):
+    assert run("demo", "--out", "new/results") == 0
+    printed = capsys.readouterr().out
+    best = infimum.load("new/results/eight_schools.zip")
+    assert all(f"\n{family} " in printed for family in ("meanfield", "fullrank"))
+    assert f"verdict         {best.verdict}. " in printed
+    assert best.verdict == "good" or "Use the draws as they are" not in printed
+    assert str(Path("new/results/eight_schools.zip")) in printed
+    picture = folder / "new" / "results" / "eight_schools.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_many_quantities_show_prints_the_worst_first(folder, capsys):
+    def log_density(p):
+        return -0.5 * (p["x"] ** 2).sum() + 0.8 * p["x"][7] * p["x"][11]
+
+    target = infimum.Target(log_density, {"x": np.zeros(30)})
+    infimum.fit(target, "meanfield", draws=500).save("many.zip")
+    assert run("show", "many.zip") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("x[")]
+    assert len(rows) == cli.SHOWN
+    assert {rows[0].split()[0], rows[1].split()[0]} == {"x[7]", "x[11]"}
+    assert run("show", "many.zip", "--all") == 0
+    assert sum(line.startswith("x[") for line in capsys.readouterr().out.splitlines()) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("fit absent.py:x", "there is no file absent.py"),
+        ("fit fit.zip", "there is no file fit.zip"),
+        ("fit not_a_fit.zip", "is not a Python file"),
+        ("fit torn.py", "torn.py: SyntaxError"),
+        ("fit missing.py", "missing.py, line 2: ModuleNotFoundError: No module named"),
+        ("fit model.py:absent", "no 'absent'; it has targets: posterior; functions without"),
+        ("fit model.py:number", "is, or returns, 3: expected an infimum.Target"),
+        ("fit model.py:needs", "needs arguments (y, sigma): bind them in the file"),
+        ("fit model.py:discrete", "site 'k'"),
+        ("fit model.py:whole_number", "line 33: TypeError: parameter 'a' is 0"),
+        ("fit model.py:undefined", "log density is NaN at every start"),
+        ("fit model.py:fails", "line 39: RuntimeError: no such column"),
+        ("fit one.py --family normal", "unknown family 'normal'; known: auto, fullrank, meanfield"),
+        ("fit one.py --out absent/fit.zip", "there is no folder absent"),
+        ("fit one.py --out .", "is a folder"),
+        ("fit one.py --plot q.xyz", "its name must end in one of"),
+        ("fit one.py --draws 5", "draws is 5, expected an integer of at least 100"),
+        ("fit one.py --seed -1", "Invalid value for '--seed'"),
+        ("fit", "Missing argument"),
+        ("fitt", "No such command"),
+        ("show absent.zip", "absent.zip: No such file"),
+        ("show not_a_fit.zip", "is not a fit saved by infimum"),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(folder, capsys, arguments, told):
+    before = sorted(folder.iterdir())
+    assert run(*arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert told in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, OSError])
+def test_a_failure_that_is_not_the_users_keeps_its_traceback(folder, monkeypatch, error):
+    def broken(*_: object, **__: object) -> None:
+        raise error("a defect")
+
+    monkeypatch.setattr(infimum, "fit", broken)
+    with pytest.raises(error, match="a defect"):
+        cli.main(["fit", "one.py"])
+
+
+def test_several_functions_and_no_name_lists_them(folder, capsys):
+    (folder / "two.py").write_text("def f(): ...\ndef g(): ...\ndef h(x): ...\n")
+    assert run("fit", "two.py") == 2
+    assert "it has functions without arguments: f, g. Run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["fit"], ["show"]])
+def test_help_has_an_example(capsys, command):
+    assert run(*command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert f"infimum {' '.join(command) or 'demo'}" in printed.split("Usage:")[1]
+    assert "\b" not in printed
+
+
+def test_the_process_itself_ends_with_the_code(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", "from infimum.cli import main; main()", "show", "absent.zip"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "infimum: absent.zip: No such file or directory\n"
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"infimum {infimum.__version__}\n"

@@ -1,0 +1,127 @@
+"""The contract of a family, held by every file in families/."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from infimum import families
+from infimum._family import Family, Gaussian
+
+NAMES = list(families.members())
+MEAN, SCALE = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])
+
+
+def moved(q, seed=0, size=0.3):
+    """A member with every leaf changed: leaves are unconstrained."""
+    rng = np.random.default_rng(seed)
+    return jax.tree_util.tree_map(lambda x: x + size * rng.standard_normal(x.shape), q)
+
+
+def test_the_folder_is_the_registry():
+    assert {"meanfield", "fullrank"} <= set(NAMES)
+    with pytest.raises(ValueError, match="unknown family 'medium'; known: auto, fullrank"):
+        families.named("medium")
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestContract:
+    def test_is_a_documented_family(self, name):
+        family = families.named(name)
+        assert isinstance(family, Family)
+        assert type(family).__doc__
+        assert getattr(families, type(family).__name__) is type(family)
+
+    def test_init_has_the_moments_asked_for(self, name):
+        q = families.named(name).init(MEAN, SCALE)
+        with jax.enable_x64(True):
+            draws = np.asarray(jax.vmap(q.sample)(jax.random.split(jax.random.key(0), 20_000)))
+        np.testing.assert_allclose(draws.mean(0), MEAN, atol=5 * SCALE.max() / np.sqrt(20_000))
+        np.testing.assert_allclose(draws.std(0), SCALE, rtol=0.03)
+
+    def test_log_prob_is_a_density_of_its_samples(self, name):
+        """E_q[r/q] = 1 for a density r with lighter tails."""
+        q = moved(families.named(name).init(MEAN, SCALE))
+        with jax.enable_x64(True):
+            keys = jax.random.split(jax.random.key(1), 40_000)
+            z, log_q = jax.vmap(q.sample_and_log_prob)(keys)
+            np.testing.assert_allclose(jax.vmap(q.log_prob)(z[:50]), log_q[:50], rtol=1e-9)
+        z, log_q = np.asarray(z), np.asarray(log_q)
+        r = scipy.stats.multivariate_normal(z.mean(0), 0.5 * np.cov(z.T))
+        ratio = np.exp(r.logpdf(z) - log_q)
+        assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(len(z))
+
+    def test_draws_are_differentiable_in_every_leaf(self, name):
+        q = families.named(name).init(MEAN, SCALE)
+        with jax.enable_x64(True):
+            q = jax.tree_util.tree_map(jnp.asarray, q)
+            gradient = jax.grad(lambda q: jnp.sum(q.sample(jax.random.key(0)) ** 2))(q)
+        for leaf in jax.tree_util.tree_leaves(gradient):
+            assert np.isfinite(leaf).all()
+            assert np.any(np.asarray(leaf))
+
+    def test_from_arrays_restores_a_member(self, name):
+        family = families.named(name)
+        q = moved(family.init(MEAN, SCALE))
+        again = family.from_arrays({key: np.asarray(getattr(q, key)) for key in vars(q)})
+        assert jax.tree_util.tree_structure(q) == jax.tree_util.tree_structure(again)
+        same = jax.tree_util.tree_map(np.array_equal, q, again)
+        assert all(jax.tree_util.tree_leaves(same))
+
+    def test_starts_from_itself_unchanged(self, name):
+        family = families.named(name)
+        q = moved(family.init(MEAN, SCALE))
+        again = family.start_from(q)
+        with jax.enable_x64(True):
+            z = jnp.asarray(MEAN)
+            np.testing.assert_allclose(again.log_prob(z), q.log_prob(z), rtol=1e-9)
+
+    def test_one_dimension(self, name):
+        q = families.named(name).init(np.array([2.0]), np.array([3.0]))
+        with jax.enable_x64(True):
+            np.testing.assert_allclose(
+                q.log_prob(np.array([5.0])), scipy.stats.norm(2, 3).logpdf(5), rtol=1e-12
+            )
+
+
+GAUSSIANS = [
+    name for name in NAMES if isinstance(families.named(name).init(MEAN, SCALE), Gaussian)
+]
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+class TestGaussian:
+    def test_is_the_normal_distribution_it_claims(self, name):
+        q = moved(families.named(name).init(MEAN, SCALE))
+        eps = np.random.default_rng(0).standard_normal((20, 3))
+        z = q.push(eps)
+        normal = scipy.stats.multivariate_normal(q.mean, q.covariance())
+        np.testing.assert_allclose(q.log_prob_base(eps), normal.logpdf(z), rtol=1e-9)
+        np.testing.assert_allclose(q.pull_back(z), eps, atol=1e-9)
+        np.testing.assert_allclose(q.pull_back(z[0]), eps[0], atol=1e-9)
+
+    def test_chart_gradient_is_that_of_the_loss(self, name):
+        """Against finite differences of the fixed-draw loss, for a quartic log density."""
+        q = moved(families.named(name).init(MEAN, SCALE))
+        rng = np.random.default_rng(2)
+        eps = rng.standard_normal((12, 3))
+        chart = q.chart(np.array([[2.0, 0.3, 0.1], [0.3, 1.0, 0.2], [0.1, 0.2, 0.5]]))
+        theta = 0.1 * rng.standard_normal(chart.size)
+
+        def loss(theta):
+            member = chart.move(theta)
+            z = member.push(eps)
+            return np.mean(np.sum(z**4, axis=1)) - member.log_det()
+
+        score = -4 * chart.move(theta).push(eps) ** 3
+        steps = 1e-6 * np.eye(chart.size)
+        numeric = [(loss(theta + s) - loss(theta - s)) / 2e-6 for s in steps]
+        np.testing.assert_allclose(chart.pull(theta, eps, score), numeric, rtol=1e-5, atol=1e-6)
+
+    def test_chart_begins_at_its_member(self, name):
+        q = moved(families.named(name).init(MEAN, SCALE))
+        chart = q.chart(None)
+        same = chart.move(np.zeros(chart.size))
+        np.testing.assert_allclose(same.mean, q.mean)
+        np.testing.assert_allclose(same.covariance(), q.covariance(), rtol=1e-12)

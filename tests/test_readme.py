@@ -1,0 +1,67 @@
+"""The README keeps its word: code, output, commands and links."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+LABEL = re.compile(r"^  (\S.*?)  +(.*)$")
+
+
+def executed(code: str) -> dict[str, object]:
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def rows(printed: str) -> dict[str, str]:
+    """The label and the text of each line of a printed fit; its seconds differ every time."""
+    found = dict(match.groups() for line in printed.splitlines() if (match := LABEL.match(line)))
+    found.pop("seconds", None)
+    return found
+
+
+def estimate(text: str) -> tuple[float, float]:
+    match = re.match(r"(\S+) ± (\S+)", text)
+    assert match is not None, text
+    return float(match[1]), float(match[2])
+
+
+def test_the_example_prints_what_the_readme_shows(capsys, tmp_path, monkeypatch):
+    """Numbers agree within their standard errors: the last digits depend on the machine."""
+    monkeypatch.chdir(tmp_path)
+    executed(BLOCKS[0])
+    printed = rows(capsys.readouterr().out)
+    shown = rows(README.split("```text\n")[1].split("```")[0])
+    assert shown.keys() == printed.keys()
+    assert shown["verdict"] == printed["verdict"]
+    for label in ("ELBO", "log Z", "KL[q ‖ p*]"):
+        (old, old_se), (new, new_se) = estimate(shown[label]), estimate(printed[label])
+        assert abs(old - new) <= 5 * math.hypot(old_se, new_se), label
+
+
+@pytest.mark.parametrize("code", BLOCKS[1:])
+def test_the_other_examples_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    executed(code)
+
+
+def test_the_first_example_is_short():
+    assert sum(bool(line.strip()) for line in BLOCKS[0].splitlines()) <= 15
+
+
+def test_the_commands_are_in_the_makefile():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, flags=re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_its_links_lead_to_files():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("https://") or (ROOT / link).is_file(), link
