@@ -85,9 +85,7 @@ class TestContract:
             )
 
 
-GAUSSIANS = [
-    name for name in NAMES if isinstance(families.named(name).init(MEAN, SCALE), Gaussian)
-]
+GAUSSIANS = [name for name in NAMES if isinstance(families.named(name).init(MEAN, SCALE), Gaussian)]
 
 
 @pytest.mark.parametrize("name", GAUSSIANS)

@@ -198,6 +198,6 @@ def test_wrong_use_is_named(plane, bounded, monkeypatch):
         plane.fits[0].plot(axes=plt.figure().add_subplot())
     with pytest.raises(ValueError, match="between 0 and 1"):
         plane.fits[0].plot(masses=[0.5, 90])
-    monkeypatch.setattr(plots, "MOST", 3)
+    monkeypatch.setattr("infimum._scene.MOST", 3)
     with pytest.raises(ValueError, match="4 quantities were asked for, at most 3 fit"):
         bounded.plot(["s", "p"])

@@ -165,6 +165,11 @@ class Fit:
         return weights.ess(self.log_w)
 
     @functools.cached_property
+    def proposal_ess(self) -> float:
+        """Effective number of the proposal's draws: what log Z and weighted draws rest on."""
+        return weights.ess(self.log_weights)
+
+    @functools.cached_property
     def khat(self) -> float:
         """Pareto tail index of the importance weights (PSIS)."""
         return weights.khat(self.log_w)
@@ -222,7 +227,8 @@ class Fit:
             )
         larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
         return (
-            f"q is too far for reweighting (importance ESS {self.ess:.0f} of {self.n_draws}): "
+            "q is too far for reweighting (its proposal's ESS is "
+            f"{self.proposal_ess:.0f} of {len(self.log_p)}): "
             f"try {larger}, another parametrisation, or MCMC started from these draws."
         )
 
@@ -301,17 +307,19 @@ class Fit:
         """Whether the bijection is at hand; a loaded fit may have stored draws only."""
         return self.stored is None
 
+    def check_chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The proposal's draws z with log q and log r there, chunk by chunk: those of `log_p`."""
+        return self.proposal.draws(self.n_draws, self.seed, CHECK_STREAM)
+
     def _check_draws(self, n: int) -> PyTree:
         """The first n constrained check draws: those that `log_w` belongs to."""
         if not self._constrains:
             return jax.tree_util.tree_map(lambda x: x[:n], self.stored)
-        chunks = fresh_draws(self.q, self.n_draws, self.seed, CHECK_STREAM)
-        return _gather(n, (self.space.draws(z) for z, _ in _first(n, chunks)))
+        return _gather(n, (self.space.draws(z) for z, *_ in _first(n, self.check_chunks())))
 
     def _all_check_draws(self) -> PyTree:
         """Every constrained draw of the proposal: those that `log_weights` belongs to."""
-        chunks = self.proposal.draws(self.n_draws, self.seed, CHECK_STREAM)
-        return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in chunks))
+        return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in self.check_chunks()))
 
     def _resampled(self, n: int, seed: Seed) -> PyTree:
         """Resample n draws from proposals made, weighted and, chunk by chunk, made again."""
@@ -365,8 +373,7 @@ class Fit:
         rows = np.arange(0, len(self.log_p), every)
         if not self._constrains:
             return _matrix(self.stored)[rows], rows
-        chunks = self.proposal.draws(self.n_draws, self.seed, CHECK_STREAM)
-        kept = [_matrix(draws) for draws in self._pick(rows, chunks)]
+        kept = [_matrix(draws) for draws in self._pick(rows, self.check_chunks())]
         return np.concatenate(kept), rows
 
     @functools.cached_property
@@ -480,7 +487,11 @@ class Fit:
             ("log Z", str(self.log_evidence)),
             ("KL[q ‖ p*]", f"{self.kl} nats"),
             ("k̂", f"{self.khat:.2f}"),
-            ("importance ESS", f"{self.ess:.0f} of {n} draws ({self.ess / n:.0%})"),
+            (
+                "importance ESS",
+                f"{self.ess:.0f} of {n} draws of q, {self.proposal_ess:.0f} of "
+                f"{len(self.log_p)} of its wider proposal",
+            ),
             ("verdict", f"{self.verdict}. {self.advice}"),
             ("stopped", self.reason.value),
             ("starts", self._starts_in_words()),

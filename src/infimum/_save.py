@@ -86,6 +86,12 @@ def load(path: str | Path) -> Fit:
         raise ValueError(message) from error
 
 
+def _check_shapes(member: Any, expected: Any) -> None:
+    pairs = zip(*map(jax.tree_util.tree_leaves, (member, expected)), strict=True)
+    if any(np.shape(a) != np.shape(b) for a, b in pairs):
+        raise ValueError("the arrays of its q have shapes that do not belong together")
+
+
 def _leaves(member: Any) -> dict[str, np.ndarray]:
     return {x.name: np.asarray(getattr(member, x.name)) for x in dataclasses.fields(member)}
 
@@ -137,6 +143,8 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     q, *others = (
         family.from_arrays(_below(f"q{place}", arrays)) for place in range(described["members"])
     )
+    for member in (q, *others):
+        _check_shapes(member, family.init(np.zeros(q.dim), np.ones(q.dim)))
     wide = _below("wide", arrays)
     student = None
     if wide:
@@ -144,6 +152,8 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     proposal = Proposal(q, student, tuple(others))
     tree = _tree(described["tree"])
     shapes = [tuple(shape) for shape in described["shapes"]]
+    if 8 * sum(math.prod(shape) for shape in shapes) > LARGEST_ENTRY:
+        raise ValueError(f"its parameters claim shapes {shapes}")
     structure = jax.tree_util.tree_structure(tree)
     example = jax.tree_util.tree_unflatten(structure, [np.zeros(shape) for shape in shapes])
     stored = None

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+FINEST = 6
+"""Decimals of a nat that are worth printing."""
+
 LogWeights = Float[np.ndarray, " n"]
 
 
@@ -27,7 +30,9 @@ class Estimate(NamedTuple):
             return f"{self.value}"
         if not 0 < self.se < math.inf:
             return f"{self.value:.6g}"
-        decimals = max(0, min(12, 1 - math.floor(math.log10(self.se))))
+        decimals = max(0, 1 - math.floor(math.log10(self.se)))
+        if decimals > FINEST:
+            return f"{self.value:.{FINEST}f}"
         return f"{self.value:.{decimals}f} ± {self.se:.{decimals}f}"
 
     def __float__(self) -> float:

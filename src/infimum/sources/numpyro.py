@@ -48,9 +48,9 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     """
     if not callable(model):
         raise TypeError(f"from_numpyro takes a model function, not {model!r}")
-    args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
     name = getattr(model, "__name__", "model")
     with double_precision():
+        args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
         sites = _latent_sites(model, args, kwargs)
     if not sites:
         raise ValueError(f"model {name!r} has no latent site: there is nothing to infer")
@@ -72,7 +72,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
 
 
 def _lift(leaf: Any) -> Any:
-    """Integer and boolean data keep their type; NumPy arrays become data of the program."""
+    """Make NumPy arrays data of the program, in their own precision."""
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
