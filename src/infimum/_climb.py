@@ -45,6 +45,10 @@ CHECK_DRAWS = 4096
 """Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
 
 
+LEAST_DRAWS = 100
+"""Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Climb:
     """Every rung that was tried, lowest first. Iterating gives the fits.
@@ -206,7 +210,7 @@ class _Options:
                 "infimum.from_numpyro(model, *args)"
             )
         generator(self.seed)
-        for name, least in (("starts", 1), ("draws", 100), ("max_steps", 1)):
+        for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | np.integer) and value >= least):
                 raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
@@ -291,9 +295,14 @@ def _one(
     search(target, found, options.plan(found.states[0].q), seed, watch)
     best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
-    others = _rivals(found, best)
-    proposal = propose(best.q, _curvature(target, best.q, seed), others)
-    densities = _densities(target, proposal, options.draws, seed)
+    n_draws = options.draws
+    try:
+        proposal = propose(best.q, _curvature(target, best.q, seed), _rivals(found, best))
+        densities = _densities(target, proposal, n_draws, seed)
+    except KeyboardInterrupt:
+        best.reason, n_draws = Reason.INTERRUPTED, LEAST_DRAWS
+        proposal = propose(best.q, None)
+        densities = _densities(target, proposal, n_draws, seed)
     compiling = CLOCK.compile_seconds - compiled
     work = _work(target, found, compiling, time.perf_counter() - clock - compiling)
     result = Fit(
@@ -306,7 +315,7 @@ def _one(
         starts=tuple(_report(state) for state in found.states),
         work=work,
         proposal=proposal,
-        n_draws=options.draws,
+        n_draws=n_draws,
         log_p=densities[0],
         log_q=densities[1],
         log_r=densities[2],

@@ -328,7 +328,7 @@ class Fit:
             size, source, log_w = self.n_draws, (self.seed, CHECK_STREAM), self.log_weights
         else:
             size, source = max(self.n_draws, PROPOSALS * n), (seed, SAMPLE_STREAM)
-            values = self.target.values
+            values = functools.partial(self.target.values, planned=size)
             log_w = np.concatenate(
                 [values(z) - log_r for z, _, log_r in self.proposal.draws(size, *source)]
             )

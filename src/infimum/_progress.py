@@ -13,6 +13,9 @@ from infimum._loop import Progress
 SILENT_SECONDS = 1.0
 """A fit that takes less shows nothing."""
 
+LINE_SECONDS = 10.0
+"""Seconds between two lines where there is no terminal to keep one line alive on."""
+
 
 @contextlib.contextmanager
 def display(
@@ -23,7 +26,8 @@ def display(
     Parameters
     ----------
     wanted
-        None: only where standard error is a terminal.
+        None: only where standard error is a terminal, as one live line. True: also elsewhere, as
+        a plain line now and then.
     """
     shown = sys.stderr.isatty() if wanted is None else wanted
     line = _Line() if shown else None
@@ -43,6 +47,7 @@ def display(
 class _Line:
     def __init__(self) -> None:
         self.began = time.perf_counter()
+        self.due = 0.0
         self.status: Any = None
 
     def show(self, progress: Progress) -> None:
@@ -53,6 +58,11 @@ class _Line:
             f"{progress.stage}: {progress.running} starts running, ELBO {-progress.loss:.3f}, "
             f"{progress.n_gradients:,} gradients in {progress.n_calls} calls, {seconds:.0f} s"
         )
+        if not sys.stderr.isatty():
+            if seconds >= self.due:
+                print(f"infimum: {text}", file=sys.stderr)
+                self.due = seconds + LINE_SECONDS
+            return
         if self.status is None:
             from rich.console import Console
 

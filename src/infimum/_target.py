@@ -107,13 +107,18 @@ class Target:
         """
         return self._gradient(z)
 
-    def values(self, z: np.ndarray) -> np.ndarray:
+    def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
         """log p̂ at each row of `z` (n, d): shape (n,).
 
         Few points go through the compiled gradient, which is there already: compiling a program
         for the value alone takes longer than it saves.
+
+        Parameters
+        ----------
+        planned
+            How many points will be asked for in all, where `z` is one chunk of them.
         """
-        if len(z) <= FEW_VALUES:
+        if max(len(z), planned) <= FEW_VALUES:
             return self._gradient(z)[0]
         return self._value(z)
 
