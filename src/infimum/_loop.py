@@ -24,6 +24,9 @@ On fifteen posteriors the dearest start that still won cost 2.4 times the cheape
 RIVAL = 5.0
 """Nats by which one optimum must be worse than another for its mass (below 1 %) not to matter."""
 
+MOST_CALLS = 190
+"""Batched calls after which starts still on their way are given up, if one has converged."""
+
 SAME_LOSS = 0.5
 SAME_PLACE = 1.0
 """Two q within these many nats, and sds of each other's mean, are on the way to one optimum."""
@@ -110,7 +113,6 @@ def search(
             fresh = [solver.init(state.q, state.info, _twin(rng)) for state in alive]
             found.states = fresh + merged
             _advance(solver, fresh, target, found, watch)
-            merge(found.states)
         _check_with_fresh_draws(solvers[-1], target, found, seed, watch)
     except KeyboardInterrupt:
         found.interrupted = True
@@ -132,14 +134,15 @@ def _advance(
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver.step(running, target)  # what is not finite is rejected and counted there
         found.n_calls += 1
-        _give_up(states)
+        merge(states)
+        _give_up(states, found.n_calls)
         gradients = sum(state.info.n_gradients for state in found.states)
         best = min(state.loss for state in states)
         if watch(Progress("fitting", len(running), best, found.n_calls, gradients)):
             raise KeyboardInterrupt
 
 
-def _give_up(states: list[State]) -> None:
+def _give_up(states: list[State], n_calls: int) -> None:
     """End starts that are behind one that has converged, and have cost far more."""
     settled = [s for s in states if s.reason is not None and s.reason.converged]
     for state in states:
@@ -151,7 +154,7 @@ def _give_up(states: list[State]) -> None:
             if s.loss < state.loss - RIVAL
             and PATIENCE * s.info.n_gradients < state.info.n_gradients
         ]
-        if ahead:
+        if ahead or (settled and n_calls >= MOST_CALLS):
             state.reason = Reason.OUTRUN
 
 

@@ -21,8 +21,8 @@ CANDIDATES = 16
 RADIUS = 1.0
 """Random points are uniform in [-RADIUS, RADIUS]^d, as in the measured prototypes."""
 
-ASCENT_STEPS = 40
-"""Accepted steps of an ascent; q needs a mode's neighbourhood only, not the mode."""
+ASCENT_STEPS = 45
+"""Evaluations of an ascent; q needs a mode's neighbourhood only, not the mode."""
 
 ASCENT_GAIN = 0.01
 """Nats: an ascent ends when a step gains less."""
@@ -134,11 +134,11 @@ def _advance(start: Start, value: float, gradient: np.ndarray) -> None:
         if not finite or gain < 1e-4 * start.length * slope:
             start.failures += 1
             start.length *= 0.5 if start.failures < 3 else 0.1
-            start.done = start.failures > 15
+            start.done = start.failures > 15 or start.info.n_steps > ASCENT_STEPS
             return
         start.history.add(start.trial - start.x, start.gradient - gradient)
         start.x, start.value, start.gradient = start.trial, value, gradient
-        start.done = gain < ASCENT_GAIN or start.info.n_steps > 2 * ASCENT_STEPS
+        start.done = gain < ASCENT_GAIN or start.info.n_steps > ASCENT_STEPS
     start.failures, start.length = 0, 1.0
     start.direction = start.history.direction(-start.gradient)
     if start.direction @ start.gradient <= 0:

@@ -61,7 +61,7 @@ class Natural(Solver):
     """
 
     order: ClassVar[int] = 1
-    max_steps: int = 60
+    max_steps: int = 40
     handover: float = HANDOVER
 
     def accepts(self, q: Distribution) -> bool:
