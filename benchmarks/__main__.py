@@ -1,0 +1,43 @@
+"""Run a benchmark: ``python -m benchmarks NAME PATH``, PATH holding ``posterior_database/``."""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.posteriors import POSTERIORS
+from benchmarks.table import Report
+
+
+def main() -> None:
+    """Read the command line, run one benchmark, write its files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=("posteriordb", "peers"), help="which benchmark")
+    parser.add_argument("path", type=Path, help="folder that contains posterior_database/")
+    parser.add_argument("--posteriors", default="", help="only names with this in them")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2 3 4 (posteriordb), 0 (peers)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        default=[],
+        help="also write here: JSON if it ends in .json, else Markdown; may be repeated",
+    )
+    options = parser.parse_args()
+    posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
+    if not posteriors:
+        parser.error(f"no posterior has {options.posteriors!r} in its name")
+    if options.name == "posteriordb":
+        from benchmarks import suite_posteriordb as suite
+
+        seeds = options.seeds or [0, 1, 2, 3, 4]
+    else:
+        from benchmarks import suite_peers as suite
+
+        seeds = options.seeds or [0]
+    report = Report(f"{options.name}, seeds {' '.join(map(str, seeds))}")
+    suite.measure(options.path, posteriors, seeds, report)
+    for path in options.out:
+        report.write(path)
+
+
+if __name__ == "__main__":
+    main()
