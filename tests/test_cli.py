@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +208,15 @@ def test_the_process_itself_ends_with_the_code(tmp_path):
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "infimum: absent.zip: No such file or directory\n"
+
+
+def test_a_terminal_that_lacks_the_symbols_is_no_failure(folder, monkeypatch):
+    infimum.fit(cli._read_target("one.py"), "meanfield", draws=200).save("fit.zip")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert run("show", "fit.zip") == 0
+    sys.stdout.flush()
+    assert b"KL[q ? p*]" in written.getvalue()
 
 
 def test_version(capsys):

@@ -38,9 +38,9 @@ def test_units_do_not_matter(plain, family, exponents):
     scales = 10.0 ** np.array(exponents)
     fit = infimum.fit(logistic(scales), family)
     sd = np.sqrt(np.diag(plain[family].q.covariance()))
-    np.testing.assert_allclose((fit.q.mean / scales - plain[family].q.mean) / sd, 0, atol=0.01)
-    np.testing.assert_allclose(np.sqrt(np.diag(fit.q.covariance())) / scales / sd, 1, rtol=0.01)
-    assert abs(fit.elbo.value - plain[family].elbo.value) < 1e-3
+    np.testing.assert_allclose((fit.q.mean / scales - plain[family].q.mean) / sd, 0, atol=3e-4)
+    np.testing.assert_allclose(np.sqrt(np.diag(fit.q.covariance())) / scales / sd, 1, rtol=3e-4)
+    assert abs(fit.elbo.value - plain[family].elbo.value) < 3e-5
 
 
 @FEW

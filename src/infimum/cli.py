@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import shutil
 import sys
 import textwrap
@@ -97,6 +98,8 @@ class UserError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong use, 1 (with a traceback) anything else."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "‖" shows "?"
     try:
         app(arguments, prog_name="infimum")
     except UserError as error:
@@ -260,10 +263,9 @@ def _draw(plot: Callable[[], Any], picture: Path) -> None:
     import matplotlib as mpl
     import numpy as np
 
-    with mpl.rc_context():
-        mpl.use("agg")
-        figure = np.ravel(plot())[0].get_figure()
-        figure.savefig(picture, dpi=150, bbox_inches="tight")
+    mpl.use("agg")
+    figure = np.ravel(plot())[0].get_figure()
+    figure.savefig(picture, dpi=150, bbox_inches="tight")
 
 
 # ---- what is asked for, checked before any work -------------------------------------------------

@@ -1,7 +1,7 @@
 """Quasi-Newton on fixed draws: the deterministic way from near the optimum to the optimum.
 
 With its base draws fixed the loss is a plain function of q. L-BFGS minimises it in natural
-coordinates of the family, where its Hessian is near I, until what is left is a thousandth of the
+coordinates of the family, where its Hessian is near I, until what is left is a millionth of the
 error that the finite number of draws makes. That error is estimated from the draws themselves; as
 long as it is above `TOLERANCE` nats the draws are multiplied and the search goes on.
 
@@ -26,8 +26,12 @@ TOLERANCE = 0.01
 """Nats of KL that the finite number of draws may cost. On fifteen posteriors this keeps every seed
 within 0.1 nats of the best known ELBO, where 0.04 loses up to 0.2."""
 
-NEGLIGIBLE = 1e-3
-"""Optimisation ends when it has left this part of the draws' error."""
+NEGLIGIBLE = 1e-6
+"""Optimisation ends when it has left this part of the draws' error. In other units of the
+parameters means then move by at most 7e-5 sds; with 1e-3 by 6e-4, for a batch or two less."""
+
+SETTLED = 1e-3
+"""Part of the tolerance below which a search that finds no way down has arrived all the same."""
 
 EXACT = 1e-14
 """Nats at which optimisation ends where the draws make no error: a Gaussian target."""
@@ -184,7 +188,7 @@ class FixedDraws(Solver):
         state.length *= 0.4
         slope = -float(state.gradient @ state.direction)
         if state.length * slope <= state.rounding or state.length < 1e-8:
-            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance * NEGLIGIBLE)
+            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance * SETTLED)
             if state.history.steps and not fine:
                 state.history = History()
                 self._aim(state)
