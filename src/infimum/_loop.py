@@ -27,6 +27,9 @@ RIVAL = 5.0
 MOST_CALLS = 190
 """Batched calls after which starts still on their way are given up, if one has converged."""
 
+MEETING = 5
+"""Batched calls between two looks at which starts have met; a look costs more than a step of q."""
+
 SAME_LOSS = 0.5
 SAME_PLACE = 1.0
 """Two q within these many nats, and sds of each other's mean, are on the way to one optimum."""
@@ -134,7 +137,8 @@ def _advance(
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver.step(running, target)  # what is not finite is rejected and counted there
         found.n_calls += 1
-        merge(states)
+        if found.n_calls % MEETING == 0 or not any(s.reason is None for s in states):
+            merge(states)
         _give_up(states, found.n_calls)
         gradients = sum(state.info.n_gradients for state in found.states)
         best = min(state.loss for state in states)
@@ -207,9 +211,8 @@ def _check_with_fresh_draws(
 
 def choose(target: Target, found: Search, seed: Seed) -> State:
     """The start whose q is best by fresh draws; also sets every start's loss to that estimate."""
-    for state in found.states:
-        if state.reason is Reason.MERGED:
-            continue
+    left = [state for state in found.states if state.reason is not Reason.MERGED]
+    for state in left if len(left) > 1 else []:
         z, log_q = next(fresh_draws(state.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         result = outcome(log_q, target.values(z))
         state.loss = result.loss if not np.isnan(result.loss) else np.inf

@@ -48,7 +48,7 @@ TRUST = 2.0
 
 @dataclass(kw_only=True)
 class FixedDrawsState(State):
-    """A point `theta` of `chart`, the next one to try, and what is known at the first."""
+    """A point `theta` of `chart`, what is known there, and the q to try next."""
 
     q: Gaussian
     eps: np.ndarray
@@ -63,7 +63,6 @@ class FixedDrawsState(State):
     rounding: float = 0.0
     steps: int = 0
 
-    @property
     def candidate(self) -> Gaussian:
         """The q to evaluate next."""
         if self.chart is None:
@@ -102,10 +101,11 @@ class FixedDraws(Solver):
 
     def step(self, states: list[FixedDrawsState], target: Target) -> None:
         """Evaluate every candidate; move to it or shorten the step."""
-        batches = [state.candidate.push(state.eps) for state in states]
+        candidates = [state.candidate() for state in states]
+        batches = [q.push(s.eps) for q, s in zip(candidates, states, strict=True)]
         outcomes = evaluate_together(target, batches)
-        for state, z, (log_p, gradient) in zip(states, batches, outcomes, strict=True):
-            self._advance(state, z, log_p, gradient)
+        for state, q, z, values in zip(states, candidates, batches, outcomes, strict=True):
+            self._advance(state, q, z, *values)
 
     def grow(self, state: FixedDrawsState) -> bool:
         """Go on with twice as many draws, or four times where the error calls for more."""
@@ -118,9 +118,13 @@ class FixedDraws(Solver):
         return True
 
     def _advance(
-        self, state: FixedDrawsState, z: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
+        self,
+        state: FixedDrawsState,
+        candidate: Gaussian,
+        z: np.ndarray,
+        log_p: np.ndarray,
+        gradient: np.ndarray,
     ) -> None:
-        candidate = state.candidate
         result = outcome(candidate.log_prob_base(state.eps), log_p, gradient)
         state.info.count(z, result.inside, result.undefined)
         state.steps += 1
