@@ -95,6 +95,10 @@ class Fit:
     ----------
     family, q
         The family and its member, a distribution over R^d.
+    space
+        The bijection between R^d and the parameters.
+    name, seed
+        What the target is called, and the seed of everything random.
     reason
         Why the fit stopped.
     starts
@@ -109,6 +113,12 @@ class Fit:
         log p̂, log q and log r at n draws from q and the proposal's others, shape (m,).
     trace
         (gradients so far, estimated ELBO) of the winning start.
+    target
+        What was fitted; None in a fit loaded from disk.
+    stored
+        Constrained draws of the proposal, in a loaded fit that can't make new ones.
+    path
+        (gradients so far, loss, predicted decrease, q or None) of the winning start; not saved.
     """
 
     family: Family
@@ -215,6 +225,12 @@ class Fit:
             )
         if self.verdict == "good":
             return "Use the draws as they are."
+        if self.zero_fraction > MOST_ZERO:
+            return (
+                f"{self.zero_fraction:.1%} of q's draws have zero density: give the parameters the "
+                "supports they live on. Until then use sample(n, weighted=True), if the verdict "
+                "is not unreliable."
+            )
         if self.verdict == "reweight" and self.rivals:
             return (
                 f"The posterior has {1 + self.rivals} modes that starts found, and q covers one of "
@@ -226,10 +242,11 @@ class Fit:
                 "importance weights are sound: use sample(n, weighted=True)."
             )
         larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
+        tail = weights.khat(self.log_weights)
         return (
-            "q is too far for reweighting (its proposal's ESS is "
-            f"{self.proposal_ess:.0f} of {len(self.log_p)}): "
-            f"try {larger}, another parametrisation, or MCMC started from these draws."
+            f"q is too far for reweighting (its proposal's ESS is {self.proposal_ess:.0f} of "
+            f"{len(self.log_p)}, with tail index {tail:.2f}): try {larger}, another "
+            "parametrisation, or MCMC started from these draws."
         )
 
     # ---- draws ---------------------------------------------------------------------------------
