@@ -37,7 +37,7 @@ SAME_PLACE = 1.0
 OVERFIT = 0.05
 """Nats by which fresh draws may find q worse than its own fixed draws do before these grow."""
 
-CHOICE_DRAWS = 1024
+CHOICE_DRAWS = 256
 """Fresh draws that choose among starts and check the fixed ones."""
 
 

@@ -22,9 +22,9 @@ BATCH = 32
 """Points in one compiled batch. On fifteen posteriors 64 points cost 1.2 to 3.5 times what 16 do:
 32 wastes little on an ascent's few points, and keeps checks of thousands of draws short."""
 
-WORKING_SET = 2**28
-"""Bytes that the largest intermediate array of one batch may take: 256 MiB keeps a batch of a
-likelihood with 1e6 rows within a small part of a laptop's memory."""
+WORKING_SET = 2**24
+"""Bytes that the largest intermediate array of one batch may take: 16 MiB. Where one point alone
+works through a million rows, wider batches gain nothing, and waste on an ascent's few points."""
 
 
 def double_precision() -> Any:
