@@ -13,9 +13,10 @@ import infimum
 ROOT = Path(infimum.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
-    *("_program", "supports", "_space", "_target", "_family", "families", "_objective"),
+    *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_model", "_target"),
+    *("_family", "families", "_objective"),
     *("_quasi_newton", "_solver", "solvers", "_starts", "_loop", "checks", "_proposal", "sources"),
-    *("_fit", "_save", "_progress", "_climb", "_scene", "plots", "_demo", "cli"),
+    *("_arviz", "_fit", "_save", "_predict", "_progress", "_climb", "_scene", "plots", "_demo", "cli"),
 )
 FACES = {"_climb", "_save", "cli", "_demo", "__init__"}
 

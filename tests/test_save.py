@@ -145,7 +145,7 @@ def test_a_damaged_file_is_refused(saved, tmp_path, changes):
         {"supports": [{"name": "__import__", "arguments": ["os"]}] * 2},
         {"tree": {"a": "b"}},
         {"reason": "NOTHING"},
-        {"shapes": [[10**6, 10**6]]},
+        {"leaves": [["a", [10**6, 10**6], False], ["b", [], False]]},
         {"n_draws": -1},
         {"starts": [{"kind": "x"}]},
     ],

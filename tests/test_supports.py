@@ -7,7 +7,7 @@ import pytest
 
 import infimum
 from infimum import supports as S
-from infimum._space import Space
+from infimum._bijection import Bijection as Space
 
 CASES = {
     "real": (S.real, (3,)),
@@ -82,7 +82,7 @@ def test_a_branch_gives_its_support_to_all_its_leaves():
     space = Space(
         {"scales": {"a": 1.0, "b": np.ones(2)}, "mu": 0.0}, {"scales": S.positive, "mu": None}
     )
-    assert {leaf.name: leaf.support.name for leaf in space.leaves} == {
+    assert {p.name: p.support.name for p in space.parameters} == {
         "mu": "real",
         "scales.a": "positive",
         "scales.b": "positive",

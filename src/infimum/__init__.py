@@ -12,10 +12,13 @@ and `solvers/` minimise it, `_loop` is the loop, `_fit` the answer, `_climb` the
 from infimum import families, solvers, supports
 from infimum._climb import Climb, climb, fit
 from infimum._fit import Fit
+from infimum._predict import predict
 from infimum._save import load
 from infimum._target import Target
 from infimum.checks.weights import Estimate
+from infimum.sources.numpy import from_numpy
 from infimum.sources.numpyro import from_numpyro
+from infimum.sources.torch import from_torch
 
 __version__ = "0.1.0"
 
@@ -27,8 +30,11 @@ __all__ = [
     "climb",
     "families",
     "fit",
+    "from_numpy",
     "from_numpyro",
+    "from_torch",
     "load",
+    "predict",
     "solvers",
     "supports",
 ]

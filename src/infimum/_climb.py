@@ -321,6 +321,7 @@ def _one(
         log_r=densities[2],
         trace=tuple((n, -loss) for n, loss, _, _ in best.info.trace),
         path=tuple(best.info.trace),
+        model=target.model,
         target=target,
     )
     return result, found

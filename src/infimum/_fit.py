@@ -8,16 +8,18 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from infimum._extras import required
 from infimum._family import Distribution, Family
-from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
-from infimum._objective import Seed, fresh_draws, generator
-from infimum._program import Program
+from infimum._loop import CHECK_STREAM, PREDICT_STREAM, SAME_LOSS, SAMPLE_STREAM
+from infimum._model import Density, Model
+from infimum._objective import Seed, fresh_draws, generator, log_density
+from infimum._program import double_precision
 from infimum._proposal import Proposal
 from infimum._solver import Reason
 from infimum._space import Space
@@ -113,6 +115,8 @@ class Fit:
         log p̂, log q and log r at n draws from q and the proposal's others, shape (m,).
     trace
         (gradients so far, estimated ELBO) of the winning start.
+    model
+        What the source knows beyond log p̂: names of axes, data, predictions.
     target
         What was fitted; None in a fit loaded from disk.
     stored
@@ -135,6 +139,7 @@ class Fit:
     log_q: Float[np.ndarray, " m"] = field(repr=False)
     log_r: Float[np.ndarray, " m"] = field(repr=False)
     trace: tuple[tuple[int, float], ...] = ()
+    model: Model = field(default_factory=Density, repr=False)
     target: Target | None = field(default=None, repr=False)
     stored: PyTree = field(default=None, repr=False)
     path: tuple[Any, ...] = field(default=(), repr=False)
@@ -251,7 +256,14 @@ class Fit:
 
     # ---- draws ---------------------------------------------------------------------------------
 
-    def sample(self, n: int = 1000, *, seed: Seed = 0, weighted: bool = False) -> PyTree:
+    def sample(
+        self,
+        n: int = 1000,
+        *,
+        seed: Seed = 0,
+        weighted: bool = False,
+        backend: Literal["numpy", "jax", "torch"] = "numpy",
+    ) -> PyTree:
         """Exactly n constrained draws.
 
         Parameters
@@ -263,10 +275,12 @@ class Fit:
         weighted
             Importance-resample: draws from p* as far as the weights can tell. Some draws may
             repeat.
+        backend
+            Whose arrays to return.
 
         Returns
         -------
-        The parameters' pytree of float64 arrays, each with a leading axis of length n. Memory is
+        The parameters' pytree of float64 arrays, with what the model derives from them, each with a leading axis of length n. Memory is
         that of the answer and a constant.
 
         Raises
@@ -276,12 +290,16 @@ class Fit:
         """
         if not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"n is {n!r}, expected a positive number of draws")
+        if backend not in ("numpy", "jax", "torch"):
+            raise ValueError(f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'")
         if weighted:
-            return self._resampled(int(n), seed)
-        if not self._constrains:
-            return self._stored(int(n), generator(seed, SAMPLE_STREAM))
-        chunks = fresh_draws(self.q, int(n), seed, SAMPLE_STREAM)
-        return _gather(int(n), (self.space.draws(z) for z, _ in chunks))
+            draws = self._resampled(int(n), seed)
+        elif not self._constrains:
+            draws = self._stored(int(n), generator(seed, SAMPLE_STREAM))
+        else:
+            chunks = fresh_draws(self.q, int(n), seed, SAMPLE_STREAM)
+            draws = _gather(int(n), (self.space.draws(z) for z, _ in chunks))
+        return draws if backend == "numpy" else _converted(draws, backend)
 
     def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
         """log q on the constrained space, in nats.
@@ -295,29 +313,9 @@ class Fit:
         -------
         Shape (n,), or a scalar array for one point.
         """
-        if not self._constrains:
-            raise ValueError("log_prob needs the model's own code here: use the original fit")
-        treedef: Any
-        leaves, treedef = jax.tree_util.tree_flatten(draws)
-        if treedef != self.space.treedef:
-            raise ValueError(f"draws of structure {treedef}, expected {self.space.treedef}")
-        leaves = [np.asarray(x, np.float64) for x in leaves]
-        for leaf, value in zip(self.space.leaves, leaves, strict=True):
-            if value.shape[value.ndim - len(leaf.shape) :] != leaf.shape:
-                shapes = f"{leaf.shape}, or that with one leading axis"
-                raise ValueError(f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
-        batched = leaves[0].ndim > len(self.space.leaves[0].shape)
-        rows = len(leaves[0]) if batched else 1
-        values = self._log_prob(np.concatenate([x.reshape(rows, -1) for x in leaves], axis=1))
-        return np.asarray(values if batched else values[0])
-
-    @functools.cached_property
-    def _log_prob(self) -> Program:
-        def one(flat: Any) -> Any:
-            z = self.space.unconstrain(self.space.unflatten(flat))
-            return self.q.log_prob(z) - self.space.constrain(z)[1]
-
-        return Program(one, len(self.space.names))
+        z, log_jacobian = self.space.free(draws)
+        values = log_density(self.q, np.atleast_2d(z)) - log_jacobian
+        return np.asarray(values if z.ndim == 2 else values[0])
 
     @property
     def _constrains(self) -> bool:
@@ -450,37 +448,48 @@ class Fit:
             places += found
         return places
 
-    def to_arviz(self, n: int | None = None) -> xr.DataTree:
-        """The check draws as ArviZ's DataTree: posterior and sample_stats.
+    def to_arviz(
+        self,
+        n: int | None = None,
+        *,
+        posterior_predictive: bool = False,
+        log_likelihood: bool = False,
+    ) -> xr.DataTree:
+        """The check draws as ArviZ's DataTree, with the groups that a sampler would give.
 
         Parameters
         ----------
         n
             How many of the check draws; all by default.
+        posterior_predictive, log_likelihood
+            Whether to add these groups: a draw of each observed site, and log p(x_n | z) of each
+            observation, for each draw. For fits of a model, not of a bare log density.
 
         Returns
         -------
-        Group `posterior` with dims (chain = 1, draw, ...); group `sample_stats` with log p̂ as `lp`,
-        `log_q` and `log_weight`.
+        Group `posterior` with dims (chain = 1, draw, ...), named and labelled as the model names
+        them; `sample_stats` with log p̂ as `lp`, `log_q` and `log_weight`; `observed_data` and
+        `constant_data` where the model is known. The draws are independent: R-hat, which compares
+        chains, is NaN, and ESS is their number.
         """
-        from arviz_base import from_dict
+        from infimum._arviz import tree
 
         n = self.n_draws if n is None else min(n, self.n_draws)
-        draws = self._check_draws(n)
-        posterior = dict(zip(self._labels, jax.tree_util.tree_leaves(draws), strict=True))
-        stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_p - self.log_q}
-        tree = from_dict(
-            {
-                "posterior": {name: x[None] for name, x in posterior.items()},
-                "sample_stats": {name: x[None, :n] for name, x in stats.items()},
-            }
+        draws = dict(
+            zip(self._labels, jax.tree_util.tree_leaves(self._check_draws(n)), strict=True)
         )
-        tree.attrs.update({"inference_library": "infimum", "family": self.family.name})
-        return tree
+        stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_p - self.log_q}
+        sampled = {"posterior": draws, "sample_stats": {k: x[:n] for k, x in stats.items()}}
+        if posterior_predictive:
+            seed = int(generator(self.seed, PREDICT_STREAM).integers(2**31))
+            sampled["posterior_predictive"] = self.model.predict(draws, seed, (), {})
+        if log_likelihood:
+            sampled["log_likelihood"] = self.model.log_likelihood(draws)
+        return tree(sampled, self.model, self.family.name)
 
     @property
     def _labels(self) -> list[str]:
-        return [leaf.name or "z" for leaf in self.space.leaves]
+        return [leaf.label for leaf in self.space.leaves]
 
     # ---- files and faces -----------------------------------------------------------------------
 
@@ -557,6 +566,13 @@ class Fit:
         )
         title = html.escape(f"infimum fit of {self.name}: {self.family.name}, d = {self.q.dim}")
         return f"<table><caption>{title}</caption>{cells}</table>"
+
+
+def _converted(draws: PyTree, backend: str) -> PyTree:
+    if backend == "torch":
+        return jax.tree_util.tree_map(required("torch", "torch").from_numpy, draws)
+    with double_precision():
+        return jax.tree_util.tree_map(jax.numpy.asarray, draws)
 
 
 def _matrix(draws: PyTree) -> Float[np.ndarray, "n k"]:

@@ -14,7 +14,8 @@ from infimum._objective import Seed, fresh_draws, generator, outcome
 from infimum._solver import Reason, Solver, State
 from infimum._target import Target
 
-START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM, CHECK_STREAM, SAMPLE_STREAM = range(6)
+START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)
+CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM = range(4, 7)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from infimum import families
+from infimum._bijection import Bijection
 from infimum._fit import Fit, StartReport, Work
+from infimum._model import Arrays, Model
 from infimum._objective import Seed
 from infimum._program import double_precision
 from infimum._proposal import Proposal, StudentT
 from infimum._solver import Reason
-from infimum._space import Space
+from infimum._space import NONE, Leaf, Space
 from infimum.supports import Support, named
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; a file of another version is refused."""
+
+NO_CODE = (
+    "a fit loaded from disk has neither the model's code nor its data, which this needs: use the "
+    "original fit, or fit again"
+)
 
 LARGEST_ENTRY = 2**33
 """Bytes that one array of a file may unpack to: 8 GiB, against decompression bombs."""
@@ -133,8 +141,11 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
         "work": work,
         "trace": [[n, _number(value)] for n, value in fit.trace],
         "tree": _skeleton(fit.space),
-        "supports": [_support(leaf.support) for leaf in fit.space.leaves] if portable else None,
-        "shapes": [list(leaf.shape) for leaf in fit.space.leaves],
+        "supports": _supports(fit.space) if portable else None,
+        "leaves": [[leaf.name, list(leaf.shape), leaf.derived] for leaf in fit.space.leaves],
+        "free_names": fit.space.free_names,
+        "dims": {name: list(axes) for name, axes in fit.model.dims().items()},
+        "coords": {name: _labels(labels) for name, labels in fit.model.coords().items()},
     }
 
 
@@ -150,25 +161,21 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     if wide:
         student = StudentT(wide["mean"], wide["factor"], float(wide["freedom"]))
     proposal = Proposal(q, student, tuple(others))
-    tree = _tree(described["tree"])
-    shapes = [tuple(shape) for shape in described["shapes"]]
-    if 8 * sum(math.prod(shape) for shape in shapes) > LARGEST_ENTRY:
-        raise ValueError(f"its parameters claim shapes {shapes}")
-    structure = jax.tree_util.tree_structure(tree)
-    example = jax.tree_util.tree_unflatten(structure, [np.zeros(shape) for shape in shapes])
+    leaves = tuple(Leaf(str(name), tuple(shape), derived) for name, shape, derived in described["leaves"])
+    if 8 * sum(math.prod(leaf.shape) for leaf in leaves) > LARGEST_ENTRY:
+        raise ValueError(f"its parameters claim shapes {[leaf.shape for leaf in leaves]}")
+    structure = jax.tree_util.tree_structure(_tree(described["tree"]))
     stored = None
+    space: Space
     if described["supports"] is None:
-        held = [arrays[f"draws/{place}"] for place in range(len(shapes))]
+        held = [arrays[f"draws/{place}"] for place in range(len(leaves))]
         stored = jax.tree_util.tree_unflatten(structure, held)
-        supports = None
+        space = StoredSpace(leaves, structure, [str(name) for name in described["free_names"]])
     else:
-        read = [named(s["name"], *_arguments(s["arguments"])) for s in described["supports"]]
-        supports = jax.tree_util.tree_unflatten(structure, read)
-    with double_precision():
-        space = Space(example, supports)
+        space = _bijection(leaves, structure, described["supports"])
     n_draws = int(described["n_draws"])
     lengths = {len(arrays[name]) for name in ("log_p", "log_q", "log_r")}
-    if lengths != {sum(proposal.counts(n_draws))} or (stored is None and space.dim != q.dim):
+    if lengths != {sum(proposal.counts(n_draws))} or space.dim != q.dim:
         raise ValueError("its arrays do not belong together")
     return Fit(
         family=family,
@@ -188,12 +195,97 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         log_q=arrays["log_q"],
         log_r=arrays["log_r"],
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
+        model=StoredModel(described["dims"], described["coords"]),
         stored=stored,
     )
 
 
+def _bijection(leaves: Sequence[Leaf], structure: Any, supports: list[Any]) -> Bijection:
+    example = [np.zeros(leaf.shape) for leaf in leaves]
+    read = [named(s["name"], *_arguments(s["arguments"])) for s in supports]
+    unflatten = jax.tree_util.tree_unflatten
+    with double_precision():
+        return Bijection(unflatten(structure, example), unflatten(structure, read))
+
+
+class StoredSpace(Space):
+    """The space of a loaded fit whose quantities only the model's own code can compute."""
+
+    def __init__(self, leaves: tuple[Leaf, ...], treedef: Any, free_names: list[str]) -> None:
+        self.leaves = leaves
+        self.treedef = self.structure = treedef
+        self.dim = len(free_names)
+        self._free_names = free_names
+
+    @property
+    def free_names(self) -> list[str]:
+        """As the model had them."""
+        return self._free_names
+
+    def draws(self, z: np.ndarray) -> Any:
+        """Refuse."""
+        raise ValueError("new draws need the model's own code: use the original fit")
+
+    def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Refuse."""
+        raise ValueError("log_prob needs the model's own code here: use the original fit")
+
+    def coordinates(self) -> list[int]:
+        """None is known."""
+        return [NONE] * len(self.names)
+
+
+class StoredModel(Model):
+    """What a file keeps of a model: the names of axes and their labels, not its code or data."""
+
+    library = "infimum"
+
+    def __init__(self, dims: dict[str, list[str]], coords: dict[str, list[Any]]) -> None:
+        self._dims = {str(name): [str(axis) for axis in axes] for name, axes in dims.items()}
+        self._coords = {str(name): list(labels) for name, labels in coords.items()}
+
+    def dims(self) -> dict[str, Sequence[str]]:
+        """As the model had them."""
+        return dict(self._dims)
+
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """As the model had them."""
+        return dict(self._coords)
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """Not kept."""
+        return {}
+
+    def constant(self) -> dict[str, np.ndarray]:
+        """Not kept."""
+        return {}
+
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Refuse."""
+        raise ValueError(NO_CODE)
+
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """Refuse."""
+        raise ValueError(NO_CODE)
+
+
+def _labels(labels: Sequence[Any]) -> list[Any]:
+    plain: list[Any] = np.asarray(labels).tolist()
+    return [x if isinstance(x, str | int | float) else str(x) for x in plain]
+
+
 def _portable(space: Space) -> bool:
-    return all(isinstance(x.support, Support) and x.support.portable for x in space.leaves)
+    return (
+        isinstance(space, Bijection)
+        and space.derived is None
+        and all(isinstance(p.support, Support) and p.support.portable for p in space.parameters)
+    )
+
+
+def _supports(space: Any) -> list[dict[str, Any]]:
+    return [_support(parameter.support) for parameter in space.parameters]
 
 
 def _support(support: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from jaxtyping import Float, PyTree
 from infimum._family import Gaussian
 from infimum._fit import Fit
 from infimum._objective import log_density
+from infimum._space import NONE
 from infimum._target import FEW_VALUES
 from infimum.checks import weights
-from infimum.supports import Support
 
 MOST = 12
 """Quantities that fit into one picture, of 78 panels."""
@@ -31,8 +31,6 @@ narrow ridge have corners on fewer."""
 EDGE = 2e-3
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
-NONE = -1
-"""In the place of a coordinate of z: the quantity is no function of one coordinate alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +145,7 @@ def _marginal(mass: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 def chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
     """Where the quantities to draw stand; None for the two coordinates of z themselves."""
-    own = _coordinates(fit)
+    own = fit.space.coordinates()
     if names is None and fit.target is not None and fit.q.dim == 2 and own != [0, 1]:
         return None
     table = fit.summary()
@@ -167,26 +165,13 @@ def chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
     return [int(i) for i in varying]
 
 
-def _coordinates(fit: Fit) -> list[int]:
-    """The coordinate of z behind each scalar quantity that is a function of it alone."""
-    if not fit._constrains:
-        return [NONE] * len(fit.space.names)
-    found: list[int] = []
-    start = 0
-    for leaf in fit.space.leaves:
-        own = isinstance(leaf.support, Support) and leaf.support.event_dim == 0
-        found += range(start, start + leaf.size) if own else [NONE] * len(leaf.scalars())
-        start += leaf.size
-    return found
-
-
 def compose(fit: Fit, places: list[int] | None) -> Scene:
     """Draws, grids and, where it can be had, p* itself over the quantities at `places`."""
     if places is None:
         labels = [f"{name} (unconstrained)" for name in fit.space.free_names]
         coordinates = [0, 1]
     else:
-        own = _coordinates(fit)
+        own = fit.space.coordinates()
         labels = [fit.space.names[i] for i in places]
         coordinates = [own[i] for i in places]
     smooth = _draws(fit, places, coordinates)

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from infimum._bijection import Bijection
+from infimum._foreign import Failures, Foreign
+from infimum._model import Density, Model
 from infimum._program import Program, double_precision
 from infimum._space import Space
 
@@ -65,15 +68,59 @@ class Target:
                 f"log_density must be a function of the parameters, not {log_density!r}"
             )
         with double_precision():
-            self.space = Space(example, supports)
-            self.example = self.space.inside(example)
-        self.name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
-        self._gradient = _differentiated(log_density, self.space)
+            space = Bijection(example, supports)
+            start = space.inside(example)
+        name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
+        self._set(space, _differentiated(log_density, space), name, start, Density())
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        density: Callable[[Any], Any] | Foreign,
+        name: str,
+        *,
+        example: np.ndarray | None = None,
+        model: Model | None = None,
+    ) -> Target:
+        """A target as a source states it.
+
+        Parameters
+        ----------
+        space
+            What z means.
+        density
+            log p̂ of the parameters by JAX, where `space` is a `Bijection`; of z by JAX where it is
+            not; or a `Foreign`.
+        example
+            An unconstrained point to start from.
+        model
+            What the source knows beyond log p̂.
+        """
+        target = cls.__new__(cls)
+        if not isinstance(density, Foreign):
+            density = _differentiated(density, space)
+        target._set(space, density, name, example, model or Density())
+        return target
+
+    def _set(
+        self,
+        space: Space,
+        density: Program | Foreign,
+        name: str,
+        example: np.ndarray | None,
+        model: Model,
+    ) -> None:
+        self.space = space
+        self.name = name
+        self.example = example
+        self.model = model
+        self._density = density
 
     @functools.cached_property
     def _value(self) -> Program:
         """log_p alone; the compiler drops what only the gradient needs."""
-        function = self._gradient.function()
+        function = self.program.function()
         return Program(lambda z: function(z)[0], self.dim)
 
     @property
@@ -91,7 +138,7 @@ class Target:
 
         Its derivative is the compiled program's own gradient: nothing is evaluated twice.
         """
-        return self._gradient.differentiable()(z)
+        return self.program.differentiable()(z)
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p̂ and its gradient at each row of `z`.
@@ -105,7 +152,7 @@ class Target:
         -------
         log_p of shape (n,), in nats, and its gradient of shape (n, d), both float64.
         """
-        return self._gradient(z)
+        return self._density(z)
 
     def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
         """log p̂ at each row of `z` (n, d): shape (n,).
@@ -118,8 +165,10 @@ class Target:
         planned
             How many points will be asked for in all, where `z` is one chunk of them.
         """
+        if isinstance(self._density, Foreign):
+            return self._density.values(z)
         if max(len(z), planned) <= FEW_VALUES:
-            return self._gradient(z)[0]
+            return self._density(z)[0]
         return self._value(z)
 
     def constrain(self, z: np.ndarray) -> PyTree:
@@ -130,34 +179,37 @@ class Target:
 
     def unconstrain(self, params: PyTree) -> np.ndarray:
         """The unconstrained point (d,) of these parameters."""
-        with double_precision():
-            return np.asarray(self.space.unconstrain(_as_double(params)))
+        return self.space.free(params)[0]
 
     @property
     def program(self) -> Program:
         """The compiled (value, gradient) of log p̂, for loops that run inside the compiler."""
-        return self._gradient
+        return self._density.program if isinstance(self._density, Foreign) else self._density
+
+    @property
+    def failures(self) -> Failures:
+        """Evaluations that raised an error so far; JAX's own never do."""
+        return self._density.failures if isinstance(self._density, Foreign) else Failures()
+
+    def resume(self) -> None:
+        """Raise the Ctrl-C that came while foreign code ran inside a compiled loop."""
+        if isinstance(self._density, Foreign):
+            self._density.resume()
 
     def describe(self, z: np.ndarray) -> str:
         """The parameters at `z` in words, for messages: the first of them if there are many."""
-        with double_precision():
-            params, _ = self.space.constrain(jnp.asarray(z, np.float64))
-        values = np.concatenate([np.ravel(x) for x in jax.tree_util.tree_leaves(params)])
-        shown = [f"{name} = {x:.4g}" for name, x in zip(self.names, values, strict=True)][:8]
-        return ", ".join(shown) + (", ..." if len(values) > 8 else "")
+        return self.space.describe(np.asarray(z, np.float64))
 
     def __repr__(self) -> str:
         return f"Target({self.name!r}, d = {self.dim})"
 
 
-def _as_double(params: PyTree) -> PyTree:
-    return jax.tree_util.tree_map(lambda x: np.asarray(x, np.float64), params)
-
-
-def _differentiated(log_density: Callable[[PyTree], Any], space: Space) -> Program:
+def _differentiated(log_density: Callable[[Any], Any], space: Space) -> Program:
     """log_p and its gradient as one program, with errors that say what to change."""
 
     def log_p(z: Any) -> Any:
+        if not isinstance(space, Bijection):
+            return log_density(z)
         params, log_jacobian = space.constrain(z)
         return _scalar(log_density, params) + log_jacobian
 

@@ -124,6 +124,7 @@ class Stochastic(Solver):
             )
             state.info.n_gradients += EPOCH * BATCH
             state.info.n_undefined += int(wrong)
+            target.resume()
             values = self._look(state, average, target)
             trials.append((_mean(values), rate, current, memory, average, values))
         loss, state.rate, state.current, state.memory, average, values = min(

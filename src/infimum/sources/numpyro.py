@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from numpyro.distributions.distribution import Unit
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import log_density
+from numpyro.primitives import Messenger
 
 from infimum import supports as S
+from infimum._bijection import Bijection
+from infimum._extras import required
+from infimum._model import Arrays, Model
 from infimum._program import double_precision
 from infimum._target import Target
+
+Trace = dict[str, dict[str, Any]]
+
+CHUNK = 64
+"""Draws that predictions are made for at a time: the model's arrays are held once for each."""
 
 
 def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target:
     """The posterior of a NumPyro model given its arguments.
 
     Every latent continuous site becomes a parameter under its own name, with the site's support;
-    a support that depends on other sites is followed.
+    a support that depends on other sites is followed. Deterministic sites are part of every draw.
+    Discrete latent sites are summed out by NumPyro's enumeration where they are finite;
+    deterministic sites that depend on them are then left out. A subsampled plate is evaluated
+    whole; where the data given are a subsample already, with the plate's scaling.
 
     Parameters
     ----------
@@ -33,9 +49,12 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     Raises
     ------
     TypeError
-        If the model is not a function, or has a discrete latent site.
+        If the model is not a function, or needs an argument that is not given.
     ValueError
-        If the model has no latent site.
+        If the model has no continuous latent site, a discrete one that can't be enumerated, or a
+        `numpyro.param`.
+    ImportError
+        If sites must be enumerated and funsor is not installed.
 
     Examples
     --------
@@ -49,26 +68,101 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     if not callable(model):
         raise TypeError(f"from_numpyro takes a model function, not {model!r}")
     name = getattr(model, "__name__", "model")
+    try:
+        inspect.signature(model).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"model {name!r}: {error}. Give it what it is called with: "
+            "from_numpyro(model, *args, **kwargs)"
+        ) from None
     with double_precision():
         args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
-        sites = _latent_sites(model, args, kwargs)
-    if not sites:
-        raise ValueError(f"model {name!r} has no latent site: there is nothing to infer")
-    supports: dict[str, Any] = {}
-    for site, (_, constraint) in sites.items():
-        if constraint.is_discrete:
-            raise TypeError(
-                f"site {site!r} of model {name!r} is discrete: sum it out of the density"
-            )
-        supports[site] = (
-            _computed_support(model, args, kwargs, site)
-            if any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves(constraint))
-            else S.as_support(constraint)
+        call = _call(model, args, kwargs)
+        sites = _read(call)
+        discrete = _check(sites, name)
+        supports = {site: _support(call, site, c) for site, (_, c) in sites.latent.items()}
+        derived = _derived(call, sites) if sites.deterministic else None
+        space = Bijection(
+            {site: np.zeros(shape) for site, (shape, _) in sites.latent.items()}, supports, derived
         )
-    example = {site: np.zeros(shape) for site, (shape, _) in sites.items()}
-    return Target(
-        lambda params: log_density(model, args, kwargs, params)[0], example, supports, name=name
-    )
+    density = _enumerated(call, name) if discrete else _plain(call)
+    known = NumPyroModel(model, args, kwargs, call, sites)
+    return Target.of(space, density, name, model=known)
+
+
+# ---- running the model ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The model with its arguments, seeded; with its subsampled plates whole if that works."""
+
+    model: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    whole: bool = True
+
+    def prepared(self) -> Callable[..., Any]:
+        """The model as everything here runs it."""
+        model = handlers.seed(self.model, jax.random.key(0))
+        return _Whole(model) if self.whole else model
+
+    def trace(self, values: Arrays, key: Any = 0, observe: bool = True) -> Trace:
+        """Run the model with some latent sites given and the others random.
+
+        Parameters
+        ----------
+        observe
+            Whether observed sites keep their data, or are drawn anew.
+        """
+        guess = init_to_uniform(radius=1.0)
+
+        def fill(site: dict[str, Any]) -> Any:
+            if site["name"] in values:
+                return values[site["name"]]
+            return guess(site) if observe and _continuous(site) else None
+
+        model = self.model if observe else _Unobserved(self.model)
+        key = jax.random.key(key) if isinstance(key, int) else key
+        filled = handlers.substitute(handlers.seed(model, key), substitute_fn=fill)
+        filled = _Whole(filled) if self.whole else filled
+        traced: Trace = handlers.trace(filled).get_trace(*self.args, **self.kwargs)
+        return traced
+
+
+class _Whole(Messenger):
+    """Takes all of a subsampled plate."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "plate":
+            size = msg["args"][0]
+            msg["args"] = (size, size)
+            msg["value"] = jnp.arange(size)
+
+
+class _Unobserved(Messenger):
+    """Draws observed sites anew."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and _observed(msg):
+            msg["value"] = None
+            msg["is_observed"] = False
+
+
+def _observed(site: dict[str, Any]) -> bool:
+    """Whether a site holds data; a factor does not."""
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return site["type"] == "sample" and site["is_observed"] and not isinstance(fn, Unit)
+
+
+def _latent(site: dict[str, Any]) -> bool:
+    return site["type"] == "sample" and not site["is_observed"]
+
+
+def _continuous(site: dict[str, Any]) -> bool:
+    return _latent(site) and not site["fn"].support.is_discrete
 
 
 def _lift(leaf: Any) -> Any:
@@ -76,52 +170,115 @@ def _lift(leaf: Any) -> Any:
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
-def _latent_sites(
-    model: Callable[..., Any], args: Any, kwargs: Any
-) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and constraint of each latent site; nothing is computed, so bounds may be tracers."""
-    sites = {}
+def _call(model: Callable[..., Any], args: Any, kwargs: Any) -> _Call:
+    """Plates are taken whole, unless the data do not reach that far."""
+    call = _Call(model, args, kwargs, whole=False)
+    sizes: list[bool] = []
 
     def visit() -> None:
-        for name, site in _trace(model, args, kwargs, {}).items():
-            if _latent(site):
-                sites[name] = jnp.shape(site["value"]), site["fn"].support
+        sites = call.trace({}).values()
+        sizes.extend(s["args"][0] != s["args"][1] for s in sites if s["type"] == "plate")
+
+    jax.eval_shape(visit)
+    if not any(sizes):
+        return call
+    whole = _Call(model, args, kwargs)
+    try:
+        jax.eval_shape(lambda: log_density(whole.prepared(), args, kwargs, _values(whole))[0])
+    except (TypeError, ValueError, IndexError):
+        return call
+    return whole
+
+
+def _values(call: _Call) -> dict[str, Any]:
+    return {name: site["value"] for name, site in call.trace({}).items() if _continuous(site)}
+
+
+# ---- what it consists of --------------------------------------------------------------------
+
+
+@dataclass
+class _Sites:
+    """Shapes, constraints and axes, read without computing anything, so bounds may be tracers."""
+
+    latent: dict[str, tuple[tuple[int, ...], Any]]
+    discrete: dict[str, Any]
+    deterministic: list[str]
+    observed: list[str]
+    params: list[str]
+    axes: dict[str, list[str]]
+
+
+def _read(call: _Call) -> _Sites:
+    sites = _Sites({}, {}, [], [], [], {})
+
+    def visit() -> None:
+        for name, site in call.trace({}).items():
+            if _latent(site) and site["fn"].support.is_discrete:
+                sites.discrete[name] = site["fn"].has_enumerate_support
+            elif _latent(site):
+                sites.latent[name] = jnp.shape(site["value"]), site["fn"].support
+            elif site["type"] == "sample" and _observed(site):
+                sites.observed.append(name)
+            elif site["type"] == "deterministic" and hasattr(site["value"], "shape"):
+                sites.deterministic.append(name)
+            elif site["type"] == "param":
+                sites.params.append(name)
+            if site["type"] in ("sample", "deterministic"):
+                sites.axes[name] = _axes(name, site)
 
     jax.eval_shape(visit)
     return sites
 
 
-def _latent(site: dict[str, Any]) -> bool:
-    return site["type"] == "sample" and not site["is_observed"]
+def _axes(name: str, site: dict[str, Any]) -> list[str]:
+    """A plate's name for each of its axes, ArviZ's default names for the others."""
+    rank = jnp.ndim(site["value"])
+    event = site["fn"].event_dim if site["type"] == "sample" else 0
+    plates = {rank - event + frame.dim: frame.name for frame in site["cond_indep_stack"]}
+    sizes = {frame.name: frame.size for frame in site["cond_indep_stack"]}
+    shape = jnp.shape(site["value"])
+    return [
+        plates[axis]
+        if axis in plates and sizes[plates[axis]] == shape[axis]
+        else f"{name}_dim_{axis}"
+        for axis in range(rank)
+    ]
 
 
-def _trace(
-    model: Callable[..., Any], args: Any, kwargs: Any, values: dict[str, Any], seed: int = 0
-) -> dict[str, Any]:
-    """Run the model with some latent sites given and the others random."""
-    guess = init_to_uniform(radius=1.0)
-
-    def fill(site: dict[str, Any]) -> Any:
-        return values[site["name"]] if site["name"] in values else guess(site)
-
-    seeded = handlers.seed(model, jax.random.key(seed))
-    return handlers.trace(handlers.substitute(seeded, substitute_fn=fill)).get_trace(
-        *args, **kwargs
-    )
-
-
-def _computed_support(model: Callable[..., Any], args: Any, kwargs: Any, site: str) -> Any:
-    """The support of a site whose bounds the model computes: from its data, or from other sites."""
-    with double_precision():
-        first, second = (
-            _trace(model, args, kwargs, {}, seed)[site]["fn"].support for seed in (0, 1)
+def _check(sites: _Sites, name: str) -> list[str]:
+    """The discrete sites, if the model can be fitted at all."""
+    for site in sites.params:
+        raise ValueError(
+            f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: give "
+            "it a prior with numpyro.sample, or bind its value"
         )
+    for site, finite in sites.discrete.items():
+        if not finite:
+            raise ValueError(
+                f"site {site!r} of model {name!r} is discrete and has no finite support: sum it "
+                "out of the density, or truncate it to a finite range (dist.Categorical)"
+            )
+    if not sites.latent:
+        found = f"only discrete latent sites ({', '.join(sites.discrete)})"
+        raise ValueError(
+            f"model {name!r} has {found if sites.discrete else 'no latent site'}: there is nothing "
+            "continuous to infer"
+        )
+    return list(sites.discrete)
+
+
+def _support(call: _Call, site: str, constraint: Any) -> Any:
+    """A site's support; a function of the other sites where the model computes its bounds."""
+    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves(constraint)):
+        return S.as_support(constraint)
+    first, second = (call.trace({}, seed)[site]["fn"].support for seed in (0, 1))
     x, y = (jax.tree_util.tree_leaves(constraint) for constraint in (first, second))
     if len(x) == len(y) and all(map(np.array_equal, x, y)):
         return S.as_support(first)
 
     def support(params: dict[str, Any]) -> Any:
-        for name, message in _trace(model, args, kwargs, params).items():
+        for name, message in call.trace(params).items():
             if name == site:
                 return message["fn"].support
             if _latent(message) and name not in params:
@@ -129,3 +286,150 @@ def _computed_support(model: Callable[..., Any], args: Any, kwargs: Any, site: s
         raise KeyError(site)
 
     return support
+
+
+def _derived(call: _Call, sites: _Sites) -> Callable[[Any], dict[str, Any]]:
+    """The deterministic sites as a function of the parameters, without those that are random."""
+
+    def every(params: Any, key: Any) -> dict[str, Any]:
+        traced = call.trace(params, key)
+        return {name: traced[name]["value"] for name in sites.deterministic}
+
+    blank = {site: jnp.zeros(shape) for site, (shape, _) in sites.latent.items()}
+    random = _random_outputs(every, blank)
+    fixed = [name for name in sites.deterministic if name not in random]
+
+    def derived(params: Any) -> dict[str, Any]:
+        values = every(params, 0)
+        return {name: values[name] for name in fixed}
+
+    return derived
+
+
+def _random_outputs(function: Callable[[Any, Any], dict[str, Any]], params: Any) -> set[str]:
+    """Names of the outputs that depend on the key."""
+    key = jax.random.key(0)
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(params, key)
+    jaxpr = closed.jaxpr
+    reached = {jaxpr.invars[-1]}
+    for equation in jaxpr.eqns:
+        if any(not hasattr(v, "val") and v in reached for v in equation.invars):
+            reached.update(equation.outvars)
+    names = sorted(shapes)
+    outputs = zip(names, jaxpr.outvars, strict=True)
+    return {name for name, v in outputs if not hasattr(v, "val") and v in reached}
+
+
+# ---- the density --------------------------------------------------------------------------------
+
+
+def _plain(call: _Call) -> Callable[[Any], Any]:
+    model = call.prepared()
+    return lambda params: log_density(model, call.args, call.kwargs, params)[0]
+
+
+def _enumerated(call: _Call, name: str) -> Callable[[Any], Any]:
+    """log p̂ with the discrete sites summed out."""
+    required("funsor", "enumeration")
+    from numpyro.contrib.funsor import config_enumerate, enum
+    from numpyro.contrib.funsor import log_density as summed
+
+    depth = 0
+
+    def visit() -> None:
+        nonlocal depth
+        stacks = [s["cond_indep_stack"] for s in call.trace({}).values() if s["type"] == "sample"]
+        depth = max((-frame.dim for stack in stacks for frame in stack), default=0)
+
+    jax.eval_shape(visit)
+    model = enum(config_enumerate(call.prepared()), -depth - 1)
+    return lambda params: summed(model, call.args, call.kwargs, params)[0]
+
+
+# ---- what else it knows -------------------------------------------------------------------------
+
+
+class NumPyroModel(Model):
+    """A NumPyro model with its arguments."""
+
+    library = "numpyro"
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        call: _Call,
+        sites: _Sites,
+    ) -> None:
+        self.model = model
+        self.args = args
+        self.kwargs = kwargs
+        self._call = call
+        self._sites = sites
+
+    def dims(self) -> dict[str, Sequence[str]]:
+        """Plates name the axes."""
+        return dict(self._sites.axes)
+
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """NumPyro has none."""
+        return {}
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """Values of the observed sites."""
+        with double_precision():
+            traced = self._call.trace({})
+        return {name: np.asarray(traced[name]["value"]) for name in self._sites.observed}
+
+    def constant(self) -> dict[str, np.ndarray]:
+        """Arrays and numbers among the arguments that are not observed."""
+        bound = inspect.signature(self.model).bind(*self.args, **self.kwargs).arguments
+        observed = list(self.observed().values())
+        found = {}
+        for path, value in jax.tree_util.tree_flatten_with_path(dict(bound))[0]:
+            if not isinstance(value, jax.Array | np.ndarray | float | int):
+                continue
+            array = np.asarray(value)
+            if array.dtype.kind in "biuf" and not any(np.array_equal(array, y) for y in observed):
+                found[".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)] = array
+        return found
+
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Draws of the observed sites, given new arguments for the model or its own."""
+        call = self._call
+        if args or kwargs:
+            with double_precision():
+                args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
+                call = _call(self.model, args, kwargs)
+
+        def one(params: Any, key: Any) -> dict[str, Any]:
+            traced = call.trace(params, key, observe=False)
+            return {name: traced[name]["value"] for name in self._sites.observed if name in traced}
+
+        return self._mapped(one, draws, seed)
+
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """log p(x_n | z) at the observed sites, without a plate's scaling."""
+        if self._sites.discrete:
+            raise ValueError(
+                f"the discrete sites {', '.join(self._sites.discrete)} are summed out, so that the "
+                "observations have no likelihood of their own given the parameters"
+            )
+
+        def one(params: Any, key: Any) -> dict[str, Any]:
+            traced = self._call.trace(params)
+            sites = {name: traced[name] for name in self._sites.observed}
+            return {name: site["fn"].log_prob(site["value"]) for name, site in sites.items()}
+
+        return self._mapped(one, draws, 0)
+
+    def _mapped(self, one: Callable[[Any, Any], Any], draws: Arrays, seed: int) -> Any:
+        params = {name: np.asarray(draws[name]) for name in self._sites.latent}
+        rows = len(next(iter(params.values())))
+        with double_precision():
+            keys = jax.random.split(jax.random.key(seed), rows)
+            mapped = functools.partial(jax.lax.map, lambda x: one(*x), batch_size=CHUNK)
+            return jax.tree_util.tree_map(np.asarray, jax.jit(mapped)((params, keys)))

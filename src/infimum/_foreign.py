@@ -1,0 +1,344 @@
+"""Densities outside JAX: called in batches, guarded, checked, and bridged into compiled loops.
+
+A `Foreign` is log p̂ of the unconstrained z as other code evaluates it: PyMC, Stan, PyTorch, a
+user's own. Solvers on the host call it as they call a compiled `Program`; a loop inside the
+compiler gets it as a `Program` too, whose one callback returns value and gradient together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from infimum._bijection import Bijection
+from infimum._program import Program, Structure, double_precision
+
+Batched = Callable[[np.ndarray], tuple[Any, Any]]
+"""(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
+
+
+@dataclass
+class Failures:
+    """Evaluations that raised an error.
+
+    Attributes
+    ----------
+    count
+        How many points.
+    first
+        What the first of them said.
+    """
+
+    count: int = 0
+    first: str | None = None
+
+    def note(self, error: Exception) -> None:
+        """Book one point."""
+        self.count += 1
+        if self.first is None:
+            self.first = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+class Guarded:
+    """Foreign code that may raise: a point that fails does not spoil its batch.
+
+    Parameters
+    ----------
+    function
+        Value and gradient of a batch of points; None where there is no gradient.
+    dim
+        k, the length of a point.
+    value
+        Value alone of a batch, where that is cheaper.
+    failed
+        What log p̂ counts as at a point that raises: NaN, or -inf where an error means zero
+        density.
+    """
+
+    def __init__(
+        self,
+        function: Batched | None,
+        dim: int,
+        value: Callable[[np.ndarray], Any] | None = None,
+        failed: float = np.nan,
+    ) -> None:
+        self.function = function
+        self.value = value
+        self.dim = dim
+        self.failed = failed
+        self.failures = Failures()
+        self.interrupted = False
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Value and gradient at each row of x (n, k); rows that raise are told apart."""
+        if self.function is None:
+            raise TypeError("this density has no gradient")
+        try:
+            log_p, gradient = self.function(x)
+        except Exception as error:  # whatever the user's own code raises
+            if len(x) == 1:
+                self.failures.note(error)
+                return np.full(1, self.failed), np.full((1, self.dim), np.nan)
+            halves = [self(part) for part in np.array_split(x, 2)]
+            log_p, gradient = (np.concatenate(both) for both in zip(*halves, strict=True))
+        return np.asarray(log_p, np.float64), np.asarray(gradient, np.float64)
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """log p̂ at each row."""
+        if self.value is None:
+            return self(x)[0]
+        try:
+            return np.asarray(self.value(x), np.float64)
+        except Exception as error:  # whatever the user's own code raises
+            if len(x) == 1:
+                self.failures.note(error)
+                return np.full(1, self.failed)
+            return np.concatenate([self.values(part) for part in np.array_split(x, 2)])
+
+    def uninterrupted(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end."""
+        points = np.asarray(x)
+        rows = points.reshape(-1, self.dim)
+        log_p, gradient = np.full(len(rows), np.nan), np.full(rows.shape, np.nan)
+        if not self.interrupted:
+            try:
+                log_p, gradient = self(rows)
+            except KeyboardInterrupt:
+                self.interrupted = True
+        return log_p.reshape(points.shape[:-1]), gradient.reshape(points.shape)
+
+    def resume(self) -> None:
+        """Raise the Ctrl-C that a compiled loop has kept."""
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+
+class Foreign:
+    """log p̂ of z from code outside JAX, with its gradient.
+
+    Parameters
+    ----------
+    code
+        The user's code, of the parameters in a row; of z itself if `space` is not given.
+    space
+        The bijection from z to the parameters.
+    """
+
+    def __init__(self, code: Guarded, space: Bijection | None = None) -> None:
+        self.code = code
+        self.space = None if space is None or space.trivial else space
+        self.dim = code.dim if space is None else space.dim
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether there is a gradient."""
+        return self.code.function is not None
+
+    @property
+    def failures(self) -> Failures:
+        """Evaluations that raised."""
+        return self.code.failures
+
+    def __call__(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+        """log p̂ (n,) and its gradient (n, d) at each row; nothing is padded or repeated."""
+        if self.space is None:
+            return self.code(np.ascontiguousarray(z))
+        x, log_jacobian, pull = self._carried(z)
+        log_p, score = self.code(x)
+        back = self._pulled(np.concatenate([z, score], axis=1))
+        return log_p + log_jacobian, back + pull
+
+    def values(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """log p̂ at each row."""
+        if self.space is None:
+            return self.code.values(np.ascontiguousarray(z))
+        x, log_jacobian, _ = self._carried(z)
+        return self.code.values(x) + log_jacobian
+
+    @functools.cached_property
+    def _carried(self) -> Program:
+        """z to the parameters in a row, the log-Jacobian, and its gradient."""
+        space = self.space
+        assert space is not None
+
+        def carried(z: Any) -> Any:
+            def log_jacobian(z: Any) -> Any:
+                params, value = space.constrain(z)
+                return value, _flat(params)
+
+            (value, x), gradient = jax.value_and_grad(log_jacobian, has_aux=True)(z)
+            return x, value, gradient
+
+        return Program(carried, self.dim)
+
+    @functools.cached_property
+    def _pulled(self) -> Program:
+        """(z, score of the parameters) to the score of z."""
+        space = self.space
+        assert space is not None
+
+        def pulled(both: Any) -> Any:
+            z, score = both[: self.dim], both[self.dim :]
+            return jax.vjp(lambda z: _flat(space.constrain(z)[0]), z)[1](score)[0]
+
+        return Program(pulled, self.dim + self.code.dim)
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """The bridge: (value, gradient) of one point for loops that run inside the compiler.
+
+        One callback a batch. Whatever the foreign code does, the loop ends: a point that raises is
+        NaN there, and so is all after Ctrl-C, which `resume` then raises.
+        """
+        code = self.code
+
+        @jax.custom_vjp
+        def log_density(x: Any) -> Any:
+            return call(x)[0]
+
+        def call(x: Any) -> Any:
+            shapes = (jax.ShapeDtypeStruct((), x.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype))
+            return jax.pure_callback(
+                code.uninterrupted, shapes, x, vmap_method="broadcast_all"
+            )
+
+        log_density.defvjp(call, lambda gradient, cotangent: (cotangent * gradient,))
+
+        def log_p(z: Any) -> Any:
+            if self.space is None:
+                return log_density(z)
+            params, log_jacobian = self.space.constrain(z)
+            return log_density(_flat(params)) + log_jacobian
+
+        return Program(jax.value_and_grad(log_p), self.dim)
+
+    @property
+    def structure(self) -> Structure:
+        """Of the bridge."""
+        return self.program.structure
+
+    @property
+    def constants(self) -> list[Any]:
+        """Of the bridge."""
+        return self.program.constants
+
+    def resume(self) -> None:
+        """Raise the Ctrl-C that a compiled loop has kept."""
+        self.code.resume()
+
+
+def _flat(params: Any) -> Any:
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree_util.tree_leaves(params)])
+
+
+# ---- what the code gives, before any work -------------------------------------------------------
+
+STEPS = np.geomspace(1e-2, 1e-5, 4)
+"""Lengths of the finite differences tried: the one that agrees best with its own half is used."""
+
+DISAGREEMENT = 1e-3
+"""Relative disagreement with a finite difference above which a gradient is called wrong. Those of
+float32 code pass: their finite differences disagree with themselves by more."""
+
+PROBES = 8
+"""Random points of [-1, 1]^d, as fits begin from, among which one of finite density is looked for."""
+
+NAMED = 64
+"""Coordinates looked at one by one to say which entry of a gradient is wrong."""
+
+
+def first_answer(function: Callable[[Any], Any], points: Iterable[Any]) -> Any:
+    """What the user's code returns at the first of these points where it does not raise.
+
+    Raises
+    ------
+    ValueError
+        If it raises at all of them.
+    """
+    trouble: Exception | None = None
+    for point in points:
+        try:
+            with np.errstate(all="ignore"):
+                return function(point)
+        except Exception as error:  # whatever the user's own code raises
+            trouble = trouble or error
+    raise ValueError(
+        f"the log density raised {type(trouble).__name__} at every point tried: {trouble}"
+    ) from trouble
+
+
+def check_gradient(density: Foreign, names: list[str], hint: str = "") -> None:
+    """Compare the gradient with finite differences of log p̂ at one point near the origin.
+
+    Parameters
+    ----------
+    hint
+        What users of this kind of code should look for.
+
+    Raises
+    ------
+    ValueError
+        If they disagree, or two evaluations at one point do. A density that is nowhere finite at
+        the points tried is left to the fit, which says so.
+    """
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        for z in rng.uniform(-1, 1, (PROBES, density.dim)):
+            log_p, gradient = density(z[None])
+            if np.isfinite(log_p[0]) and np.isfinite(gradient[0]).all():
+                again = density.values(z[None])[0]
+                if not abs(again - log_p[0]) <= 1e-6 * max(1.0, abs(log_p[0])):
+                    raise ValueError(
+                        f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and the "
+                        "same point: it must be a function, without random numbers or minibatches"
+                    )
+                _compare(density, z, gradient[0], names, hint, rng)
+                return
+
+
+def _compare(
+    density: Foreign,
+    z: np.ndarray,
+    gradient: np.ndarray,
+    names: list[str],
+    hint: str,
+    rng: np.random.Generator,
+) -> None:
+    direction = rng.standard_normal(len(z))
+    slope, error = _difference(density, z, direction)
+    stated = float(gradient @ direction)
+    allowed = DISAGREEMENT * (abs(stated) + abs(slope)) + 10 * error
+    if not abs(stated - slope) > allowed:
+        return
+    looked = [_difference(density, z, np.eye(1, len(z), i)[0]) for i in range(min(len(z), NAMED))]
+    off = [abs(found - g) - 10 * e for (found, e), g in zip(looked, gradient, strict=False)]
+    place = int(np.nanargmax(off))
+    cure = hint or "look for a part of log p̂ that the gradient leaves out"
+    if abs(stated + slope) <= allowed:
+        cure = "the sign is wrong; return log p̂ and its own gradient, neither of them negated"
+    raise ValueError(
+        f"the gradient of the log density is wrong in coordinate {names[place]!r}: it is given as "
+        f"{gradient[place]:.6g}, finite differences say {looked[place][0]:.6g} (along a random "
+        f"direction {stated:.6g} against {slope:.6g}): {cure}"
+    )
+
+
+def _difference(density: Foreign, z: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
+    """Slope of log p̂ along a direction by central differences, and an error of it."""
+    lengths = np.concatenate([STEPS, STEPS / 2])
+    offsets = lengths[:, None] * direction
+    ahead, behind = np.split(density.values(np.concatenate([z + offsets, z - offsets])), 2)
+    wide, narrow = np.split((ahead - behind) / (2 * lengths), 2)
+    rounding = np.finfo(float).eps * np.abs(ahead[: len(STEPS)]) / STEPS
+    errors = np.abs(wide - narrow) + rounding
+    errors = np.where(np.isfinite(errors), errors, np.inf)
+    best = int(np.argmin(errors))
+    return float(narrow[best]), float(errors[best])

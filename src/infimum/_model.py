@@ -1,0 +1,94 @@
+"""The contract of a model: what a source knows beyond log p̂, for predictions and for ArviZ."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, Any]
+"""Arrays by name; draws have a leading axis n."""
+
+
+class Model(abc.ABC):
+    """A model of data whose posterior is the target.
+
+    Attributes
+    ----------
+    library
+        Whose model it is.
+    """
+
+    library: str
+
+    @abc.abstractmethod
+    def dims(self) -> dict[str, Sequence[str]]:
+        """Names of the axes of each quantity, where the model has some."""
+
+    @abc.abstractmethod
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """Labels along the named axes."""
+
+    @abc.abstractmethod
+    def observed(self) -> dict[str, np.ndarray]:
+        """The data that the model explains, by site."""
+
+    @abc.abstractmethod
+    def constant(self) -> dict[str, np.ndarray]:
+        """The data that it takes as given."""
+
+    @abc.abstractmethod
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """A draw of the observed sites for each draw of the parameters.
+
+        Parameters
+        ----------
+        args, kwargs
+            New data, in the form in which this kind of model takes data; none for its own.
+        """
+
+    @abc.abstractmethod
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """log p(x_n | z) of each observation, by site: shape (n, ...), in nats."""
+
+
+class Density(Model):
+    """No model: a log density says nothing of data."""
+
+    library = "infimum"
+
+    def dims(self) -> dict[str, Sequence[str]]:
+        """None."""
+        return {}
+
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """None."""
+        return {}
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """None known."""
+        return {}
+
+    def constant(self) -> dict[str, np.ndarray]:
+        """None known."""
+        return {}
+
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Refuse: there is nothing to predict."""
+        raise ValueError(
+            "this target is a log density, which says nothing of new data: compute predictions "
+            "from fit.sample(n), or state the model with from_numpyro, from_pymc or from_stan"
+        )
+
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """Refuse: a density does not tell its observations apart."""
+        raise ValueError(
+            "this target is a log density, which does not tell observations apart: state the model "
+            "with from_numpyro or from_pymc, or with from_stan and log_lik in generated quantities"
+        )

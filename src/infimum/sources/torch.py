@@ -1,0 +1,163 @@
+"""PyTorch log densities as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from infimum._bijection import Bijection
+from infimum._extras import required
+from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
+from infimum._program import double_precision
+from infimum._target import Target
+
+HINT = (
+    "look for .detach(), .item(), .numpy(), float(...), torch.tensor(...) or torch.no_grad() on "
+    "the way from this parameter to log p̂: each of them cuts PyTorch's graph"
+)
+
+
+def from_torch(
+    log_density: Callable[[PyTree], Any],
+    example: PyTree,
+    supports: PyTree = None,
+    *,
+    name: str | None = None,
+) -> Target:
+    """A posterior whose log density is written in PyTorch.
+
+    Parameters
+    ----------
+    log_density
+        Function from parameters, float64 tensors structured like `example`, to the scalar log p̂ in
+        nats. Whole batches are differentiated by `torch.func` where it can, point by point by
+        autograd where it can't. -inf means zero density; an error at a point counts as an
+        undefined density there, and the first is shown.
+    example
+        Pytree of float tensors (or arrays): names, shapes, and values inside the supports. Zeros
+        say the shape only. Its device is the parameters' device.
+    supports
+        Pytree of `infimum.supports`, as for `infimum.Target`.
+    name
+        What to call the target in print.
+
+    Returns
+    -------
+    Its draws are NumPy arrays; ``fit.sample(n, backend="torch")`` gives tensors.
+
+    Raises
+    ------
+    ImportError
+        Without PyTorch.
+    TypeError, ValueError
+        If the function raises wherever it is tried, does not return one float, or cuts the graph
+        between a parameter and its result: the message names the parameter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from_torch(lambda p: -0.5 * (p["x"] ** 2).sum(), {"x": torch.zeros(3)}).dim
+    3
+    """
+    torch = required("torch", "torch")
+    if not callable(log_density):
+        raise TypeError(f"from_torch takes a function of the parameters, not {log_density!r}")
+    devices = {x.device for x in jax.tree_util.tree_leaves(example) if torch.is_tensor(x)}
+    if len(devices) > 1:
+        raise ValueError(f"the example's tensors are on several devices: {devices}")
+    arrays = jax.tree_util.tree_map(_as_array, example)
+    with double_precision():
+        space = Bijection(arrays, supports)
+        start = space.inside(arrays)
+    shapes = [parameter.shape for parameter in space.parameters]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+
+    def of_row(row: Any) -> Any:
+        pieces = torch.split(row, sizes)
+        leaves = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        return log_density(jax.tree_util.tree_unflatten(space.structure, leaves))
+
+    device = devices.pop() if devices else torch.device("cpu")
+    code = _Code(torch, of_row, device)
+    inside = _flat(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
+    code.examine(inside)
+    density = Foreign(Guarded(code.gradients, sum(sizes), code.values), space)
+    check_gradient(density, space.free_names, HINT)
+    name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
+    return Target.of(space, density, name, example=start)
+
+
+def _as_array(leaf: Any) -> Any:
+    if hasattr(leaf, "detach"):
+        leaf = leaf.detach().cpu().numpy()
+    return leaf
+
+
+def _flat(draws: PyTree) -> np.ndarray:
+    """Parameters side by side, in a row a draw."""
+    leaves = jax.tree_util.tree_leaves(draws)
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
+
+
+class _Code:
+    """The user's function over rows of parameters, batched by torch.func where it can be."""
+
+    def __init__(self, torch: Any, of_row: Callable[[Any], Any], device: Any) -> None:
+        self.torch = torch
+        self.of_row = of_row
+        self.device = device
+        self.whole = True
+
+    def examine(self, inside: np.ndarray) -> None:
+        """Look at an answer, and find out whether batches can be taken whole."""
+        answer = first_answer(lambda row: self.of_row(self._tensors(row, True)), inside)
+        torch = self.torch
+        if not torch.is_tensor(answer) or not answer.requires_grad:
+            raise TypeError(
+                f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
+                f"parameters: {HINT}"
+            )
+        if answer.shape != ():
+            raise ValueError(
+                f"log_density must return a scalar, it returned a tensor of shape "
+                f"{tuple(answer.shape)}: sum over observations, for instance with .sum()"
+            )
+        try:
+            self.gradients(inside[:2])
+            self.values(inside[:2])
+        except Exception:  # torch.func refuses in many ways, and autograd may not
+            self.whole = False
+
+    def gradients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Value and gradient at each row."""
+        func = self.torch.func
+        if self.whole:
+            gradient, log_p = func.vmap(func.grad_and_value(self.of_row))(self._tensors(x))
+            return self._array(log_p), self._array(gradient)
+        log_p, gradients = np.empty(len(x)), np.empty(x.shape)
+        for i, row in enumerate(x):
+            point = self._tensors(row, True)
+            value = self.of_row(point)
+            log_p[i] = float(value)
+            gradients[i] = self._array(self.torch.autograd.grad(value, point)[0])
+        return log_p, gradients
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """log p̂ at each row."""
+        with self.torch.no_grad():
+            if self.whole:
+                return self._array(self.torch.func.vmap(self.of_row)(self._tensors(x)))
+            return np.array([float(self.of_row(self._tensors(row))) for row in x])
+
+    def _tensors(self, x: np.ndarray, requires_grad: bool = False) -> Any:
+        return self.torch.tensor(
+            x, dtype=self.torch.float64, device=self.device, requires_grad=requires_grad
+        )
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        answer: np.ndarray = tensor.detach().cpu().numpy()
+        return answer
