@@ -15,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_model", "_target"),
     *("_family", "families", "_objective"),
-    *("_quasi_newton", "_solver", "solvers", "_starts", "_loop", "checks", "_proposal", "sources"),
-    *("_arviz", "_fit", "_save", "_predict", "_progress", "_climb", "_scene", "plots", "_demo", "cli"),
+    *("_quasi_newton", "_solver", "solvers", "_starts", "_loop", "checks", "_proposal", "_arviz"),
+    *("sources", "_fit", "_save", "_predict", "_progress", "_climb", "_scene", "plots", "_demo", "cli"),
 )
 FACES = {"_climb", "_save", "cli", "_demo", "__init__"}
 

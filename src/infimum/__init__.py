@@ -18,6 +18,8 @@ from infimum._target import Target
 from infimum.checks.weights import Estimate
 from infimum.sources.numpy import from_numpy
 from infimum.sources.numpyro import from_numpyro
+from infimum.sources.pymc import from_pymc
+from infimum.sources.stan import from_stan
 from infimum.sources.torch import from_torch
 
 __version__ = "0.1.0"
@@ -32,6 +34,8 @@ __all__ = [
     "fit",
     "from_numpy",
     "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "from_torch",
     "load",
     "predict",

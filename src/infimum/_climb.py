@@ -23,7 +23,7 @@ from infimum._loop import (
     choose,
     search,
 )
-from infimum._objective import Seed, generator, structured_draws
+from infimum._objective import Seed, generator, n_coefficients, quadratic, structured_draws
 from infimum._program import CLOCK
 from infimum._progress import display
 from infimum._proposal import Proposal, propose
@@ -220,13 +220,18 @@ class _Options:
     def plan(self, q: Distribution) -> list[Solver]:
         """The solvers to use, with the user's limits."""
         given = [self.solver] if isinstance(self.solver, Solver) else self.solver
-        chosen = solvers.plan(q) if given is None else list(given)
+        differentiable = self.target.differentiable
+        chosen = solvers.plan(q, differentiable) if given is None else list(given)
         for solver in chosen:
             if not isinstance(solver, Solver):
                 known = ", ".join(member.__name__ for member in solvers.members())
                 raise TypeError(f"{solver!r} is not a solver; known: {known}")
             if not solver.accepts(q):
                 raise ValueError(f"{type(solver).__name__} can't move a {type(q).__name__}")
+            if solver.needs_gradient and not differentiable:
+                raise ValueError(
+                    f"{type(solver).__name__} needs a gradient, and the target has none"
+                )
         limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
         return [_limited(solver, limits) for solver in chosen]
 
@@ -287,6 +292,7 @@ def _one(
 ) -> tuple[Fit, Search]:
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
+    target.failures.clear()
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
     if placed:
         found = Search([State(q=family.start_from(q), info=Info("climb")) for q in placed])
@@ -340,10 +346,14 @@ def _rivals(found: Search, best: State) -> list[Distribution]:
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
-    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""
+    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity, or from values alone; None where a d×d matrix is too large."""
     if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
         return None
     rng = generator(seed, CURVATURE_STREAM)
+    if not target.differentiable:
+        eps = structured_draws(rng, 2 * n_coefficients(q.dim), q.dim)
+        log_p = target.values(q.push(eps))
+        return -quadratic(eps, log_p).curvature if np.isfinite(log_p).all() else None
     eps = structured_draws(rng, max(FEWEST, 4 * (q.dim + 2)), q.dim)
     log_p, gradient = target.value_and_gradient(q.push(eps))
     if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
@@ -370,6 +380,7 @@ def _report(state: State) -> StartReport:
 
 
 def _work(target: Target, found: Search, compiling: float, running: float) -> Work:
+    failures = target.failures
     infos = [state.info for state in found.states]
     undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
     return Work(
@@ -380,6 +391,9 @@ def _work(target: Target, found: Search, compiling: float, running: float) -> Wo
         n_zero=sum(info.n_zero for info in infos),
         n_undefined=sum(info.n_undefined for info in infos),
         first_undefined=target.describe(undefined[0]) if undefined else None,
+        n_failed=failures.count,
+        first_failure=f"{failures.meaning}; the first: {failures.first}" if failures.first else None,
+        differentiated=target.differentiable,
     )
 
 

@@ -78,6 +78,10 @@ class Work:
         Draws on the way with zero density, and steps rejected for a NaN or +inf.
     first_undefined
         The parameters at the first such draw, in words.
+    n_failed, first_failure
+        Points where the user's own code raised an error, and what the first of them said.
+    differentiated
+        Whether gradients were used; without any, n_gradients counts values of log p̂.
     """
 
     n_gradients: int
@@ -87,6 +91,9 @@ class Work:
     n_zero: int = 0
     n_undefined: int = 0
     first_undefined: str | None = None
+    n_failed: int = 0
+    first_failure: str | None = None
+    differentiated: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -521,7 +528,7 @@ class Fit:
             ("verdict", f"{self.verdict}. {self.advice}"),
             ("stopped", self.reason.value),
             ("starts", self._starts_in_words()),
-            ("work", f"{self.work.n_gradients:,} gradients in {self.work.n_calls} batched calls"),
+            ("work", self._work_in_words()),
             (
                 "seconds",
                 f"{self.work.compile_seconds:.2f} compiling + {self.work.run_seconds:.2f} running",
@@ -533,10 +540,17 @@ class Fit:
         if self.work.n_undefined:
             told = f"{self.work.n_undefined} steps rejected for NaN or +inf, first at "
             rows.append(("undefined", told + (self.work.first_undefined or "unknown")))
+        if self.work.first_failure:
+            told = f"{self.work.n_failed} points raised an error and count as "
+            rows.append(("errors", told + self.work.first_failure))
         if not self._constrains:
             told = f"from a file with {self.n_draws} stored draws: it samples only those"
             rows.append(("loaded", told))
         return rows
+
+    def _work_in_words(self) -> str:
+        what = "gradients" if self.work.differentiated else "values, for want of a gradient,"
+        return f"{self.work.n_gradients:,} {what} in {self.work.n_calls} batched calls"
 
     def _starts_in_words(self) -> str:
         others = [f"{s.kind} {s.elbo:.2f}" for s in self.starts if not self._agrees(s)]

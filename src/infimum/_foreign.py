@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,23 @@ class Failures:
         How many points.
     first
         What the first of them said.
+    meaning
+        What such a point counts as.
     """
 
     count: int = 0
     first: str | None = None
+    meaning: str = "undefined"
+
+    def clear(self) -> None:
+        """Forget them: what came before the work."""
+        self.count, self.first = 0, None
 
     def note(self, error: Exception) -> None:
         """Book one point."""
         self.count += 1
         if self.first is None:
-            self.first = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self.first = f"{type(error).__name__}: {error}".strip().rstrip(":")
 
 
 class Guarded:
@@ -52,7 +60,8 @@ class Guarded:
     Parameters
     ----------
     function
-        Value and gradient of a batch of points; None where there is no gradient.
+        Value and gradient, shapes (n,) and (n, k), of a batch of points; None where there is no
+        gradient.
     dim
         k, the length of a point.
     value
@@ -60,6 +69,8 @@ class Guarded:
     failed
         What log p̂ counts as at a point that raises: NaN, or -inf where an error means zero
         density.
+    failures
+        Where errors are booked.
     """
 
     def __init__(
@@ -67,14 +78,46 @@ class Guarded:
         function: Batched | None,
         dim: int,
         value: Callable[[np.ndarray], Any] | None = None,
+        *,
         failed: float = np.nan,
+        failures: Failures | None = None,
     ) -> None:
         self.function = function
         self.value = value
         self.dim = dim
         self.failed = failed
-        self.failures = Failures()
+        self.failures = failures or Failures()
+        self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
         self.interrupted = False
+
+    @classmethod
+    def of_points(
+        cls,
+        function: Callable[[np.ndarray], Any] | None,
+        dim: int,
+        value: Callable[[np.ndarray], Any] | None = None,
+        *,
+        failed: float = np.nan,
+        threads: int = 1,
+    ) -> Guarded:
+        """Code that takes one point at a time.
+
+        Parameters
+        ----------
+        function, value
+            Of one point: (log p̂, gradient), and log p̂ alone.
+        threads
+            How many points to evaluate at once, where the code lets go of Python's lock.
+        """
+        failures = Failures()
+        points = _Points(dim, failed, failures, threads)
+        return cls(
+            None if function is None else lambda x: points.pairs(function, x),
+            dim,
+            None if value is None else lambda x: points.values(value, x),
+            failed=failed,
+            failures=failures,
+        )
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
@@ -119,6 +162,58 @@ class Guarded:
         if self.interrupted:
             self.interrupted = False
             raise KeyboardInterrupt
+
+
+class _Points:
+    """Code of one point over the rows of a batch, several rows at once if it allows."""
+
+    def __init__(self, dim: int, failed: float, failures: Failures, threads: int) -> None:
+        self.dim = dim
+        self.failed = failed
+        self.failures = failures
+        self.threads = threads
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="infimum")
+
+    def pairs(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
+        """Value and gradient at each row."""
+        log_p, gradient = np.full(len(x), self.failed), np.full((len(x), self.dim), np.nan)
+
+        def one(i: int) -> None:
+            value, slope = function(x[i])
+            log_p[i], gradient[i] = value, slope
+
+        self._each(one, len(x))
+        return log_p, gradient
+
+    def values(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
+        """Value at each row."""
+        log_p = np.full(len(x), self.failed)
+
+        def one(i: int) -> None:
+            log_p[i] = function(x[i])
+
+        self._each(one, len(x))
+        return log_p
+
+    def _each(self, one: Callable[[int], None], n: int) -> None:
+        def some(rows: range) -> list[Exception]:
+            trouble = []
+            for i in rows:
+                try:
+                    one(i)
+                except Exception as error:  # whatever the user's own code raises
+                    trouble.append(error)
+            return trouble
+
+        shares = min(self.threads, n)
+        parts = [range(k, n, shares) for k in range(shares)]
+        told = map(some, parts) if shares == 1 else self._pool.map(some, parts)
+        for trouble in told:
+            for error in trouble:
+                self.failures.note(error)
 
 
 class Foreign:

@@ -124,10 +124,13 @@ class Solver(abc.ABC):
         last ended.
     general
         Whether it moves any q; such a solver is used only where no other is able.
+    needs_gradient
+        Whether it uses gradients of log p̂. One that does not is used only where there are none.
     """
 
     order: ClassVar[int]
     general: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = True
 
     @abc.abstractmethod
     def accepts(self, q: Distribution) -> bool:

@@ -71,7 +71,10 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
     kinds = ["ascent"] * CANDIDATES + ["cold"]
     if target.example is not None:
         points, kinds = np.concatenate([target.example[None], points]), ["example", *kinds]
-    log_p, gradient = target.value_and_gradient(points)
+    if target.differentiable:
+        log_p, gradient = target.value_and_gradient(points)
+    else:
+        log_p, gradient = target.values(points), np.zeros(points.shape)
     usable = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
     if np.any(log_p == np.inf) or not usable.any():
         raise ValueError(_no_start(target, points, log_p, gradient))
@@ -80,7 +83,9 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
         if kind == "cold" or (fine and len(starts) < n):
             info = Info(kind)
             info.count(x[None], np.ones(1, bool), None)
-            starts.append(Start(info, x, np.full(target.dim, COLD_SCALE), done=kind == "cold"))
+            still = kind == "cold" or not target.differentiable
+            info.kind = "cold" if still else kind
+            starts.append(Start(info, x, np.full(target.dim, COLD_SCALE), done=still))
     return starts
 
 

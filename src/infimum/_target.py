@@ -187,6 +187,11 @@ class Target:
         return self._density.program if isinstance(self._density, Foreign) else self._density
 
     @property
+    def differentiable(self) -> bool:
+        """Whether log p̂ comes with a gradient."""
+        return not isinstance(self._density, Foreign) or self._density.differentiable
+
+    @property
     def failures(self) -> Failures:
         """Evaluations that raised an error so far; JAX's own never do."""
         return self._density.failures if isinstance(self._density, Foreign) else Failures()

@@ -25,9 +25,29 @@ def members() -> tuple[type[Solver], ...]:
     return tuple(sorted(found, key=lambda solver: solver.order))
 
 
-def plan(q: Distribution) -> list[Solver]:
-    """The solvers that move a q of this kind best, one after another."""
-    able = [solver() for solver in members() if solver().accepts(q)]
+def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
+    """The solvers that move a q of this kind best, one after another.
+
+    Parameters
+    ----------
+    differentiable
+        Whether log p̂ comes with a gradient.
+
+    Raises
+    ------
+    ValueError
+        If there is none: a family that needs gradients, and a target without.
+    """
+    able = [
+        solver()
+        for solver in members()
+        if solver().accepts(q) and solver.needs_gradient == differentiable
+    ]
+    if not able:
+        raise ValueError(
+            f"no solver moves a {type(q).__name__} without a gradient: give the target one, or fit "
+            "a Gaussian family"
+        )
     special = [solver for solver in able if not solver.general]
     return special or able
 

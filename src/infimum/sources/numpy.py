@@ -67,47 +67,35 @@ def from_numpy(
     name = name or getattr(value_and_gradient, "__name__", "target").replace("<lambda>", "target")
     example, order = _arrangement(names, dim)
     has_gradient = _gives_gradient(value_and_gradient, dim, batched)
-    plain = value_and_gradient
-    if not batched:
-        plain = (_paired if has_gradient else _valued)(value_and_gradient)
     if not has_gradient and dim > LARGEST_WITHOUT_GRADIENT:
         raise ValueError(
             f"{name!r} returns log p̂ without a gradient: that is for up to "
             f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, gradient), or "
             "write the density in JAX or PyTorch, which differentiate it: infimum.Target, from_torch"
         )
-    back = np.argsort(order)
-
-    def ordered(z: np.ndarray) -> tuple[Any, Any]:
-        log_p, gradient = plain(z[:, back])
-        return log_p, np.asarray(gradient)[:, order]
-
-    def value(z: np.ndarray) -> Any:
-        return plain(z[:, back])
-
     space = Bijection(example)
-    if not has_gradient:
-        return Target.of(space, Foreign(Guarded(None, dim, value)), name)
-    density = Foreign(Guarded(ordered, dim))
-    check_gradient(density, space.free_names)
+    code = _guarded(value_and_gradient, order, batched, has_gradient)
+    density = Foreign(code)
+    if has_gradient:
+        check_gradient(density, space.free_names)
     return Target.of(space, density, name)
 
 
-def _paired(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
-    """The function of one point over the rows of a batch."""
+def _guarded(
+    function: Callable[[np.ndarray], Any], order: np.ndarray, batched: bool, has_gradient: bool
+) -> Guarded:
+    """The user's function of z, whose coordinates stand in an order of their own."""
+    back = np.argsort(order)
 
-    def rows(z: np.ndarray) -> Any:
-        log_p, gradients = np.empty(len(z)), np.empty(z.shape)
-        for i, row in enumerate(z):
-            log_p[i], gradients[i] = function(row)
-        return log_p, gradients
+    def pair(z: np.ndarray) -> tuple[Any, Any]:
+        log_p, gradient = function(z[..., back])
+        return log_p, np.asarray(gradient)[..., order]
 
-    return rows
+    def value(z: np.ndarray) -> Any:
+        return function(z[..., back])
 
-
-def _valued(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
-    """The same, of a function that returns log p̂ alone."""
-    return lambda z: np.array([function(row) for row in z], dtype=np.float64)
+    make = Guarded if batched else Guarded.of_points
+    return make(pair, len(order)) if has_gradient else make(None, len(order), value)
 
 
 def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bool) -> bool:

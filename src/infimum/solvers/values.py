@@ -1,0 +1,159 @@
+"""Natural gradient from values of log p̂ alone, for want of a gradient.
+
+q = N(m, LLᵀ) with z_i = m + L ε_i. The quadratic in ε nearest to log p̂(z_i) over whitened,
+structured draws gives the expected whitened gradient and Hessian by Stein's identity, free of noise
+where log p̂ is quadratic; a damped natural-gradient step follows. As q settles, the draws are
+multiplied until what they may cost is below the tolerance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from infimum._family import Distribution, Gaussian
+from infimum._objective import n_coefficients, outcome, quadratic, structured_draws
+from infimum._solver import Info, Reason, Solver, State
+from infimum._target import Target
+
+TOLERANCE = 0.01
+"""Nats of KL that the finite number of draws may cost, as with gradients."""
+
+NEGLIGIBLE = 0.01
+"""Optimisation ends when it has left this part of the draws' error, 1e-4 nats at the end."""
+
+EXACT = 1e-12
+"""Nats at which it ends where the draws make no error: a Gaussian target."""
+
+FEWEST = 64
+"""Smallest number of draws, as with gradients."""
+
+MOST = 65_536
+"""Largest number of draws: a regression on 231 coefficients then takes a second."""
+
+SMALLEST_STEP = 1e-4
+"""A damping below this has found no way down."""
+
+
+@dataclass(kw_only=True)
+class ValuesState(State):
+    """`candidate` is evaluated next; `slope` and `curvature` belong to `q`."""
+
+    q: Gaussian
+    candidate: Gaussian
+    eps: np.ndarray
+    rng: np.random.Generator
+    slope: np.ndarray | None = None
+    curvature: np.ndarray | None = None
+    decrement: float = np.inf
+    error: float = np.inf
+    rho: float = 1.0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Values(Solver):
+    """Damped natural-gradient steps on quadratics fitted to values.
+
+    Parameters
+    ----------
+    max_steps
+        Limit of batched evaluations.
+    tolerance
+        Nats of KL that may be lost to the finite number of draws.
+    """
+
+    order: ClassVar[int] = 4
+    needs_gradient: ClassVar[bool] = False
+    max_steps: int = 150
+    tolerance: float = TOLERANCE
+
+    def accepts(self, q: Distribution) -> bool:
+        """Gaussians in as many dimensions as the draws suffice for."""
+        return isinstance(q, Gaussian) and 4 * n_coefficients(q.dim) <= MOST
+
+    def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> ValuesState:
+        """Fix the first draws."""
+        eps = structured_draws(rng, max(FEWEST, 4 * n_coefficients(q.dim)), q.dim)
+        return ValuesState(q=q, candidate=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
+
+    def step(self, states: list[ValuesState], target: Target) -> None:
+        """Evaluate every candidate; move to it or damp the step."""
+        batches = [state.candidate.push(state.eps) for state in states]
+        cuts = np.cumsum([len(z) for z in batches])[:-1]
+        values = np.split(target.values(np.concatenate(batches)), cuts)
+        for state, z, log_p in zip(states, batches, values, strict=True):
+            self._advance(state, z, log_p)
+
+    def grow(self, state: ValuesState) -> bool:
+        """Go on with as many draws as the error calls for."""
+        wanted = len(state.eps) * min(16.0, max(2.0, 1.5 * state.error / self.tolerance))
+        n = min(MOST, int(wanted))
+        if n <= len(state.eps):
+            return False
+        state.eps = structured_draws(state.rng, n, state.q.dim)
+        state.reason, state.n_draws, state.candidate = None, n, state.q
+        state.loss = state.decrement = np.inf
+        return True
+
+    def _advance(self, state: ValuesState, z: np.ndarray, log_p: np.ndarray) -> None:
+        result = outcome(state.candidate.log_prob_base(state.eps), log_p)
+        state.info.count(z, result.inside, result.undefined)
+        state.steps += 1
+        enough = np.count_nonzero(result.inside) >= 1.5 * n_coefficients(state.q.dim)
+        fitted = quadratic(state.eps[result.inside], log_p[result.inside]) if enough else None
+        if fitted is None or not np.isfinite(result.loss):
+            self._reject(state)
+        else:
+            self._consider(state, result.loss, fitted.slope, -fitted.curvature, fitted.noise)
+        if state.reason is None and state.steps >= self.max_steps:
+            state.reason = Reason.STEPS
+        if state.reason is None and state.curvature is not None and state.slope is not None:
+            state.candidate = state.q.natural_step(state.slope, state.curvature, state.rho)
+
+    def _consider(
+        self, state: ValuesState, loss: float, slope: np.ndarray, curvature: np.ndarray, noise: float
+    ) -> None:
+        """Move if the loss falls, or if, within its noise, less is left to gain."""
+        d = state.q.dim
+        error = noise * d * (d + 3) / 4 / len(state.eps)
+        decrement = state.candidate.decrement(slope, curvature)
+        closer = loss <= state.loss + error and decrement < state.decrement
+        if not (loss <= state.loss or closer):
+            self._reject(state)
+            return
+        moved = state.curvature is not None
+        state.q, state.loss, state.error, state.decrement = state.candidate, loss, error, decrement
+        state.slope, state.curvature = slope, curvature
+        state.info.record(loss, decrement, state.q)
+        state.rho = min(1.0, 2 * state.rho) if moved else 1.0
+        if decrement <= max(EXACT, NEGLIGIBLE * error, self.tolerance * NEGLIGIBLE * 1e-3):
+            self._end(state)
+
+    def _end(self, state: ValuesState) -> None:
+        if state.error <= self.tolerance:
+            state.reason = Reason.CONVERGED
+        elif not self.grow(state):
+            state.reason = Reason.DRAWS
+
+    def _reject(self, state: ValuesState) -> None:
+        state.rho *= 0.5
+        if state.rho >= SMALLEST_STEP:
+            if state.curvature is None:
+                state.candidate = state.q = _narrower(state.q)
+            return
+        if state.curvature is None:
+            state.reason = Reason.LOST
+        elif state.decrement <= max(state.error, self.tolerance * NEGLIGIBLE):
+            self._end(state)
+        elif not self.grow(state):
+            state.reason = Reason.STALLED
+
+
+def _narrower(q: Gaussian) -> Gaussian:
+    """Half as wide: for a start whose draws leave the region of positive density."""
+    theta = np.zeros(q.chart(None).size)
+    theta[q.dim : 2 * q.dim] = -np.sqrt(2) * np.log(2)
+    return q.chart(None).move(theta)

@@ -1,0 +1,411 @@
+"""PyMC models as targets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infimum._arviz import tree
+from infimum._extras import required
+from infimum._foreign import Foreign, Guarded, check_gradient
+from infimum._model import Arrays, Model
+from infimum._program import Program, double_precision
+from infimum._space import Leaf, SourceSpace
+from infimum._target import Target
+
+
+def from_pymc(model: Any = None) -> Target:
+    """The posterior of a PyMC model.
+
+    Its log density goes through PyMC's JAX backend; where a part of the graph has no JAX form,
+    through PyMC's own compiled value and gradient. Draws have the model's free variables and
+    deterministics under their names; dims and coords reach `fit.to_arviz()`.
+
+    Parameters
+    ----------
+    model
+        `pymc.Model`; inside of ``with pm.Model():`` it may be left out.
+
+    Raises
+    ------
+    ImportError
+        Without PyMC.
+    TypeError
+        If it is not a PyMC model, or has a discrete free variable.
+    ValueError
+        If it has no free variable, one whose transform is undefined, or a minibatch.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0.0, 5.0)
+    ...     y = pm.Normal("y", mu, 1.0, observed=[1.0, 2.0])
+    >>> from_pymc(model).names
+    ['mu']
+    """
+    pm = required("pymc", "pymc")
+    with _configuration_kept():
+        importlib.import_module("pymc.sampling.jax")
+    model = pm.modelcontext(model)
+    if not isinstance(model, pm.Model):
+        raise TypeError(f"from_pymc takes a pymc.Model, not {model!r}")
+    graphs = _Graphs(model, _checked(model))
+    known = PyMCModel(model, graphs)
+    name = model.name or "PyMC model"
+    try:
+        density: Any = graphs.jax([model.logp()])
+        target = Target.of(graphs.space(), lambda z: density(z)[0], name, model=known)
+        jax.eval_shape(graphs.draws, jax.ShapeDtypeStruct((target.dim,), jnp.float64))
+    except Exception:  # PyTensor and JAX refuse a graph with errors of many types
+        graphs.backend = "pytensor"
+        code = Guarded(graphs.value_and_gradient(), graphs.dim, graphs.value())
+        foreign = Foreign(code)
+        check_gradient(foreign, graphs.free_names)
+        target = Target.of(graphs.space(), foreign, name, model=known)
+    return target
+
+
+def _checked(model: Any) -> list[Any]:
+    """The free variables by name, if all of them can be fitted."""
+    from pymc.distributions.transforms import _default_transform
+
+    free = sorted(model.free_RVs, key=lambda rv: rv.name)
+    discrete = [rv.name for rv in free if rv.dtype[:3] in ("int", "uin", "boo")]
+    if discrete:
+        only = "only discrete free variables" if len(discrete) == len(free) else "discrete variable"
+        raise TypeError(
+            f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with pm.Mixture "
+            "or pymc_extras.marginalize"
+        )
+    if not free:
+        raise ValueError("the model has no free variable: there is nothing to infer")
+    for rv in free:
+        usual = _default_transform(rv.owner.op, rv)
+        if model.rvs_to_transforms[rv] is None and usual is not None:
+            raise ValueError(
+                f"variable {rv.name!r} has no transform though its distribution is bounded, so "
+                f"that log p̂ is undefined outside: leave default_transform as it is ({usual.name})"
+            )
+    _check_no_minibatch(model)
+    return free
+
+
+def _check_no_minibatch(model: Any) -> None:
+    from pymc.data import MinibatchIndexRV
+    from pytensor.graph.traversal import ancestors
+
+    observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+    for variable in ancestors([*observed, *model.basic_RVs]):
+        node = variable.owner
+        inner = getattr(getattr(node, "op", None), "fgraph", None)
+        ops = [node.op] if node else []
+        ops += [n.op for n in inner.toposort()] if inner is not None else []
+        if any(isinstance(op, MinibatchIndexRV) for op in ops):
+            raise ValueError(
+                "the model uses pm.Minibatch, so that its log density changes from call to call: "
+                "give it the whole data"
+            )
+
+
+class _Graphs:
+    """The model's graphs as functions of z, which is the free values in the order of their names.
+
+    Parameters
+    ----------
+    free
+        The free random variables, by name.
+    """
+
+    def __init__(self, model: Any, free: list[Any]) -> None:
+        self.model = model
+        self.free = free
+        self.backend = "jax"
+        point = model.initial_point()
+        self.values = [model.rvs_to_values[rv] for rv in free]
+        self.point = {value.name: point[value.name] for value in self.values}
+        self.shapes = [np.shape(point[value.name]) for value in self.values]
+        self.dim = int(sum(np.prod(shape, dtype=int) for shape in self.shapes))
+        named = [*free, *model.deterministics]
+        self.names = [variable.name for variable in named]
+        self.quantities = model.replace_rvs_by_values(named)
+        leaves = zip(self.values, self.shapes, strict=True)
+        self.free_names = [n for value, shape in leaves for n in Leaf(value.name, shape).scalars()]
+
+    def joined(self, outputs: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Outputs as graphs of the one vector z."""
+        from pymc.pytensorf import join_nonshared_inputs
+
+        outputs, z = join_nonshared_inputs(
+            point=self.point, outputs=list(outputs), inputs=self.values
+        )
+        return list(outputs), z
+
+    def jax(self, outputs: Sequence[Any]) -> Callable[[Any], Any]:
+        """Outputs as one JAX function of z."""
+        outputs, z = self.joined(outputs)
+        return _jaxified([z], outputs)
+
+    def compiled(self, outputs: Sequence[Any]) -> Callable[[np.ndarray], list[Any]]:
+        """Outputs by PyTensor's compiler, a row of z at a time."""
+        outputs, z = self.joined(outputs)
+        return _rows(_compile([z], outputs))
+
+    def batched(self, outputs: Sequence[Any]) -> Callable[[np.ndarray], list[Any]]:
+        """Outputs over the rows of z, by whichever backend serves the model."""
+        if self.backend == "pytensor":
+            return self.compiled(outputs)
+        function = self.jax(outputs)
+        with double_precision():
+            return Program(lambda z: list(function(z)), self.dim)
+
+    def value_and_gradient(self) -> Callable[[np.ndarray], Any]:
+        """Log p̂ and its gradient over the rows of z, by PyTensor's compiler."""
+        from pytensor.gradient import grad
+
+        (log_p,), z = self.joined([self.model.logp()])
+        return _rows(_compile([z], [log_p, grad(log_p, z)]))
+
+    def value(self) -> Callable[[np.ndarray], Any]:
+        """Log p̂ alone."""
+        function = self.compiled([self.model.logp()])
+        return lambda z: function(z)[0]
+
+    def draws(self, z: Any) -> Any:
+        """Free variables and deterministics at one z, traceable by JAX."""
+        return self.jax(self.quantities)(z)
+
+    def space(self) -> SourceSpace:
+        """What z means."""
+        run: list[Any] = []
+
+        def draws(z: np.ndarray) -> dict[str, np.ndarray]:
+            if not run:
+                run.append(self.batched(self.quantities))
+            return dict(zip(self.names, run[0](z), strict=True))
+
+        def invert(flat: np.ndarray) -> Any:
+            z, log_jacobian = self._inverse(flat)
+            return z, log_jacobian
+
+        one = self.compiled(self.quantities)(self._start()[None]) if self.backend != "jax" else None
+        shapes = (
+            [np.shape(x)[1:] for x in one]
+            if one is not None
+            else [x.shape for x in self._shapes()]
+        )
+        count = len(self.free)
+        leaves = [
+            Leaf(name, tuple(shape), place >= count)
+            for place, (name, shape) in enumerate(zip(self.names, shapes, strict=True))
+        ]
+        return SourceSpace(leaves, self.free_names, draws, invert, self._coordinates(leaves))
+
+    def _start(self) -> np.ndarray:
+        return np.concatenate([np.ravel(self.point[value.name]) for value in self.values])
+
+    def _shapes(self) -> list[Any]:
+        with double_precision():
+            z = jax.ShapeDtypeStruct((self.dim,), jnp.float64)
+            shapes: list[Any] = jax.eval_shape(self.draws, z)
+            return shapes
+
+    def _coordinates(self, leaves: Sequence[Leaf]) -> dict[str, int]:
+        """Where z has a coordinate for each entry of a free variable, and no other transform."""
+        found: dict[str, int] = {}
+        start = 0
+        for rv, leaf, shape in zip(self.free, leaves, self.shapes, strict=False):
+            transform = self.model.rvs_to_transforms[rv]
+            size = int(np.prod(shape, dtype=int))
+            if transform is None or getattr(transform, "ndim_supp", None) == 0:
+                found |= {name: start + i for i, name in enumerate(leaf.scalars())}
+            start += size
+        return found
+
+    def _inverse(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z of the free variables' own values, and log |det| there."""
+        z = self._free_values(flat)
+        full, bare = self._densities(z)
+        return z, np.asarray(full) - np.asarray(bare)
+
+    def _densities(self, z: np.ndarray) -> list[Any]:
+        outputs = [self.model.logp(jacobian=True), self.model.logp(jacobian=False)]
+        return self.batched(outputs)(z)
+
+    def _free_values(self, flat: np.ndarray) -> np.ndarray:
+        """Each variable through its own transform; bounds may depend on other variables."""
+        import pytensor.tensor as pt
+        from pytensor.graph.replace import clone_replace
+
+        given = [rv.type(name=rv.name) for rv in self.free]
+        moved = []
+        for rv in self.free:
+            transform = self.model.rvs_to_transforms[rv]
+            moved.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+        outputs = clone_replace(moved, replace=dict(zip(self.free, given, strict=True)))
+        function = _compile(given, [pt.concatenate([pt.flatten(x) for x in outputs])])
+        shapes = [leaf.shape for leaf in self._free_leaves()]
+        cuts = np.cumsum([int(np.prod(shape, dtype=int)) for shape in shapes])[:-1]
+        rows = []
+        for row in flat:
+            pieces = np.split(row, cuts)
+            values = [np.reshape(p, shape) for p, shape in zip(pieces, shapes, strict=True)]
+            rows.append(function(*values)[0])
+        return np.array(rows)
+
+    def _free_leaves(self) -> list[Leaf]:
+        free = set(self.names[: len(self.free)])
+        return [leaf for leaf in self.space().leaves if leaf.name in free]
+
+
+def _rows(function: Callable[..., Any]) -> Callable[[np.ndarray], list[Any]]:
+    """A function of one row, over all of them."""
+    return lambda z: [np.array(x) for x in zip(*(function(row) for row in z), strict=True)]
+
+
+def _compile(inputs: list[Any], outputs: list[Any]) -> Any:
+    import pymc as pm
+
+    return pm.compile(inputs, outputs, on_unused_input="ignore")
+
+
+def _jaxified(inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:
+    """PyMC's JAX form of a graph."""
+    from pymc.sampling.jax import get_jaxified_graph
+
+    function: Callable[..., Any] = get_jaxified_graph(inputs=inputs, outputs=outputs)
+    return function
+
+
+@contextmanager
+def _configuration_kept() -> Iterator[None]:
+    """PyMC's JAX module sets the precision and the number of devices for the whole process."""
+    flags = os.environ.get("XLA_FLAGS")
+    double = jax.config.jax_enable_x64
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", double)
+        if flags is None:
+            os.environ.pop("XLA_FLAGS", None)
+        else:
+            os.environ["XLA_FLAGS"] = flags
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyMC logs which variables it samples."""
+    logger = logging.getLogger("pymc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class PyMCModel(Model):
+    """A PyMC model, with its own machinery for predictions."""
+
+    library = "pymc"
+
+    def __init__(self, model: Any, graphs: _Graphs) -> None:
+        self.model = model
+        self._graphs = graphs
+
+    @property
+    def backend(self) -> str:
+        """What evaluates the density: "jax", or "pytensor" where the graph has no JAX form."""
+        return self._graphs.backend
+
+    def dims(self) -> dict[str, Sequence[str]]:
+        """The model's."""
+        return {
+            name: [axis or f"{name}_dim_{i}" for i, axis in enumerate(axes)]
+            for name, axes in self.model.named_vars_to_dims.items()
+        }
+
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """The model's, where they have labels."""
+        return {name: labels for name, labels in self.model.coords.items() if labels is not None}
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """Values of the observed variables."""
+        from pymc.backends.arviz import find_observations
+
+        return {name: np.asarray(x) for name, x in find_observations(self.model).items()}
+
+    def constant(self) -> dict[str, np.ndarray]:
+        """`pm.Data` that is not observed."""
+        from pymc.backends.arviz import find_constants
+
+        return {name: np.asarray(x) for name, x in find_constants(self.model).items()}
+
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """By `pm.sample_posterior_predictive`, with the model's data replaced for the while."""
+        import pymc as pm
+
+        if len(args) > 1 or set(kwargs) - {"coords"} or (kwargs and not args):
+            raise TypeError(
+                "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are a "
+                "dict of values for its pm.Data, with new coords where lengths change"
+            )
+        trace = self._trace({rv.name: np.asarray(draws[rv.name]) for rv in self._graphs.free})
+        with self._data(dict(args[0]) if args else {}, kwargs.get("coords")), _quiet():
+            drawn = pm.sample_posterior_predictive(
+                trace,
+                model=self.model,
+                random_seed=seed,
+                progressbar=False,
+                return_inferencedata=False,
+            )
+        return {name: np.asarray(x)[0] for name, x in drawn.items()}
+
+    def _trace(self, free: dict[str, np.ndarray]) -> Any:
+        """The draws with the data they belong to, as PyMC's own sampler would hold them.
+
+        What differs from the model's data and coords PyMC takes for changed, and draws whatever
+        depends on it anew.
+        """
+        made = tree({"posterior": free}, self, "")
+        if int(importlib.metadata.version("pymc").split(".")[0]) >= 6:
+            return made
+        import arviz
+
+        kept = [name for name in ("posterior", "constant_data") if name in made.children]
+        return arviz.InferenceData(**{name: made[name].to_dataset() for name in kept})
+
+    @contextmanager
+    def _data(self, new: dict[str, Any], coords: Any) -> Iterator[None]:
+        import pymc as pm
+
+        held = {name: self.model[name].get_value() for name in new}
+        labels = {name: self.model.coords[name] for name in coords or {}}
+        try:
+            if new:
+                pm.set_data(new, model=self.model, coords=coords)
+            yield
+        finally:
+            if new:
+                pm.set_data(held, model=self.model, coords=labels or None)
+
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """log p(x_n | z) at the observed variables."""
+        names = [rv.name for rv in self._graphs.free]
+        leaves = [np.asarray(draws[name], np.float64) for name in names]
+        flat = np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
+        z = self._graphs._free_values(flat)
+        outputs = self.model.logp(vars=self.model.observed_RVs, sum=False)
+        values = self._graphs.batched(outputs)(z)
+        observed = [rv.name for rv in self.model.observed_RVs]
+        return {name: np.asarray(x) for name, x in zip(observed, values, strict=True)}
