@@ -12,6 +12,7 @@ import pytest
 
 import infimum
 from infimum import cli
+from infimum._user_file import read_target
 
 MODEL = """
 import infimum
@@ -80,21 +81,21 @@ NAMED = ("posterior", "model", "makes_target", "makes_model")
 
 @pytest.mark.parametrize("stated", ["one.py", "model.py", *(f"model.py:{name}" for name in NAMED)])
 def test_every_way_to_state_a_target_is_read(folder, stated):
-    target = cli._read_target(stated)
+    target = read_target(stated)
     assert target.names == ["a", "b"]
     far, near = target.values(np.array([[2.0, 1.0], [1.0, 0.8]]))
     assert far - near == pytest.approx(-0.5 * (1 + 0.6**2 / 0.36))
 
 
 def test_a_model_that_cannot_be_sampled_is_read(folder):
-    assert cli._read_target("model.py:flat").names == ["a"]
+    assert read_target("model.py:flat").names == ["a"]
 
 
 def test_fit_prints_saves_and_draws_and_show_reads_it_again(folder, capsys):
     assert run("fit", "one.py", "--seed", "3", "--draws", "1000", "--plot", "q.png") == 0
     printed = capsys.readouterr().out
     fit = infimum.load("fit.zip")
-    assert fit.elbo == infimum.fit(cli._read_target("one.py"), seed=3, draws=1000).elbo
+    assert fit.elbo == infimum.fit(read_target("one.py"), seed=3, draws=1000).elbo
     assert f"verdict         {fit.verdict}. " in printed
     assert "Wrote fit.zip" in printed
     assert (folder / "q.png").read_bytes().startswith(b"\x89PNG")
@@ -142,10 +143,10 @@ def test_of_many_quantities_show_prints_the_worst_first(folder, capsys):
     [
         ("fit absent.py:x", "there is no file absent.py"),
         ("fit fit.zip", "there is no file fit.zip"),
-        ("fit not_a_fit.zip", "is not a Python file"),
+        ("fit not_a_fit.zip", "is neither a Python file nor"),
         ("fit torn.py", "torn.py: SyntaxError"),
         ("fit missing.py", "missing.py, line 2: ModuleNotFoundError: No module named"),
-        ("fit model.py:absent", "no 'absent'; it has targets: posterior; functions without"),
+        ("fit model.py:absent", "no 'absent'; it has models: posterior; functions without"),
         ("fit model.py:number", "is, or returns, 3: expected an infimum.Target"),
         ("fit model.py:needs", "needs arguments (y, sigma): bind them in the file"),
         ("fit model.py:discrete", "site 'k'"),
@@ -211,7 +212,7 @@ def test_the_process_itself_ends_with_the_code(tmp_path):
 
 
 def test_a_terminal_that_lacks_the_symbols_is_no_failure(folder, monkeypatch):
-    infimum.fit(cli._read_target("one.py"), "meanfield", draws=200).save("fit.zip")
+    infimum.fit(read_target("one.py"), "meanfield", draws=200).save("fit.zip")
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     assert run("show", "fit.zip") == 0

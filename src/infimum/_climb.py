@@ -346,7 +346,7 @@ def _rivals(found: Search, best: State) -> list[Distribution]:
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
-    """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity, or from values alone; None where a d×d matrix is too large."""
+    """-E_q[Lᵀ ∇²log p̂ L], from gradients or values; None where a d×d matrix is too large."""
     if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
         return None
     rng = generator(seed, CURVATURE_STREAM)
@@ -392,7 +392,9 @@ def _work(target: Target, found: Search, compiling: float, running: float) -> Wo
         n_undefined=sum(info.n_undefined for info in infos),
         first_undefined=target.describe(undefined[0]) if undefined else None,
         n_failed=failures.count,
-        first_failure=f"{failures.meaning}; the first: {failures.first}" if failures.first else None,
+        first_failure=f"{failures.meaning}; the first: {failures.first}"
+        if failures.first
+        else None,
         differentiated=target.differentiable,
     )
 

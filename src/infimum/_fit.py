@@ -287,8 +287,8 @@ class Fit:
 
         Returns
         -------
-        The parameters' pytree of float64 arrays, with what the model derives from them, each with a leading axis of length n. Memory is
-        that of the answer and a constant.
+        The parameters' pytree of float64 arrays, with what the model derives from them, each with
+        a leading axis of length n. Memory is that of the answer and a constant.
 
         Raises
         ------

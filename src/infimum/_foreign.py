@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum._bijection import Bijection
-from infimum._program import Program, Structure, double_precision
+from infimum._program import Program, Structure
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
@@ -145,17 +145,29 @@ class Guarded:
                 return np.full(1, self.failed)
             return np.concatenate([self.values(part) for part in np.array_split(x, 2)])
 
-    def uninterrupted(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
-        """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end."""
-        points = np.asarray(x)
-        rows = points.reshape(-1, self.dim)
-        log_p, gradient = np.full(len(rows), np.nan), np.full(rows.shape, np.nan)
+    def from_bits(self, bits: Any) -> np.ndarray:
+        """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end.
+
+        Numbers come and go as the bits of float64, in pairs of integers: the loop may call from a
+        thread of its own, where JAX would round them to its default precision.
+
+        Parameters
+        ----------
+        bits
+            Of x, shape (..., k, 2).
+
+        Returns
+        -------
+        Bits of value and gradient side by side, shape (..., k + 1, 2).
+        """
+        x = np.ascontiguousarray(bits).view(np.float64).reshape(-1, self.dim)
+        answer = np.full((len(x), self.dim + 1), np.nan)
         if not self.interrupted:
             try:
-                log_p, gradient = self(rows)
+                answer[:, 0], answer[:, 1:] = self(x)
             except KeyboardInterrupt:
                 self.interrupted = True
-        return log_p.reshape(points.shape[:-1]), gradient.reshape(points.shape)
+        return answer.view(np.uint32).reshape(*np.shape(bits)[:-2], self.dim + 1, 2)
 
     def resume(self) -> None:
         """Raise the Ctrl-C that a compiled loop has kept."""
@@ -300,10 +312,11 @@ class Foreign:
             return call(x)[0]
 
         def call(x: Any) -> Any:
-            shapes = (jax.ShapeDtypeStruct((), x.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype))
-            return jax.pure_callback(
-                code.uninterrupted, shapes, x, vmap_method="broadcast_all"
-            )
+            bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+            shape = jax.ShapeDtypeStruct((code.dim + 1, 2), jnp.uint32)
+            answer = jax.pure_callback(code.from_bits, shape, bits, vmap_method="broadcast_all")
+            both = jax.lax.bitcast_convert_type(answer, jnp.float64)
+            return both[0], both[1:]
 
         log_density.defvjp(call, lambda gradient, cotangent: (cotangent * gradient,))
 
@@ -344,7 +357,7 @@ DISAGREEMENT = 1e-3
 float32 code pass: their finite differences disagree with themselves by more."""
 
 PROBES = 8
-"""Random points of [-1, 1]^d, as fits begin from, among which one of finite density is looked for."""
+"""Random points of [-1, 1]^d, as fits begin from, at which a density is first tried."""
 
 NAMED = 64
 """Coordinates looked at one by one to say which entry of a gradient is wrong."""

@@ -10,6 +10,7 @@ from infimum._fit import Fit
 from infimum._loop import PREDICT_STREAM
 from infimum._objective import Seed, generator
 
+
 def predict(
     fit: Fit, *args: Any, n: int = 1000, seed: Seed = 0, weighted: bool = False, **kwargs: Any
 ) -> dict[str, np.ndarray]:

@@ -18,6 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+ClosedJaxpr: Any = vars(core)["ClosedJaxpr"]
+"""A jaxpr with its constants. From JAX 0.12 on it is `Jaxpr` itself, under both names."""
+
 BATCH = 32
 """Points in one compiled batch. On fifteen posteriors 64 points cost 1.2 to 3.5 times what 16 do:
 32 wastes little on an ascent's few points, and keeps checks of thousands of draws short."""
@@ -110,7 +113,7 @@ class Program:
 
     def function(self) -> Callable[[Any], Any]:
         """The function of one point again, traceable, with its data lifted out."""
-        flat = core.jaxpr_as_fun(core.ClosedJaxpr(self.structure.jaxpr, self.constants))
+        flat = core.jaxpr_as_fun(ClosedJaxpr(self.structure.jaxpr, self.constants))
         return lambda z: jax.tree_util.tree_unflatten(self.structure.out_tree, flat(z))
 
     def differentiable(self) -> Callable[[Any], Any]:
@@ -123,7 +126,7 @@ def differentiable(structure: Structure, constants: list[Any]) -> Callable[[Any]
 
     `constants` may be tracers, so that a compiled loop takes the data as arguments.
     """
-    flat = core.jaxpr_as_fun(core.ClosedJaxpr(structure.jaxpr, constants))
+    flat = core.jaxpr_as_fun(ClosedJaxpr(structure.jaxpr, constants))
 
     @jax.custom_vjp
     def value(z: Any) -> Any:
@@ -136,7 +139,7 @@ def differentiable(structure: Structure, constants: list[Any]) -> Callable[[Any]
 @functools.lru_cache(maxsize=256)
 def _compiled(structure: Structure, width: int) -> Callable[..., Any]:
     def batch(constants: list[Any], z: Any) -> Any:
-        flat = core.jaxpr_as_fun(core.ClosedJaxpr(structure.jaxpr, constants))
+        flat = core.jaxpr_as_fun(ClosedJaxpr(structure.jaxpr, constants))
         return jax.vmap(flat)(z)
 
     with double_precision():
@@ -180,7 +183,7 @@ after it is compiled."""
 
 
 def _parameter(value: Any) -> Hashable:
-    if isinstance(value, core.ClosedJaxpr):
+    if isinstance(value, ClosedJaxpr):
         constants = tuple(np.asarray(c).tobytes() for c in value.consts)
         return _signature(value.jaxpr), constants
     if isinstance(value, core.Jaxpr):
@@ -212,7 +215,7 @@ def _sizes(jaxpr: core.Jaxpr) -> list[int]:
                 sizes.append(int(np.prod(aval.shape, dtype=float)) * 8)
         for value in eqn.params.values():
             for item in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(item, core.ClosedJaxpr):
+                if isinstance(item, ClosedJaxpr):
                     sizes += _sizes(item.jaxpr)
                 elif isinstance(item, core.Jaxpr):
                     sizes += _sizes(item)

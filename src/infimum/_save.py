@@ -161,7 +161,9 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     if wide:
         student = StudentT(wide["mean"], wide["factor"], float(wide["freedom"]))
     proposal = Proposal(q, student, tuple(others))
-    leaves = tuple(Leaf(str(name), tuple(shape), derived) for name, shape, derived in described["leaves"])
+    leaves = tuple(
+        Leaf(str(name), tuple(shape), derived) for name, shape, derived in described["leaves"]
+    )
     if 8 * sum(math.prod(leaf.shape) for leaf in leaves) > LARGEST_ENTRY:
         raise ValueError(f"its parameters claim shapes {[leaf.shape for leaf in leaves]}")
     structure = jax.tree_util.tree_structure(_tree(described["tree"]))

@@ -32,7 +32,6 @@ EDGE = 2e-3
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
 
-
 @dataclass(frozen=True, eq=False)
 class Density:
     """A density of one or two quantities on the nodes of a grid.

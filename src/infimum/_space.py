@@ -133,7 +133,9 @@ class Space(abc.ABC):
     def describe(self, z: Float[np.ndarray, " d"]) -> str:
         """The first parameters at one point in words, for messages."""
         try:
-            values = np.concatenate([np.ravel(x) for x in jax.tree_util.tree_leaves(self.draws(z[None]))])
+            values = np.concatenate(
+                [np.ravel(x) for x in jax.tree_util.tree_leaves(self.draws(z[None]))]
+            )
             names = self.names
         except Exception:  # the point is one that gave trouble: the model may refuse it here too
             values, names = z, self.free_names

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import io
 import shutil
 import sys
@@ -11,13 +9,14 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infimum._user_file import UserError, read_target
+
 if TYPE_CHECKING:
-    from infimum import Fit, Target
+    from infimum import Fit
 
 SHOWN = 20
 """Rows of a summary shown unless all are asked for: what fits a screen."""
@@ -50,11 +49,12 @@ Example:
 """
 
 FIT = """
-Fit the posterior that a Python file states. Prints how near q is, and saves the fit.
+Fit the posterior that a Python file or a Stan program states. Prints how near q is, and saves the
+fit.
 
-NAME is an infimum.Target; or a NumPyro model that needs no arguments, its data bound in the file;
-or a function without arguments that returns one of these. It may be left out if the file has only
-one.
+NAME is an infimum.Target; a PyMC model; a NumPyro model that needs no arguments, its data bound in
+the file; or a function without arguments that returns one of these. It may be left out if the file
+has only one. A Stan program is fitted with its data: infimum fit model.stan --data data.json
 
 \b
 Example: with this in model.py
@@ -92,10 +92,6 @@ Plot = Annotated[
 ]
 
 
-class UserError(Exception):
-    """Something that the person at the keyboard can mend, told in one message."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong use, 1 (with a traceback) anything else."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -104,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, prog_name="infimum")
     except UserError as error:
         told = str(error)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         if not _raised_by_infimum(error):
             raise
         told = str(error)
@@ -171,7 +167,10 @@ def demo(
 @app.command(help=FIT)
 def fit(
     model: Annotated[
-        str, typer.Argument(metavar="FILE.py:NAME", help="The file, and the name in it to fit.")
+        str,
+        typer.Argument(
+            metavar="FILE.py:NAME", help="The file, and the name in it to fit; or FILE.stan."
+        ),
     ],
     family: Annotated[
         str,
@@ -194,6 +193,9 @@ def fit(
     out: Annotated[
         Path, typer.Option(metavar="FIT.zip", help="Where to save the fit; replaces what is there.")
     ] = Path("fit.zip"),
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")
+    ] = None,
     plot: Plot = None,
 ) -> None:
     """Fit what the file states, save it, print it."""
@@ -203,7 +205,7 @@ def fit(
         infimum.families.named(family)
     _check_folder(out)
     _check_picture(plot)
-    target = _read_target(model)
+    target = read_target(model, data)
     options: dict[str, Any] = {} if draws is None else {"draws": draws}
     found = infimum.fit(target, family, seed=seed, **options)
     saved = found.save(out)
@@ -287,139 +289,6 @@ def _check_picture(path: Path | None) -> None:
     kinds = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix.removeprefix(".").lower() not in kinds:
         raise UserError(f"can't draw {path}: its name must end in one of .{', .'.join(kinds)}")
-
-
-# ---- the user's file ----------------------------------------------------------------------------
-
-
-def _read_target(model: str) -> Target:
-    """The target that FILE.py:NAME states."""
-    from infimum import Target, from_numpyro
-
-    path, colon, name = model.rpartition(":")
-    if not colon or name.endswith(".py"):
-        path, name = model, ""
-    file = Path(path).absolute()
-    if not file.is_file():
-        raise UserError(
-            f"there is no file {path}: give FILE.py:NAME, for instance model.py:posterior"
-        )
-    if file.suffix != ".py":
-        raise UserError(f"{path} is not a Python file: give FILE.py:NAME")
-    module = _calling(file, _run, file)
-    name = name or _only_candidate(module, path)
-    if not hasattr(module, name):
-        raise UserError(f"{path} has no {name!r}; {_listed(module)}")
-    stated = getattr(module, name)
-    if callable(stated):
-        _check_no_arguments(stated, name, path)
-        answer = _calling(file, _answer, stated)
-        stated = stated if answer is _SAMPLES else answer
-    if isinstance(stated, Target):
-        return stated
-    if callable(stated):
-        _check_no_arguments(stated, name, path)
-        return _calling(file, from_numpyro, stated)
-    raise UserError(
-        f"{name!r} in {path} is, or returns, {stated!r}: expected an infimum.Target, a NumPyro "
-        f"model, or a function returning one; {_listed(module)}"
-    )
-
-
-def _run(file: Path) -> ModuleType:
-    """The file as a module; modules beside it can be imported from it."""
-    spec = importlib.util.spec_from_file_location("__model__", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["__model__"] = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(file.parent))
-    spec.loader.exec_module(module)
-    return module
-
-
-def _calling(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call what runs the user's code, and say which of their lines failed."""
-    try:
-        return function(*arguments)
-    except Exception as error:  # whatever the user's own code raises
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
-        if not lines and not isinstance(error, SyntaxError):
-            raise
-        where = f", line {lines[-1]}" if lines else ""
-        raise UserError(f"{file.name}{where}: {type(error).__name__}: {error}") from error
-
-
-_SAMPLES = object()
-"""In the place of an answer: the function samples, so it is itself a NumPyro model."""
-
-
-def _answer(function: Callable[[], Any]) -> Any:
-    """What a function returns, or `_SAMPLES` if it draws a NumPyro sample on the way."""
-    from numpyro import handlers
-
-    class SamplesError(Exception):
-        pass
-
-    def stop(site: dict[str, Any]) -> None:
-        # A model that the function itself hands to infimum has been given keys or values already.
-        if site["type"] == "sample" and site["value"] is None and site["kwargs"]["rng_key"] is None:
-            raise SamplesError
-
-    try:
-        return handlers.seed(handlers.substitute(function, substitute_fn=stop), 0)()
-    except SamplesError:
-        return _SAMPLES
-
-
-def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
-    if needed := ", ".join(_needed(function)):
-        raise UserError(
-            f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for instance"
-            f"\n\n    def posterior():\n        return infimum.from_numpyro({name}, {needed})\n\n"
-            f"and run `infimum fit {path}:posterior`"
-        )
-
-
-def _needed(function: Callable[..., Any]) -> list[str]:
-    """Arguments without a default."""
-    return [
-        argument.name
-        for argument in inspect.signature(function).parameters.values()
-        if argument.default is argument.empty
-        and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-    ]
-
-
-def _candidates(module: ModuleType) -> tuple[list[str], list[str]]:
-    """Public names in the file: its targets, and its functions that need no arguments."""
-    from infimum import Target
-
-    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    targets = [name for name, value in public.items() if isinstance(value, Target)]
-    functions = [
-        name
-        for name, value in public.items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not _needed(value)
-    ]
-    return targets, functions
-
-
-def _only_candidate(module: ModuleType, path: str) -> str:
-    """The one target; in a file without targets, the one function."""
-    targets, functions = _candidates(module)
-    names = targets or functions
-    if len(names) != 1:
-        raise UserError(
-            f"which name in {path} to fit? {_listed(module)}. Run `infimum fit {path}:NAME`"
-        )
-    return names[0]
-
-
-def _listed(module: ModuleType) -> str:
-    kinds = zip(("targets", "functions without arguments"), _candidates(module), strict=True)
-    told = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
-    return f"it has {'; '.join(told)}" if told else "it has no Target and no function to call"
 
 
 def _raised_by_infimum(error: Exception) -> bool:

@@ -111,7 +111,7 @@ def _evidence(
             corrected = mean - slope * (known.mean() - 1)
             if corrected > 0:
                 mean, residual = corrected, residual - slope * centred
-    return float(shift + math.log(mean)), residual / (mean * len(w))
+    return float(shift + math.log(mean)), np.asarray(residual / (mean * len(w)))
 
 
 def ess(log_w: LogWeights) -> float:

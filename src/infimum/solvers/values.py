@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from infimum._family import Distribution, Gaussian
-from infimum._objective import n_coefficients, outcome, quadratic, structured_draws
+from infimum._objective import Quadratic, n_coefficients, outcome, quadratic, structured_draws
 from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
 
@@ -113,7 +113,7 @@ class Values(Solver):
         if fitted is None or not np.isfinite(result.loss):
             self._reject(state)
         else:
-            self._consider(state, result.loss, fitted.slope, -fitted.curvature, fitted.noise)
+            self._consider(state, result.loss, fitted)
         state.level += 1
         if state.reason is None and state.level > PATIENCE and not self.grow(state):
             state.reason = Reason.STALLED
@@ -122,12 +122,11 @@ class Values(Solver):
         if state.reason is None and state.curvature is not None and state.slope is not None:
             state.candidate = state.q.natural_step(state.slope, state.curvature, state.rho)
 
-    def _consider(
-        self, state: ValuesState, loss: float, slope: np.ndarray, curvature: np.ndarray, noise: float
-    ) -> None:
+    def _consider(self, state: ValuesState, loss: float, fitted: Quadratic) -> None:
         """Move if the loss falls, or if, within its noise, less is left to gain."""
         d = state.q.dim
-        error = noise * d * (d + 3) / 4 / len(state.eps)
+        slope, curvature = fitted.slope, -fitted.curvature
+        error = fitted.noise * d * (d + 3) / 4 / len(state.eps)
         decrement = state.candidate.decrement(slope, curvature)
         closer = loss <= state.loss + error and decrement < state.decrement
         if not (loss <= state.loss or closer):

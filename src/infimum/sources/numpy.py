@@ -71,7 +71,7 @@ def from_numpy(
         raise ValueError(
             f"{name!r} returns log p̂ without a gradient: that is for up to "
             f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, gradient), or "
-            "write the density in JAX or PyTorch, which differentiate it: infimum.Target, from_torch"
+            "write log p̂ in JAX or PyTorch, which differentiate it: infimum.Target, from_torch"
         )
     space = Bijection(example)
     code = _guarded(value_and_gradient, order, batched, has_gradient)

@@ -145,7 +145,7 @@ class _Graphs:
         from pymc.pytensorf import join_nonshared_inputs
 
         outputs, z = join_nonshared_inputs(
-            point=self.point, outputs=list(outputs), inputs=self.values
+            point=self.point, outputs=_widened(outputs), inputs=self.values
         )
         return list(outputs), z
 
@@ -198,9 +198,7 @@ class _Graphs:
 
         one = self.compiled(self.quantities)(self._start()[None]) if self.backend != "jax" else None
         shapes = (
-            [np.shape(x)[1:] for x in one]
-            if one is not None
-            else [x.shape for x in self._shapes()]
+            [np.shape(x)[1:] for x in one] if one is not None else [x.shape for x in self._shapes()]
         )
         count = len(self.free)
         leaves = [
@@ -266,6 +264,34 @@ class _Graphs:
         return [leaf for leaf in self.space().leaves if leaf.name in free]
 
 
+def _widened(outputs: Sequence[Any]) -> list[Any]:
+    """The same graphs with nothing computed in single precision.
+
+    PyTensor holds a constant 5 or 5.0 in the fewest bits that represent it, and its logarithm in
+    as few: a normalising constant is then off by 4e-8, times the number of observations.
+    """
+    import pytensor.tensor as pt
+    from pytensor.graph.basic import Constant
+    from pytensor.graph.replace import clone_replace
+    from pytensor.graph.traversal import ancestors
+    from pytensor.tensor.elemwise import DimShuffle, Elemwise
+
+    wide: dict[Any, Any] = {}
+    for variable in ancestors(list(outputs)):
+        node = variable.owner
+        if node is None or not isinstance(node.op, Elemwise):
+            continue
+        if all(output.dtype != "float32" for output in node.outputs):
+            continue
+        for given in node.inputs:
+            shaped = given.owner is not None and isinstance(given.owner.op, DimShuffle)
+            source = given.owner.inputs[0] if shaped else given
+            if isinstance(source, Constant) and source.dtype not in ("float64", "bool"):
+                wide[source] = pt.constant(np.asarray(source.data, np.float64))
+    widened: list[Any] = clone_replace(list(outputs), replace=wide, rebuild_strict=False)
+    return widened
+
+
 def _rows(function: Callable[..., Any]) -> Callable[[np.ndarray], list[Any]]:
     """A function of one row, over all of them."""
     return lambda z: [np.array(x) for x in zip(*(function(row) for row in z), strict=True)]
@@ -281,7 +307,8 @@ def _jaxified(inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:
     """PyMC's JAX form of a graph."""
     from pymc.sampling.jax import get_jaxified_graph
 
-    function: Callable[..., Any] = get_jaxified_graph(inputs=inputs, outputs=outputs)
+    with double_precision():  # the graph's constants become JAX's arrays here
+        function: Callable[..., Any] = get_jaxified_graph(inputs=inputs, outputs=outputs)
     return function
 
 
@@ -289,7 +316,7 @@ def _jaxified(inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:
 def _configuration_kept() -> Iterator[None]:
     """PyMC's JAX module sets the precision and the number of devices for the whole process."""
     flags = os.environ.get("XLA_FLAGS")
-    double = jax.config.jax_enable_x64
+    double = jax.config.read("jax_enable_x64")
     try:
         yield
     finally:
@@ -380,8 +407,7 @@ class PyMCModel(Model):
         made = tree({"posterior": free}, self, "")
         if int(importlib.metadata.version("pymc").split(".")[0]) >= 6:
             return made
-        import arviz
-
+        arviz: Any = importlib.import_module("arviz")
         kept = [name for name in ("posterior", "constant_data") if name in made.children]
         return arviz.InferenceData(**{name: made[name].to_dataset() for name in kept})
 

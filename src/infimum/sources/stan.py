@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,7 @@ class _Order:
         for i in self.order:
             place = counts[bases[i]] = counts.get(bases[i], -1) + 1
             self.free_names.append(named.get(i, f"{bases[i]}~{place}"))
-        self.coordinates = {
-            named[i]: place for place, i in enumerate(self.order) if i in named
-        }
+        self.coordinates = {named[i]: place for place, i in enumerate(self.order) if i in named}
 
     def _is_parameter(self, place: np.ndarray) -> bool:
         return bool(place.size) and int(place.min()) < self.n_params
@@ -169,9 +167,7 @@ class _Order:
 
     def gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """log p̂ and its gradient at one point, constants included."""
-        log_p, gradient = self.model.log_density_gradient(
-            z[self.back], propto=False, jacobian=True
-        )
+        log_p, gradient = self.model.log_density_gradient(z[self.back], propto=False, jacobian=True)
         return log_p, gradient[self.order]
 
     def value(self, z: np.ndarray) -> float:
@@ -179,18 +175,19 @@ class _Order:
         return float(self.model.log_density(z[self.back], propto=False, jacobian=True))
 
     def draws(self, z: np.ndarray) -> dict[str, np.ndarray]:
-        """Every variable; random generated quantities are a function of z and its batch."""
-        rng = self.model.new_rng(zlib.crc32(np.ascontiguousarray(z).tobytes()))
-        return self.read(self.model, z, rng)
+        """Every variable."""
+        return self.read(self.model, z)
 
-    def read(self, model: Any, z: np.ndarray, rng: Any) -> dict[str, np.ndarray]:
-        """The variables of a model with these parameters; NaN where Stan can't compute them."""
+    def read(self, model: Any, z: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """The variables of a model with these parameters; NaN where Stan can't compute them.
+
+        Random generated quantities are a function of the point and the seed.
+        """
         rows = []
         for row in np.ascontiguousarray(z[:, self.back]):
+            rng = model.new_rng(zlib.crc32(row.tobytes(), seed))
             try:
-                rows.append(
-                    model.param_constrain(row, include_tp=True, include_gq=True, rng=rng)
-                )
+                rows.append(model.param_constrain(row, include_tp=True, include_gq=True, rng=rng))
             except RuntimeError:
                 known = model.param_constrain(row)
                 rest = model.param_num(include_tp=True, include_gq=True) - len(known)
@@ -296,7 +293,7 @@ class StanModel(Model):
         z, _ = self._order.invert(
             np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
         )
-        made = self._order.read(model, z, model.new_rng(seed))
+        made = self._order.read(model, z, seed)
         before = model.param_names(include_tp=True)
         transformed = _variables(required("stanio", "stan"), before)
         generated = {
