@@ -49,10 +49,10 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     Raises
     ------
     TypeError
-        If the model is not a function, or needs an argument that is not given.
+        If the model is not a function, needs an argument that is not given, or has a discrete
+        latent site that can't be enumerated.
     ValueError
-        If the model has no continuous latent site, a discrete one that can't be enumerated, or a
-        `numpyro.param`.
+        If the model has no continuous latent site, or a `numpyro.param`.
     ImportError
         If sites must be enumerated and funsor is not installed.
 
@@ -255,9 +255,9 @@ def _check(sites: _Sites, name: str) -> list[str]:
         )
     for site, finite in sites.discrete.items():
         if not finite:
-            raise ValueError(
-                f"site {site!r} of model {name!r} is discrete and has no finite support: sum it "
-                "out of the density, or truncate it to a finite range (dist.Categorical)"
+            raise TypeError(
+                f"site {site!r} of model {name!r} is discrete and its support is not finite: sum "
+                "it out of the density, or truncate it to a finite range (dist.Categorical)"
             )
     if not sites.latent:
         found = f"only discrete latent sites ({', '.join(sites.discrete)})"
