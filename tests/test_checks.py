@@ -100,3 +100,10 @@ def test_an_estimate_prints_its_significant_digits():
     assert str(Estimate(12.0, 0.0)) == "12"
     assert str(Estimate(math.nan, math.nan)) == "nan"
     assert float(Estimate(2.5, 1.0)) == 2.5
+
+
+def test_of_a_quantity_that_is_undefined_at_a_draw_nothing_is_known():
+    draws = np.random.default_rng(0).standard_normal((500, 2))
+    draws[7, 1] = np.nan
+    compared = quantities.compare(draws, draws, np.zeros(500))
+    assert quantities.verdicts(compared, True).tolist() == ["good", "unreliable"]

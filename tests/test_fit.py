@@ -68,12 +68,13 @@ def test_summary_has_a_row_for_each_quantity(skewed_fit):
     assert list(table.index) == ["a", "b"]
     assert list(table.columns) == [
         *("mean", "sd", "5%", "50%", "95%"),
-        *("mean_error", "sd_error", "verdict"),
+        *("weighted_mean", "weighted_sd", "mean_error", "sd_error", "verdict"),
     ]
     assert set(table["verdict"]) <= {"good", "reweight", "unreliable"}
     truth = scipy.special.digamma(3)
-    corrected = table.loc["a", "mean"] - table.loc["a", "mean_error"] * table.loc["a", "sd"]
-    assert corrected == pytest.approx(truth, abs=0.05)
+    assert table.loc["a", "weighted_mean"] == pytest.approx(truth, abs=0.05)
+    off = (table.loc["a", "mean"] - table.loc["a", "weighted_mean"]) / table.loc["a", "weighted_sd"]
+    assert table.loc["a", "mean_error"] == pytest.approx(off)
     assert list(skewed_fit.summary(["b"]).index) == ["b"]
     with pytest.raises(ValueError, match="no quantity 'c'; there are a, b"):
         skewed_fit.summary(["c"])

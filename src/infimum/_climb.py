@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from infimum import families, solvers
-from infimum._family import Distribution, Family, Gaussian
+from infimum._family import LARGEST_DENSE, Distribution, Family, Gaussian
 from infimum._fit import Fit, StartReport, Work
 from infimum._loop import (
     CHECK_STREAM,
@@ -30,7 +30,6 @@ from infimum._proposal import Proposal, propose
 from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
 from infimum.solvers.fixed_draws import FEWEST
-from infimum.solvers.natural import LARGEST_DENSE
 
 LADDER = ("meanfield", "fullrank")
 """Rungs in the order of their cost."""

@@ -26,6 +26,9 @@ SINGULAR = 1e-12
 """Curvatures below this part of the largest are rounding: 1e-12 leaves room for condition numbers
 of 1e8 at the sixteen digits of float64."""
 
+LARGEST_DENSE = 2000
+"""Largest d for which a d×d curvature is formed: 32 MB, an eigendecomposition of seconds."""
+
 
 def bounded(precision: np.ndarray) -> np.ndarray:
     """Keep the whitened precisions of one step within `LARGEST_FACTOR`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,9 @@ SUMMARY_NUMBERS = 50_000_000
 
 MOST_ZERO = 0.01
 """Share of q's draws that may have zero density in a good fit."""
+
+WIDTH = 100
+"""Columns of a printed fit."""
 
 PROPOSALS = 4
 """Draws of q among the proposals for one importance-resampled draw."""
@@ -419,8 +423,9 @@ class Fit:
 
         Returns
         -------
-        DataFrame with columns mean, sd, 5%, 50%, 95% of q; mean_error, q's error of the mean in
-        posterior sds, and sd_error, its relative error of the sd, both by reweighting; verdict.
+        DataFrame with columns mean, sd, 5%, 50%, 95% of q; weighted_mean and weighted_sd, corrected
+        by reweighting; mean_error, q's error of the mean in posterior sds, and sd_error, its
+        relative error of the sd; verdict.
         """
         import pandas as pd
 
@@ -433,6 +438,8 @@ class Fit:
             "5%": low,
             "50%": middle,
             "95%": high,
+            "weighted_mean": compared.weighted_mean,
+            "weighted_sd": compared.weighted_sd,
             "mean_error": compared.mean_error,
             "sd_error": compared.sd_error,
             "verdict": verdict,
@@ -564,13 +571,22 @@ class Fit:
     def _agrees(self, start: StartReport) -> bool:
         return start.reason is Reason.MERGED or abs(start.elbo - self._best_start) <= SAME_LOSS
 
-    def __str__(self) -> str:
+    def text(self, width: int = WIDTH) -> str:
+        """What `print` shows, in so many columns."""
         d = self.q.dim
         head = (
             f"infimum fit of {self.name!r}: {self.family.name}, d = {d}, "
             f"{self.family.n_parameters(d):,} parameters"
         )
-        return "\n".join([head, *(f"  {label:<15} {text}" for label, text in self.rows())])
+        rows = [f"  {label:<15} {text}" for label, text in self.rows()]
+        broken = [
+            textwrap.fill(row, width, subsequent_indent=18 * " ", break_on_hyphens=False)
+            for row in rows
+        ]
+        return "\n".join([head, *broken])
+
+    def __str__(self) -> str:
+        return self.text()
 
     def _repr_html_(self) -> str:
         cells = "".join(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Rows of a summary shown unless all are asked for: what fits a screen."""
-
-WIDTH = 100
-"""Columns of text, on narrower terminals fewer."""
 
 # Help as typer lays it out: \b keeps the lines of the paragraph below it as they are.
 
@@ -148,7 +144,7 @@ def demo(
     )
     climb = infimum.climb(target)
     best = climb.best
-    print(climb.table(), _wrapped(str(best)), sep="\n\n")
+    print(climb.table(), _printed(best), sep="\n\n")
     saved = best.save(out / "eight_schools.zip")
     picture = out / "eight_schools.png"
     _draw(lambda: best.plot(["mu", "tau", "t[0]"]), picture)
@@ -232,7 +228,7 @@ def show(
 
 
 def _show(found: Fit, plot: Path | None, everything: bool) -> None:
-    print(_wrapped(str(found)), _summary(found, everything), sep="\n\n", end="\n\n")
+    print(_printed(found), _summary(found, everything), sep="\n\n", end="\n\n")
     if plot is not None:
         _draw(found.plot, plot)
         print(f"Wrote {plot}.")
@@ -251,13 +247,11 @@ def _summary(found: Fit, everything: bool) -> str:
     return table.to_string(float_format="{:.3g}".format, formatters=errors) + note
 
 
-def _wrapped(text: str) -> str:
-    """Long lines of a printed fit broken below their own text."""
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    return "\n".join(
-        textwrap.fill(line, width, subsequent_indent=" " * 18, break_on_hyphens=False)
-        for line in text.splitlines()
-    )
+def _printed(found: Fit) -> str:
+    """The fit as `print` shows it, on narrower terminals in fewer columns."""
+    from infimum._fit import WIDTH
+
+    return found.text(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def _draw(plot: Callable[[], Any], picture: Path) -> None:

@@ -34,6 +34,8 @@ class Comparison(NamedTuple):
     ----------
     mean, sd
         Of q.
+    weighted_mean, weighted_sd
+        Of the reweighted draws.
     mean_error
         (mean of q - reweighted mean) / reweighted sd.
     sd_error
@@ -42,6 +44,8 @@ class Comparison(NamedTuple):
 
     mean: np.ndarray
     sd: np.ndarray
+    weighted_mean: np.ndarray
+    weighted_sd: np.ndarray
     mean_error: np.ndarray
     sd_error: np.ndarray
 
@@ -65,14 +69,14 @@ def compare(
     held = w > 0
     if np.isnan(w).any():
         unknown = np.full(len(mean), np.nan)
-        return Comparison(mean, sd, unknown, unknown)
+        return Comparison(mean, sd, unknown, unknown, unknown, unknown)
     corrected = w[held] @ proposals[held]
     spread = np.sqrt(w[held] @ (proposals[held] - corrected) ** 2)
     constant = sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_error = np.where(constant, 0.0, (mean - corrected) / spread)
         sd_error = np.where(constant, 0.0, sd / spread - 1)
-    return Comparison(mean, sd, mean_error, sd_error)
+    return Comparison(mean, sd, corrected, spread, mean_error, sd_error)
 
 
 def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
@@ -81,13 +85,15 @@ def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
     Parameters
     ----------
     trusted
-        Whether the weights can be believed; without them nothing is known of any quantity.
+        Whether the weights can be believed; without them nothing is known of any quantity. Nor is
+        anything of one that is NaN or infinite at a draw.
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
     close = np.abs(comparison.mean_error) <= MEAN_ERROR
     close &= np.abs(comparison.sd_error) <= SD_ERROR
-    return np.where(close, "good", "reweight")
+    known = np.isfinite(comparison.mean_error) & np.isfinite(comparison.sd_error)
+    return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 
 def trusted(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> bool:

@@ -15,12 +15,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import Chart, Distribution, Gaussian
+from infimum._family import LARGEST_DENSE, Chart, Distribution, Gaussian
 from infimum._objective import outcome, structured_draws
 from infimum._quasi_newton import History
 from infimum._solver import Info, Reason, Solver, State, evaluate_together
 from infimum._target import Target
-from infimum.solvers.natural import LARGEST_DENSE
 
 TOLERANCE = 0.01
 """Nats of KL that the finite number of draws may cost. On fifteen posteriors this keeps every seed

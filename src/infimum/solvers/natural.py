@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import Distribution, Gaussian
+from infimum._family import LARGEST_DENSE, Distribution, Gaussian
 from infimum._objective import outcome, structured_draws
 from infimum._solver import Info, Reason, Solver, State, evaluate_together
 from infimum._target import Target
@@ -30,9 +30,6 @@ larger, q is far from the optimum and the error says nothing yet."""
 
 SMALLEST_STEP = 1e-6
 """A damping below this has found no way down."""
-
-LARGEST_DENSE = 2000
-"""Largest d for which a d×d curvature is formed: 32 MB, an eigendecomposition of seconds."""
 
 
 @dataclass(kw_only=True)

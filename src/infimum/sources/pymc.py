@@ -285,8 +285,10 @@ def _widened(outputs: Sequence[Any]) -> list[Any]:
             continue
         for given in node.inputs:
             shaped = given.owner is not None and isinstance(given.owner.op, DimShuffle)
-            source = given.owner.inputs[0] if shaped else given
-            if isinstance(source, Constant) and source.dtype not in ("float64", "bool"):
+            source: Any = given.owner.inputs[0] if shaped else given
+            if not isinstance(source, Constant):
+                continue
+            if source.type.dtype not in ("float64", "bool"):
                 wide[source] = pt.constant(np.asarray(source.data, np.float64))
     widened: list[Any] = clone_replace(list(outputs), replace=wide, rebuild_strict=False)
     return widened
