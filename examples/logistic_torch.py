@@ -26,6 +26,4 @@ p = fit.sample(1000, backend="torch")
 benign = torch.sigmoid(p["alpha"] + x @ p["beta"].T).mean(1)
 sure = (benign > 0.95) | (benign < 0.05)
 right = (benign > 0.5) == (y == 1)
-print(
-    f"\nof {len(y)} tumours it is 95% sure of {sure.sum()}; of these it is right on {right[sure].sum()}"
-)
+print(f"\n95% sure of {sure.sum()} of {len(y)} tumours, and right on {right[sure].sum()} of these")

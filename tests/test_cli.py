@@ -12,7 +12,7 @@ import pytest
 
 import infimum
 from infimum import cli
-from infimum._user_file import read_target
+from infimum._user_file import UserError, read_target
 
 MODEL = """
 import infimum
@@ -209,6 +209,23 @@ def test_the_process_itself_ends_with_the_code(tmp_path):
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "infimum: absent.zip: No such file or directory\n"
+
+
+def test_models_of_other_libraries_are_read(folder):
+    """A PyMC model is an object of its own; what is not a model by its type is a function."""
+    pytest.importorskip("pymc")
+    (folder / "other.py").write_text(
+        "import pymc as pm\n"
+        "with pm.Model() as chosen:\n"
+        "    pm.Normal('x', 1.0, 2.0)\n"
+        "def made():\n"
+        "    return chosen\n"
+    )
+    assert read_target("other.py").names == ["x"]
+    assert read_target("other.py:chosen").names == ["x"]
+    assert read_target("other.py:made").names == ["x"]
+    with pytest.raises(UserError, match="--data is for Stan programs"):
+        read_target("other.py", Path("data.json"))
 
 
 def test_a_terminal_that_lacks_the_symbols_is_no_failure(folder, monkeypatch):

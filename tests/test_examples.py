@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -64,8 +65,8 @@ def draws(fit, names):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_it_prints_the_verdict(run, model, language):
     fit, printed = run(model, language)
-    assert f"  verdict         {fit.verdict}. {fit.advice}\n" in printed
-    assert fit.verdict != "unreliable"
+    assert fit.verdict in ("good", "reweight")
+    assert re.search(rf"^  verdict +{fit.verdict}\. ", printed, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES)[1:])
@@ -81,4 +82,4 @@ def test_it_agrees_with_numpy(run, model, language):
 def test_it_begins_by_saying_what_it_shows(model):
     for language in LANGUAGES:
         first = (EXAMPLES / f"{model}_{language}.py").read_text(encoding="utf-8").splitlines()[0]
-        assert first.startswith('"""') and ": " in first, language
+        assert re.match(r'"""[\w ]+ in \w+: ', first), language

@@ -203,12 +203,20 @@ def test_models_that_leave_nothing_to_fit_are_refused():
 
 
 def test_predictions_take_new_arguments():
-    def regression(x, y=None):
+    """Those not given stay as they are, apart from observations, which are left out."""
+
+    def regression(x, sigma, y):
         slope = numpyro.sample("slope", dist.Normal(0.0, 10.0))
         with numpyro.plate("rows", len(x)):
-            numpyro.sample("y", dist.Normal(slope * x, 0.01), obs=y)
+            numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
 
-    x = np.linspace(0, 1, 20)
-    fit = infimum.fit(infimum.from_numpyro(regression, x, y=3 * x), "fullrank")
-    new = infimum.predict(fit, np.array([10.0, 20.0]), n=400, weighted=True)
-    np.testing.assert_allclose(new["y"].mean(axis=0), [30, 60], rtol=0.01)
+    x, other = np.linspace(0, 1, 20), np.array([10.0, 20.0])
+    fit = infimum.fit(infimum.from_numpyro(regression, x, 0.01, y=3 * x), "fullrank")
+    new = infimum.predict(fit, other, n=400, weighted=True)["y"]
+    np.testing.assert_allclose(new.mean(axis=0), [30, 60], rtol=0.01)
+    np.testing.assert_array_equal(
+        infimum.predict(fit, x=other, y=None, n=400, weighted=True)["y"], new
+    )
+    assert infimum.predict(fit, other, 5.0, n=400)["y"].std() > 4
+    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
+        infimum.predict(fit, z=1)

@@ -59,6 +59,7 @@ def test_the_callers_jax_configuration_is_left_alone():
     assert not jax.config.jax_enable_x64
 
 
+@pytest.mark.filterwarnings("ignore:Numba will use object mode:UserWarning")
 def test_a_graph_without_a_jax_form_goes_through_pytensor():
     import pytensor.tensor as pt
     from pytensor.graph import Apply, Op

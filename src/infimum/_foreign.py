@@ -306,6 +306,8 @@ class Foreign:
         NaN there, and so is all after Ctrl-C, which `resume` then raises.
         """
         code = self.code
+        if not self.differentiable:
+            raise TypeError("this density has no gradient, which compiled loops need")
 
         @jax.custom_vjp
         def log_density(x: Any) -> Any:

@@ -21,9 +21,10 @@ def predict(
     fit
         A fit of a model that says where its data come from: NumPyro, PyMC, Stan.
     *args, **kwargs
-        New data; without them predictions are for the model's own. NumPyro: what the model is
-        called with, the observations None. PyMC: a dict of new values for its `pm.Data`. Stan: a
-        `bridgestan.StanModel` with other data; predictions are its generated quantities.
+        New data; without them predictions are for the model's own. NumPyro: new arguments of the
+        model; those not given stay as they are, apart from observations. PyMC: a dict of new
+        values for its `pm.Data`, and `coords` where lengths change. Stan: a `bridgestan.StanModel`
+        with other data; predictions are its generated quantities.
     n
         Number of draws.
     seed

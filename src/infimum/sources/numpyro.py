@@ -399,17 +399,26 @@ class NumPyroModel(Model):
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Draws of the observed sites, given new arguments for the model or its own."""
-        call = self._call
-        if args or kwargs:
-            with double_precision():
-                args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
-                call = _call(self.model, args, kwargs)
+        call = self._renewed(args, kwargs) if args or kwargs else self._call
 
         def one(params: Any, key: Any) -> dict[str, Any]:
             traced = call.trace(params, key, observe=False)
             return {name: traced[name]["value"] for name in self._sites.observed if name in traced}
 
         return self._mapped(one, draws, seed)
+
+    def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        """The model with new arguments; of those not given, observations are left out."""
+        signature = inspect.signature(self.model)
+        new = signature.bind_partial(*args, **kwargs)
+        observed = list(self.observed().values())
+        for name, value in signature.bind(*self.args, **self.kwargs).arguments.items():
+            if name not in new.arguments:
+                data = any(value is not None and np.array_equal(value, y) for y in observed)
+                new.arguments[name] = None if data else value
+        with double_precision():
+            args, kwargs = jax.tree_util.tree_map(_lift, (new.args, new.kwargs))
+            return _call(self.model, args, kwargs)
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) at the observed sites, without a plate's scaling."""

@@ -183,11 +183,14 @@ class _Order:
 
         Random generated quantities are a function of the point and the seed.
         """
+        generates = model.param_num(include_gq=True) > model.param_num()
         rows = []
         for row in np.ascontiguousarray(z[:, self.back]):
-            rng = model.new_rng(zlib.crc32(row.tobytes(), seed))
+            rng = model.new_rng(zlib.crc32(row.tobytes(), seed)) if generates else None
             try:
-                rows.append(model.param_constrain(row, include_tp=True, include_gq=True, rng=rng))
+                rows.append(
+                    model.param_constrain(row, include_tp=True, include_gq=generates, rng=rng)
+                )
             except RuntimeError:
                 known = model.param_constrain(row)
                 rest = model.param_num(include_tp=True, include_gq=True) - len(known)
