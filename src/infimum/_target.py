@@ -138,7 +138,8 @@ class Target:
 
         Its derivative is the compiled program's own gradient: nothing is evaluated twice.
         """
-        return self.program.differentiable()(z)
+        with double_precision():
+            return self.program.differentiable()(jnp.asarray(z, jnp.float64))
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p̂ and its gradient at each row of `z`.

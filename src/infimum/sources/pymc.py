@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,16 +64,14 @@ def from_pymc(model: Any = None) -> Target:
     known = PyMCModel(model, graphs)
     name = model.name or "PyMC model"
     try:
-        density: Any = graphs.jax([model.logp()])
-        target = Target.of(graphs.space(), lambda z: density(z)[0], name, model=known)
-        jax.eval_shape(graphs.draws, jax.ShapeDtypeStruct((target.dim,), jnp.float64))
+        log_p = graphs.jax([model.logp()])
+        return Target.of(graphs.space(), lambda z: log_p(z)[0], name, model=known)
     except Exception:  # PyTensor and JAX refuse a graph with errors of many types
         graphs.backend = "pytensor"
-        code = Guarded(graphs.value_and_gradient(), graphs.dim, graphs.value())
-        foreign = Foreign(code)
-        check_gradient(foreign, graphs.free_names)
-        target = Target.of(graphs.space(), foreign, name, model=known)
-    return target
+    pair, value = graphs.value_and_gradient(), graphs.value()
+    density = Foreign(Guarded.of_points(pair, graphs.dim, value))
+    check_gradient(density, graphs.free_names)
+    return Target.of(graphs.space(), density, name, model=known)
 
 
 def _checked(model: Any) -> list[Any]:
@@ -123,22 +123,31 @@ class _Graphs:
     ----------
     free
         The free random variables, by name.
+
+    Attributes
+    ----------
+    backend
+        "jax", or "pytensor" where a graph has no JAX form.
     """
 
     def __init__(self, model: Any, free: list[Any]) -> None:
         self.model = model
         self.free = free
         self.backend = "jax"
-        point = model.initial_point()
         self.values = [model.rvs_to_values[rv] for rv in free]
+        point = model.initial_point()
         self.point = {value.name: point[value.name] for value in self.values}
-        self.shapes = [np.shape(point[value.name]) for value in self.values]
-        self.dim = int(sum(np.prod(shape, dtype=int) for shape in self.shapes))
         named = [*free, *model.deterministics]
         self.names = [variable.name for variable in named]
         self.quantities = model.replace_rvs_by_values(named)
-        leaves = zip(self.values, self.shapes, strict=True)
-        self.free_names = [n for value, shape in leaves for n in Leaf(value.name, shape).scalars()]
+        self.free_names = [
+            name
+            for value in self.values
+            for name in Leaf(value.name, np.shape(self.point[value.name])).scalars()
+        ]
+        self.dim = len(self.free_names)
+
+    # ---- graphs as functions -------------------------------------------------------------------
 
     def joined(self, outputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Outputs as graphs of the one vector z."""
@@ -149,97 +158,60 @@ class _Graphs:
         )
         return list(outputs), z
 
-    def jax(self, outputs: Sequence[Any]) -> Callable[[Any], Any]:
+    def jax(self, outputs: Sequence[Any]) -> Callable[[Any], list[Any]]:
         """Outputs as one JAX function of z."""
-        outputs, z = self.joined(outputs)
-        return _jaxified([z], outputs)
-
-    def compiled(self, outputs: Sequence[Any]) -> Callable[[np.ndarray], list[Any]]:
-        """Outputs by PyTensor's compiler, a row of z at a time."""
-        outputs, z = self.joined(outputs)
-        return _rows(_compile([z], outputs))
+        graphs, z = self.joined(outputs)
+        function = _jaxified([z], graphs)
+        return lambda z: list(function(z))
 
     def batched(self, outputs: Sequence[Any]) -> Callable[[np.ndarray], list[Any]]:
         """Outputs over the rows of z, by whichever backend serves the model."""
-        if self.backend == "pytensor":
-            return self.compiled(outputs)
-        function = self.jax(outputs)
-        with double_precision():
-            return Program(lambda z: list(function(z)), self.dim)
+        if self.backend == "jax":
+            return Program(self.jax(outputs), self.dim)
+        graphs, z = self.joined(outputs)
+        return _rows(_compile([z], graphs))
 
     def value_and_gradient(self) -> Callable[[np.ndarray], Any]:
-        """Log p̂ and its gradient over the rows of z, by PyTensor's compiler."""
+        """Log p̂ and its gradient at one z, by PyTensor's compiler."""
         from pytensor.gradient import grad
 
         (log_p,), z = self.joined([self.model.logp()])
-        return _rows(_compile([z], [log_p, grad(log_p, z)]))
+        pair: Callable[[np.ndarray], Any] = _compile([z], [log_p, grad(log_p, z)])
+        return pair
 
     def value(self) -> Callable[[np.ndarray], Any]:
-        """Log p̂ alone."""
-        function = self.compiled([self.model.logp()])
+        """Log p̂ alone at one z, by PyTensor's compiler."""
+        graphs, z = self.joined([self.model.logp()])
+        function = _compile([z], graphs)
         return lambda z: function(z)[0]
 
-    def draws(self, z: Any) -> Any:
-        """Free variables and deterministics at one z, traceable by JAX."""
-        return self.jax(self.quantities)(z)
+    # ---- what z means --------------------------------------------------------------------------
 
-    def space(self) -> SourceSpace:
-        """What z means."""
-        run: list[Any] = []
+    @functools.cached_property
+    def leaves(self) -> list[Leaf]:
+        """Free variables, then deterministics."""
+        if self.backend == "jax":
+            with double_precision():
+                z = jax.ShapeDtypeStruct((self.dim,), jnp.float64)
+                shapes = [x.shape for x in jax.eval_shape(self.jax(self.quantities), z)]
+        else:
+            start = np.concatenate([np.ravel(self.point[value.name]) for value in self.values])
+            shapes = [x.shape[1:] for x in self._draws(start[None])]
+        free = len(self.free)
+        pairs = enumerate(zip(self.names, shapes, strict=True))
+        return [Leaf(name, tuple(shape), place >= free) for place, (name, shape) in pairs]
 
-        def draws(z: np.ndarray) -> dict[str, np.ndarray]:
-            if not run:
-                run.append(self.batched(self.quantities))
-            return dict(zip(self.names, run[0](z), strict=True))
+    @functools.cached_property
+    def _draws(self) -> Callable[[np.ndarray], list[Any]]:
+        return self.batched(self.quantities)
 
-        def invert(flat: np.ndarray) -> Any:
-            z, log_jacobian = self._inverse(flat)
-            return z, log_jacobian
+    @functools.cached_property
+    def _densities(self) -> Callable[[np.ndarray], list[Any]]:
+        return self.batched([self.model.logp(jacobian=True), self.model.logp(jacobian=False)])
 
-        one = self.compiled(self.quantities)(self._start()[None]) if self.backend != "jax" else None
-        shapes = (
-            [np.shape(x)[1:] for x in one] if one is not None else [x.shape for x in self._shapes()]
-        )
-        count = len(self.free)
-        leaves = [
-            Leaf(name, tuple(shape), place >= count)
-            for place, (name, shape) in enumerate(zip(self.names, shapes, strict=True))
-        ]
-        return SourceSpace(leaves, self.free_names, draws, invert, self._coordinates(leaves))
-
-    def _start(self) -> np.ndarray:
-        return np.concatenate([np.ravel(self.point[value.name]) for value in self.values])
-
-    def _shapes(self) -> list[Any]:
-        with double_precision():
-            z = jax.ShapeDtypeStruct((self.dim,), jnp.float64)
-            shapes: list[Any] = jax.eval_shape(self.draws, z)
-            return shapes
-
-    def _coordinates(self, leaves: Sequence[Leaf]) -> dict[str, int]:
-        """Where z has a coordinate for each entry of a free variable, and no other transform."""
-        found: dict[str, int] = {}
-        start = 0
-        for rv, leaf, shape in zip(self.free, leaves, self.shapes, strict=False):
-            transform = self.model.rvs_to_transforms[rv]
-            size = int(np.prod(shape, dtype=int))
-            if transform is None or getattr(transform, "ndim_supp", None) == 0:
-                found |= {name: start + i for i, name in enumerate(leaf.scalars())}
-            start += size
-        return found
-
-    def _inverse(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """z of the free variables' own values, and log |det| there."""
-        z = self._free_values(flat)
-        full, bare = self._densities(z)
-        return z, np.asarray(full) - np.asarray(bare)
-
-    def _densities(self, z: np.ndarray) -> list[Any]:
-        outputs = [self.model.logp(jacobian=True), self.model.logp(jacobian=False)]
-        return self.batched(outputs)(z)
-
-    def _free_values(self, flat: np.ndarray) -> np.ndarray:
-        """Each variable through its own transform; bounds may depend on other variables."""
+    @functools.cached_property
+    def _transforms(self) -> Callable[..., Any]:
+        """Each free variable through its own transform; bounds may depend on other variables."""
         import pytensor.tensor as pt
         from pytensor.graph.replace import clone_replace
 
@@ -249,19 +221,45 @@ class _Graphs:
             transform = self.model.rvs_to_transforms[rv]
             moved.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
         outputs = clone_replace(moved, replace=dict(zip(self.free, given, strict=True)))
-        function = _compile(given, [pt.concatenate([pt.flatten(x) for x in outputs])])
-        shapes = [leaf.shape for leaf in self._free_leaves()]
-        cuts = np.cumsum([int(np.prod(shape, dtype=int)) for shape in shapes])[:-1]
-        rows = []
-        for row in flat:
-            pieces = np.split(row, cuts)
-            values = [np.reshape(p, shape) for p, shape in zip(pieces, shapes, strict=True)]
-            rows.append(function(*values)[0])
-        return np.array(rows)
+        function: Callable[..., Any] = _compile(
+            given, [pt.concatenate([pt.flatten(x) for x in outputs])]
+        )
+        return function
 
-    def _free_leaves(self) -> list[Leaf]:
-        free = set(self.names[: len(self.free)])
-        return [leaf for leaf in self.space().leaves if leaf.name in free]
+    def draws(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """Every quantity at the rows of z."""
+        return dict(zip(self.names, self._draws(z), strict=True))
+
+    def free_values(self, flat: np.ndarray) -> np.ndarray:
+        """z of the free variables side by side."""
+        shapes = [leaf.shape for leaf in self.leaves[: len(self.free)]]
+        cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+        pieces = np.split(flat, cuts, axis=1)
+        values = [x.reshape(-1, *shape) for x, shape in zip(pieces, shapes, strict=True)]
+        return np.array([self._transforms(*row)[0] for row in zip(*values, strict=True)])
+
+    def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z, and log |det| there: the density with the Jacobian against that without."""
+        z = self.free_values(flat)
+        full, bare = self._densities(z)
+        return z, np.asarray(full) - np.asarray(bare)
+
+    def coordinates(self) -> dict[str, int]:
+        """Where z has a coordinate for each entry of a free variable, and no other transform."""
+        found: dict[str, int] = {}
+        start = 0
+        for rv, value, leaf in zip(self.free, self.values, self.leaves, strict=False):
+            transform = self.model.rvs_to_transforms[rv]
+            if transform is None or getattr(transform, "ndim_supp", None) == 0:
+                found |= {name: start + i for i, name in enumerate(leaf.scalars())}
+            start += np.size(self.point[value.name])
+        return found
+
+    def space(self) -> SourceSpace:
+        """What z means."""
+        return SourceSpace(
+            self.leaves, self.free_names, self.draws, self.invert, self.coordinates()
+        )
 
 
 def _widened(outputs: Sequence[Any]) -> list[Any]:
@@ -429,10 +427,9 @@ class PyMCModel(Model):
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) at the observed variables."""
-        names = [rv.name for rv in self._graphs.free]
-        leaves = [np.asarray(draws[name], np.float64) for name in names]
-        flat = np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
-        z = self._graphs._free_values(flat)
+        free = [np.asarray(draws[rv.name], np.float64) for rv in self._graphs.free]
+        flat = np.concatenate([np.reshape(x, (len(x), -1)) for x in free], axis=1)
+        z = self._graphs.free_values(flat)
         outputs = self.model.logp(vars=self.model.observed_RVs, sum=False)
         values = self._graphs.batched(outputs)(z)
         observed = [rv.name for rv in self.model.observed_RVs]
