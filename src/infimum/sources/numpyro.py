@@ -26,6 +26,9 @@ from infimum._target import Target
 
 Trace = dict[str, dict[str, Any]]
 
+KEYS = 8
+"""Random keys under which a deterministic site must be the same, in models with discrete sites."""
+
 CHUNK = 64
 """Draws that predictions are made for at a time: the model's arrays are held once for each."""
 
@@ -291,33 +294,21 @@ def _support(call: _Call, site: str, constraint: Any) -> Any:
 def _derived(call: _Call, sites: _Sites) -> Callable[[Any], dict[str, Any]]:
     """The deterministic sites as a function of the parameters, without those that are random."""
 
-    def every(params: Any, key: Any) -> dict[str, Any]:
-        traced = call.trace(params, key)
+    def every(params: Any, seed: int = 0) -> dict[str, Any]:
+        traced = call.trace(params, seed)
         return {name: traced[name]["value"] for name in sites.deterministic}
 
-    blank = {site: jnp.zeros(shape) for site, (shape, _) in sites.latent.items()}
-    random = _random_outputs(every, blank)
-    fixed = [name for name in sites.deterministic if name not in random]
+    fixed = sites.deterministic
+    if sites.discrete:
+        given = _values(call)
+        first, *others = (every(given, seed) for seed in range(KEYS))
+        fixed = [k for k in fixed if all(np.array_equal(first[k], x[k], True) for x in others)]
 
     def derived(params: Any) -> dict[str, Any]:
-        values = every(params, 0)
+        values = every(params)
         return {name: values[name] for name in fixed}
 
     return derived
-
-
-def _random_outputs(function: Callable[[Any, Any], dict[str, Any]], params: Any) -> set[str]:
-    """Names of the outputs that depend on the key."""
-    key = jax.random.key(0)
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(params, key)
-    jaxpr = closed.jaxpr
-    reached = {jaxpr.invars[-1]}
-    for equation in jaxpr.eqns:
-        if any(not hasattr(v, "val") and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    names = sorted(shapes)
-    outputs = zip(names, jaxpr.outvars, strict=True)
-    return {name for name, v in outputs if not hasattr(v, "val") and v in reached}
 
 
 # ---- the density --------------------------------------------------------------------------------
