@@ -85,6 +85,7 @@ def test_a_graph_without_a_jax_form_goes_through_pytensor():
         pm.Potential("p", -0.5 * Square()(x - 1.0).sum())
     target = infimum.from_pymc(model)
     assert target.model.backend == "pytensor"
+    assert "Square" in target.model.refusal
     fit = infimum.fit(target, "fullrank", draws=500, starts=1)
     assert abs(fit.log_evidence.value - np.log(2 * np.pi)) < 1e-6
 

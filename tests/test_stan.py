@@ -79,6 +79,15 @@ def test_undefined_densities_wrong_gradients_and_old_versions(build):
         infimum.from_stan("absent.stan")
 
 
+def test_no_verdict_hangs_on_random_generated_quantities(tmp_path):
+    target = infimum.from_stan(stan_model(tmp_path))
+    noisy = {leaf.name for leaf in target.space.leaves if leaf.noisy}
+    assert noisy == {"effect_rep", "log_lik"}
+    judged = np.array(target.names)[target.space.judged]
+    assert "theta[0]" in judged
+    assert not any(name.startswith(("effect_rep", "log_lik")) for name in judged)
+
+
 def test_a_program_without_the_toolchain_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(bridgestan.compile, "get_bridgestan_path", lambda download=True: "")
     program = tmp_path / "model.stan"
@@ -93,7 +102,7 @@ def test_a_model_without_generated_quantities_says_what_to_write(build):
         infimum.predict(fit)
     with pytest.raises(ValueError, match="no log_lik among its generated quantities"):
         fit.to_arviz(log_likelihood=True)
-    with pytest.raises(TypeError, match=r"another bridgestan.StanModel"):
+    with pytest.raises(TypeError, match=r"one dict, one \.json file, or one other"):
         infimum.predict(fit, 1, 2)
 
 

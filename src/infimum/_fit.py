@@ -221,7 +221,7 @@ class Fit:
             return "unreliable"
         if self.zero_fraction > MOST_ZERO:
             return "reweight"
-        rows = quantities.verdicts(self._comparison, True)
+        rows = quantities.verdicts(self._comparison, True)[self.space.judged]
         return "good" if np.all(rows == "good") else "reweight"
 
     @functools.cached_property
@@ -484,7 +484,8 @@ class Fit:
         Group `posterior` with dims (chain = 1, draw, ...), named and labelled as the model names
         them; `sample_stats` with log p̂ as `lp`, `log_q` and `log_weight`; `observed_data` and
         `constant_data` where the model is known. The draws are independent: R-hat, which compares
-        chains, is NaN, and ESS is their number.
+        chains, is NaN, and ESS is their number. They are q's: for leave-one-out take
+        `arviz_stats.loo_approximate_posterior` with `lp` and `log_q`, which corrects for that.
         """
         from infimum._arviz import tree
 

@@ -23,8 +23,9 @@ def predict(
     *args, **kwargs
         New data; without them predictions are for the model's own. NumPyro: new arguments of the
         model; those not given stay as they are, apart from observations. PyMC: a dict of new
-        values for its `pm.Data`, and `coords` where lengths change. Stan: a `bridgestan.StanModel`
-        with other data; predictions are its generated quantities.
+        values for its `pm.Data`, and `coords` where lengths change. Stan: a dict or the path of
+        a ``.json`` file, or a `bridgestan.StanModel` with other data; predictions are its generated
+        quantities.
     n
         Number of draws.
     seed

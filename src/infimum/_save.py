@@ -142,7 +142,9 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
         "trace": [[n, _number(value)] for n, value in fit.trace],
         "tree": _skeleton(fit.space),
         "supports": _supports(fit.space) if portable else None,
-        "leaves": [[leaf.name, list(leaf.shape), leaf.derived] for leaf in fit.space.leaves],
+        "leaves": [
+            [leaf.name, list(leaf.shape), leaf.derived, leaf.noisy] for leaf in fit.space.leaves
+        ],
         "free_names": fit.space.free_names,
         "dims": {name: list(axes) for name, axes in fit.model.dims().items()},
         "coords": {name: _labels(labels) for name, labels in fit.model.coords().items()},
@@ -162,7 +164,7 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         student = StudentT(wide["mean"], wide["factor"], float(wide["freedom"]))
     proposal = Proposal(q, student, tuple(others))
     leaves = tuple(
-        Leaf(str(name), tuple(shape), derived) for name, shape, derived in described["leaves"]
+        Leaf(str(name), tuple(shape), *flags) for name, shape, *flags in described["leaves"]
     )
     if 8 * sum(math.prod(leaf.shape) for leaf in leaves) > LARGEST_ENTRY:
         raise ValueError(f"its parameters claim shapes {[leaf.shape for leaf in leaves]}")

@@ -28,11 +28,15 @@ class Leaf:
         Shape of its value at one point.
     derived
         Whether it is computed from the parameters: a deterministic site, a generated quantity.
+    noisy
+        Whether it is random given the parameters, or the log-likelihood of single observations: no
+        verdict of a fit hangs on it, because rare values say nothing of q.
     """
 
     name: str
     shape: tuple[int, ...]
     derived: bool = False
+    noisy: bool = False
 
     @property
     def label(self) -> str:
@@ -129,6 +133,11 @@ class Space(abc.ABC):
     def names(self) -> list[str]:
         """Names of the scalar quantities, in the order of a flattened draw."""
         return [name for leaf in self.leaves for name in leaf.scalars()]
+
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """Which of `names` a fit's verdict is about."""
+        return np.array([not leaf.noisy for leaf in self.leaves for _ in leaf.scalars()], bool)
 
     def describe(self, z: Float[np.ndarray, " d"]) -> str:
         """The first parameters at one point in words, for messages."""

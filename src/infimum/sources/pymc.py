@@ -66,8 +66,8 @@ def from_pymc(model: Any = None) -> Target:
     try:
         log_p = graphs.jax([model.logp()])
         return Target.of(graphs.space(), lambda z: log_p(z)[0], name, model=known)
-    except Exception:  # PyTensor and JAX refuse a graph with errors of many types
-        graphs.backend = "pytensor"
+    except Exception as error:  # PyTensor and JAX refuse a graph with errors of many types
+        graphs.backend, graphs.refusal = "pytensor", f"{type(error).__name__}: {error}"
     pair, value = graphs.value_and_gradient(), graphs.value()
     density = Foreign(Guarded.of_points(pair, graphs.dim, value))
     check_gradient(density, graphs.free_names)
@@ -128,12 +128,15 @@ class _Graphs:
     ----------
     backend
         "jax", or "pytensor" where a graph has no JAX form.
+    refusal
+        What JAX said then.
     """
 
     def __init__(self, model: Any, free: list[Any]) -> None:
         self.model = model
         self.free = free
         self.backend = "jax"
+        self.refusal: str | None = None
         self.values = [model.rvs_to_values[rv] for rv in free]
         point = model.initial_point()
         self.point = {value.name: point[value.name] for value in self.values}
@@ -352,6 +355,11 @@ class PyMCModel(Model):
     def backend(self) -> str:
         """What evaluates the density: "jax", or "pytensor" where the graph has no JAX form."""
         return self._graphs.backend
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the graph has no JAX form."""
+        return self._graphs.refusal
 
     def dims(self) -> dict[str, Sequence[str]]:
         """The model's."""

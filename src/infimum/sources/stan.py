@@ -25,6 +25,9 @@ MOST_TRACED = 2000
 """Coordinates up to which those of a matrix are put in row order, as all other sources have them:
 finding out takes as many evaluations of the constraining transform."""
 
+TRIED = 8
+"""Points at which generated quantities are made with two seeds, to see which are random."""
+
 REPLICATED = ("_rep", "_pred", "_tilde")
 """By convention: `y_rep` among the generated quantities is drawn anew as the data `y` were."""
 
@@ -124,8 +127,14 @@ class _Order:
         columns = model.param_names(include_tp=True, include_gq=True)
         self.variables = _variables(stanio, columns)
         self.n_params = model.param_num()
+        random = self._random()
         self.leaves = [
-            Leaf(name, shape, derived=not self._is_parameter(place))
+            Leaf(
+                name,
+                shape,
+                derived=not self._is_parameter(place),
+                noisy=name.startswith(LOG_LIKELIHOOD) or not random.isdisjoint(place.tolist()),
+            )
             for name, (shape, place) in self.variables.items()
         ]
         bases = [name.split(".")[0].split(":")[0] for name in model.param_unc_names()]
@@ -141,6 +150,25 @@ class _Order:
             place = counts[bases[i]] = counts.get(bases[i], -1) + 1
             self.free_names.append(named.get(i, f"{bases[i]}~{place}"))
         self.coordinates = {named[i]: place for place, i in enumerate(self.order) if i in named}
+
+    def _random(self) -> set[int]:
+        """Columns that another seed changes at one and the same point."""
+        model = self.model
+        if model.param_num(include_gq=True) == self.n_params:
+            return set()
+        found: set[int] = set()
+        for z in np.random.default_rng(0).uniform(-1, 1, (TRIED, model.param_unc_num())):
+            try:
+                first, second = (
+                    model.param_constrain(
+                        z, include_tp=True, include_gq=True, rng=model.new_rng(seed)
+                    )
+                    for seed in (1, 2)
+                )
+            except RuntimeError:  # Stan can't compute them here
+                continue
+            found |= set(np.flatnonzero((first != second) & ~np.isnan(first)).tolist())
+        return found
 
     def _is_parameter(self, place: np.ndarray) -> bool:
         return bool(place.size) and int(place.min()) < self.n_params
@@ -285,10 +313,19 @@ class StanModel(Model):
     ) -> dict[str, np.ndarray]:
         """Generated quantities anew, of this model or of one with other data."""
         if kwargs or len(args) > 1:
-            raise TypeError("new data for a Stan model are another bridgestan.StanModel")
+            raise TypeError(
+                "new data for a Stan model are one dict, one .json file, or one other "
+                "bridgestan.StanModel"
+            )
         model = args[0] if args else self.model
+        if isinstance(model, dict | str | os.PathLike):
+            bridgestan = required("bridgestan", "stan")
+            model = bridgestan.StanModel(self.model.lib_path, model, warn=False)
         if not hasattr(model, "param_constrain"):
-            raise TypeError(f"expected a bridgestan.StanModel with other data, not {model!r}")
+            raise TypeError(
+                f"new data for a Stan model are a dict, the path of a .json file, or another "
+                f"bridgestan.StanModel, not {model!r}"
+            )
         if model.param_unc_names() != self.model.param_unc_names():
             raise ValueError("the other Stan model has other parameters")
         names = sorted(leaf.name for leaf in self._order.leaves if not leaf.derived)

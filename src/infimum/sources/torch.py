@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -135,23 +136,34 @@ class _Code:
     def gradients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row."""
         func = self.torch.func
-        if self.whole:
-            gradient, log_p = func.vmap(func.grad_and_value(self.of_row))(self._tensors(x))
-            return self._array(log_p), self._array(gradient)
-        log_p, gradients = np.empty(len(x)), np.empty(x.shape)
-        for i, row in enumerate(x):
-            point = self._tensors(row, True)
-            value = self.of_row(point)
-            log_p[i] = float(value)
-            gradients[i] = self._array(self.torch.autograd.grad(value, point)[0])
-        return log_p, gradients
+        with self._double():
+            if self.whole:
+                gradient, log_p = func.vmap(func.grad_and_value(self.of_row))(self._tensors(x))
+                return self._array(log_p), self._array(gradient)
+            log_p, gradients = np.empty(len(x)), np.empty(x.shape)
+            for i, row in enumerate(x):
+                point = self._tensors(row, True)
+                value = self.of_row(point)
+                log_p[i] = float(value)
+                gradients[i] = self._array(self.torch.autograd.grad(value, point)[0])
+            return log_p, gradients
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """log p̂ at each row."""
-        with self.torch.no_grad():
+        with self.torch.no_grad(), self._double():
             if self.whole:
                 return self._array(self.torch.func.vmap(self.of_row)(self._tensors(x)))
             return np.array([float(self.of_row(self._tensors(row))) for row in x])
+
+    @contextmanager
+    def _double(self) -> Iterator[None]:
+        """Numbers that the user's function makes are in double precision too."""
+        before = self.torch.get_default_dtype()
+        self.torch.set_default_dtype(self.torch.float64)
+        try:
+            yield
+        finally:
+            self.torch.set_default_dtype(before)
 
     def _tensors(self, x: np.ndarray, requires_grad: bool = False) -> Any:
         return self.torch.tensor(
