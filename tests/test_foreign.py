@@ -76,6 +76,24 @@ def test_names_make_arrays_and_keep_the_users_order():
         np.testing.assert_allclose(draws[name].mean(axis=0), expected, atol=0.1)
 
 
+def test_an_error_inside_a_compiled_loop_is_survived_too():
+    def picky(z):
+        if z[0] > 1.5:
+            raise ZeroDivisionError
+        return -0.5 * np.sum(z**2), -z
+
+    fit = infimum.fit(
+        infimum.from_numpy(picky, 2),
+        "meanfield",
+        solver=Stochastic(max_steps=1),
+        draws=400,
+        starts=1,
+    )
+    assert fit.work.n_undefined > 0
+    assert "ZeroDivisionError" in fit.work.first_failure
+    assert fit.verdict == "unreliable"
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_an_error_at_a_point_is_survived_counted_and_shown(batched):
     def picky(z):

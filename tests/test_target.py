@@ -46,6 +46,15 @@ def test_value_and_gradient_match_autodiff_and_the_loop():
     np.testing.assert_allclose(gradient[0], numeric, rtol=1e-6)
 
 
+def test_log_p_is_traceable_in_either_precision():
+    target = regression(*data(0))
+    z = np.array([0.3, -0.2, 0.1])
+    for double in (False, True):
+        with jax.enable_x64(double):
+            slope = jax.jit(jax.grad(target.log_p))(jnp.asarray(z))
+        np.testing.assert_allclose(slope, target.value_and_gradient(z[None])[1][0], rtol=1e-5)
+
+
 def test_data_are_arguments_and_a_refit_compiles_nothing():
     first, second = regression(*data(0)), regression(*data(1))
     infimum.fit(first, "fullrank", seed=0).sample(10)

@@ -18,7 +18,7 @@ from jaxtyping import Float, PyTree
 from infimum._extras import required
 from infimum._family import Distribution, Family
 from infimum._loop import CHECK_STREAM, PREDICT_STREAM, SAME_LOSS, SAMPLE_STREAM
-from infimum._model import Density, Model
+from infimum._model import DENSITY, Model
 from infimum._objective import Seed, fresh_draws, generator, log_density
 from infimum._program import double_precision
 from infimum._proposal import Proposal
@@ -150,7 +150,7 @@ class Fit:
     log_q: Float[np.ndarray, " m"] = field(repr=False)
     log_r: Float[np.ndarray, " m"] = field(repr=False)
     trace: tuple[tuple[int, float], ...] = ()
-    model: Model = field(default_factory=Density, repr=False)
+    model: Model = field(default=DENSITY, repr=False)
     target: Target | None = field(default=None, repr=False)
     stored: PyTree = field(default=None, repr=False)
     path: tuple[Any, ...] = field(default=(), repr=False)

@@ -56,18 +56,36 @@ class Model(abc.ABC):
         """log p(x_n | z) of each observation, by site: shape (n, ...), in nats."""
 
 
-class Density(Model):
-    """No model: a log density says nothing of data."""
+class Labels(Model):
+    """Names and labels of axes at most: no data, and no code to predict with.
+
+    Parameters
+    ----------
+    dims, coords
+        As a model had them.
+    refusals
+        What is said to those who ask for predictions, and for the log-likelihood.
+    """
 
     library = "infimum"
 
+    def __init__(
+        self,
+        dims: Mapping[str, Sequence[str]],
+        coords: Mapping[str, Sequence[Any]],
+        refusals: tuple[str, str],
+    ) -> None:
+        self._dims = {str(name): [str(axis) for axis in axes] for name, axes in dims.items()}
+        self._coords = {str(name): list(labels) for name, labels in coords.items()}
+        self._refusals = refusals
+
     def dims(self) -> dict[str, Sequence[str]]:
-        """None."""
-        return {}
+        """As given."""
+        return dict(self._dims)
 
     def coords(self) -> dict[str, Sequence[Any]]:
-        """None."""
-        return {}
+        """As given."""
+        return dict(self._coords)
 
     def observed(self) -> dict[str, np.ndarray]:
         """None known."""
@@ -80,15 +98,22 @@ class Density(Model):
     def predict(
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
-        """Refuse: there is nothing to predict."""
-        raise ValueError(
-            "this target is a log density, which says nothing of new data: compute predictions "
-            "from fit.sample(n), or state the model with from_numpyro, from_pymc or from_stan"
-        )
+        """Refuse."""
+        raise ValueError(self._refusals[0])
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
-        """Refuse: a density does not tell its observations apart."""
-        raise ValueError(
-            "this target is a log density, which does not tell observations apart: state the model "
-            "with from_numpyro or from_pymc, or with from_stan and log_lik in generated quantities"
-        )
+        """Refuse."""
+        raise ValueError(self._refusals[1])
+
+
+DENSITY = Labels(
+    {},
+    {},
+    (
+        "this target is a log density, which says nothing of new data: compute predictions from "
+        "fit.sample(n), or state the model with from_numpyro, from_pymc or from_stan",
+        "this target is a log density, which does not tell observations apart: state the model "
+        "with from_numpyro or from_pymc, or with from_stan and log_lik in generated quantities",
+    ),
+)
+"""No model: a bare log density."""

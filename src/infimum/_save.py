@@ -18,7 +18,7 @@ import numpy as np
 from infimum import families
 from infimum._bijection import Bijection
 from infimum._fit import Fit, StartReport, Work
-from infimum._model import Arrays, Model
+from infimum._model import Labels
 from infimum._objective import Seed
 from infimum._program import double_precision
 from infimum._proposal import Proposal, StudentT
@@ -199,7 +199,7 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         log_q=arrays["log_q"],
         log_r=arrays["log_r"],
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
-        model=StoredModel(described["dims"], described["coords"]),
+        model=Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
         stored=stored,
     )
 
@@ -237,42 +237,6 @@ class StoredSpace(Space):
     def coordinates(self) -> list[int]:
         """None is known."""
         return [NONE] * len(self.names)
-
-
-class StoredModel(Model):
-    """What a file keeps of a model: the names of axes and their labels, not its code or data."""
-
-    library = "infimum"
-
-    def __init__(self, dims: dict[str, list[str]], coords: dict[str, list[Any]]) -> None:
-        self._dims = {str(name): [str(axis) for axis in axes] for name, axes in dims.items()}
-        self._coords = {str(name): list(labels) for name, labels in coords.items()}
-
-    def dims(self) -> dict[str, Sequence[str]]:
-        """As the model had them."""
-        return dict(self._dims)
-
-    def coords(self) -> dict[str, Sequence[Any]]:
-        """As the model had them."""
-        return dict(self._coords)
-
-    def observed(self) -> dict[str, np.ndarray]:
-        """Not kept."""
-        return {}
-
-    def constant(self) -> dict[str, np.ndarray]:
-        """Not kept."""
-        return {}
-
-    def predict(
-        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[str, np.ndarray]:
-        """Refuse."""
-        raise ValueError(NO_CODE)
-
-    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
-        """Refuse."""
-        raise ValueError(NO_CODE)
 
 
 def _labels(labels: Sequence[Any]) -> list[Any]:

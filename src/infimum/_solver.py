@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from infimum._family import Distribution
+from infimum._family import Distribution, Gaussian
 from infimum._target import Target
 
 FARTHEST = 1e100
@@ -159,3 +159,10 @@ def evaluate_together(
     log_p, gradient = target.value_and_gradient(np.concatenate(batches))
     cuts = np.cumsum([len(z) for z in batches])[:-1]
     return list(zip(np.split(log_p, cuts), np.split(gradient, cuts), strict=True))
+
+
+def narrower(q: Gaussian) -> Gaussian:
+    """Half as wide: for a start whose draws leave the region of positive density."""
+    theta = np.zeros(q.chart(None).size)
+    theta[q.dim : 2 * q.dim] = -np.sqrt(2) * np.log(2)
+    return q.chart(None).move(theta)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from infimum._bijection import Bijection
 from infimum._foreign import Failures, Foreign
-from infimum._model import Density, Model
+from infimum._model import DENSITY, Model
 from infimum._program import Program, double_precision
 from infimum._space import Space
 
@@ -71,7 +71,7 @@ class Target:
             space = Bijection(example, supports)
             start = space.inside(example)
         name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
-        self._set(space, _differentiated(log_density, space), name, start, Density())
+        self._set(space, _differentiated(log_density, space), name, start, DENSITY)
 
     @classmethod
     def of(
@@ -100,7 +100,7 @@ class Target:
         target = cls.__new__(cls)
         if not isinstance(density, Foreign):
             density = _differentiated(density, space)
-        target._set(space, density, name, example, model or Density())
+        target._set(space, density, name, example, model or DENSITY)
         return target
 
     def _set(

@@ -17,7 +17,7 @@ import numpy as np
 
 from infimum._family import LARGEST_DENSE, Distribution, Gaussian
 from infimum._objective import outcome, structured_draws
-from infimum._solver import Info, Reason, Solver, State, evaluate_together
+from infimum._solver import Info, Reason, Solver, State, evaluate_together, narrower
 from infimum._target import Target
 
 HANDOVER = 0.05
@@ -103,17 +103,10 @@ class Natural(Solver):
         else:
             state.rho *= 0.5
             if state.curvature is None:
-                state.candidate = state.q = _narrower(state.q)
+                state.candidate = state.q = narrower(state.q)
             if state.rho < SMALLEST_STEP:
                 state.reason = Reason.LOST if state.curvature is None else Reason.STALLED
         if state.steps >= self.max_steps and state.reason is None:
             state.reason = Reason.STEPS
         if state.curvature is not None and state.pull is not None:
             state.candidate = state.q.natural_step(state.pull, state.curvature, state.rho)
-
-
-def _narrower(q: Gaussian) -> Gaussian:
-    """Half as wide: for a start whose draws leave the region of positive density."""
-    theta = np.zeros(q.chart(None).size)
-    theta[q.dim : 2 * q.dim] = -np.sqrt(2) * np.log(2)
-    return q.chart(None).move(theta)

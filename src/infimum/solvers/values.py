@@ -15,7 +15,7 @@ import numpy as np
 
 from infimum._family import Distribution, Gaussian
 from infimum._objective import Quadratic, n_coefficients, outcome, quadratic, structured_draws
-from infimum._solver import Info, Reason, Solver, State
+from infimum._solver import Info, Reason, Solver, State, narrower
 from infimum._target import Target
 
 TOLERANCE = 0.01
@@ -151,7 +151,7 @@ class Values(Solver):
         state.rho *= 0.5
         if state.rho >= SMALLEST_STEP:
             if state.curvature is None:
-                state.candidate = state.q = _narrower(state.q)
+                state.candidate = state.q = narrower(state.q)
             return
         if state.curvature is None:
             state.reason = Reason.LOST
@@ -159,10 +159,3 @@ class Values(Solver):
             self._end(state)
         elif not self.grow(state):
             state.reason = Reason.STALLED
-
-
-def _narrower(q: Gaussian) -> Gaussian:
-    """Half as wide: for a start whose draws leave the region of positive density."""
-    theta = np.zeros(q.chart(None).size)
-    theta[q.dim : 2 * q.dim] = -np.sqrt(2) * np.log(2)
-    return q.chart(None).move(theta)
