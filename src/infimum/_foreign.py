@@ -119,6 +119,26 @@ class Guarded:
             failures=failures,
         )
 
+    def reordered(self, order: np.ndarray) -> Guarded:
+        """The same code of z, whose coordinate i is coordinate order[i] of the code's own."""
+        if np.array_equal(order, np.arange(self.dim)):
+            return self
+        back = np.argsort(order)
+        function, value = self.function, self.value
+
+        def pair(z: np.ndarray) -> tuple[Any, Any]:
+            assert function is not None
+            log_p, gradient = function(np.take(z, back, axis=1))
+            return log_p, np.take(gradient, order, axis=1)
+
+        return Guarded(
+            None if function is None else pair,
+            self.dim,
+            None if value is None else lambda z: value(np.take(z, back, axis=1)),
+            failed=self.failed,
+            failures=self.failures,
+        )
+
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
         if self.function is None:
@@ -193,33 +213,36 @@ class _Points:
         """Value and gradient at each row."""
         log_p, gradient = np.full(len(x), self.failed), np.full((len(x), self.dim), np.nan)
 
-        def one(i: int) -> None:
-            value, slope = function(x[i])
-            log_p[i], gradient[i] = value, slope
+        def some(rows: range) -> list[Exception]:
+            trouble = []
+            for i in rows:
+                try:
+                    log_p[i], gradient[i] = function(x[i])
+                except Exception as error:  # whatever the user's own code raises
+                    log_p[i] = self.failed
+                    trouble.append(error)
+            return trouble
 
-        self._each(one, len(x))
+        self._each(some, len(x))
         return log_p, gradient
 
     def values(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
         """Value at each row."""
         log_p = np.full(len(x), self.failed)
 
-        def one(i: int) -> None:
-            log_p[i] = function(x[i])
-
-        self._each(one, len(x))
-        return log_p
-
-    def _each(self, one: Callable[[int], None], n: int) -> None:
         def some(rows: range) -> list[Exception]:
             trouble = []
             for i in rows:
                 try:
-                    one(i)
+                    log_p[i] = function(x[i])
                 except Exception as error:  # whatever the user's own code raises
                     trouble.append(error)
             return trouble
 
+        self._each(some, len(x))
+        return log_p
+
+    def _each(self, some: Callable[[range], list[Exception]], n: int) -> None:
         shares = min(self.threads, n)
         parts = [range(k, n, shares) for k in range(shares)]
         told = map(some, parts) if shares == 1 else self._pool.map(some, parts)

@@ -74,28 +74,13 @@ def from_numpy(
             "write log p̂ in JAX or PyTorch, which differentiate it: infimum.Target, from_torch"
         )
     space = Bijection(example)
-    code = _guarded(value_and_gradient, order, batched, has_gradient)
-    density = Foreign(code)
+    make = Guarded if batched else Guarded.of_points
+    given = value_and_gradient
+    code = make(given, dim) if has_gradient else make(None, dim, given)
+    density = Foreign(code.reordered(order))
     if has_gradient:
         check_gradient(density, space.free_names)
     return Target.of(space, density, name)
-
-
-def _guarded(
-    function: Callable[[np.ndarray], Any], order: np.ndarray, batched: bool, has_gradient: bool
-) -> Guarded:
-    """The user's function of z, whose coordinates stand in an order of their own."""
-    back = np.argsort(order)
-
-    def pair(z: np.ndarray) -> tuple[Any, Any]:
-        log_p, gradient = function(z[..., back])
-        return log_p, np.asarray(gradient)[..., order]
-
-    def value(z: np.ndarray) -> Any:
-        return function(z[..., back])
-
-    make = Guarded if batched else Guarded.of_points
-    return make(pair, len(order)) if has_gradient else make(None, len(order), value)
 
 
 def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bool) -> bool:

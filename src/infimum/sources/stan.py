@@ -83,7 +83,7 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     space = SourceSpace(
         order.leaves, order.free_names, order.draws, order.invert, order.coordinates
     )
-    density = Foreign(code)
+    density = Foreign(code.reordered(order.order))
     check_gradient(density, space.free_names)
     density.failures.clear()
     return Target.of(space, density, _name(model), model=StanModel(model, order))
@@ -194,13 +194,15 @@ class _Order:
         return {i: scalars[e] for i, e in alone.items() if movers[e] == [i]}
 
     def gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
-        """log p̂ and its gradient at one point, constants included."""
-        log_p, gradient = self.model.log_density_gradient(z[self.back], propto=False, jacobian=True)
-        return log_p, gradient[self.order]
+        """log p̂ and its gradient at one point in Stan's order, constants included."""
+        pair: tuple[float, np.ndarray] = self.model.log_density_gradient(
+            z, propto=False, jacobian=True
+        )
+        return pair
 
     def value(self, z: np.ndarray) -> float:
-        """log p̂ at one point."""
-        return float(self.model.log_density(z[self.back], propto=False, jacobian=True))
+        """log p̂ at one point in Stan's order."""
+        return float(self.model.log_density(z, propto=False, jacobian=True))
 
     def draws(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Every variable."""
