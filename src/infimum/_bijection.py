@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum import supports as S
-from infimum._program import Program
+from infimum._program import BATCH, WIDE, Program
 from infimum._space import NONE, Leaf, Space
 from infimum.supports import Support
 
@@ -205,7 +205,7 @@ class Bijection(Space):
             more = self.derived(params)
             return {**params, **{k: jnp.asarray(x, jnp.float64) for k, x in more.items()}}
 
-        return Program(quantities, self.dim)
+        return Program(quantities, self.dim, WIDE if self.derived is None else BATCH)
 
     @functools.cached_property
     def _backward(self) -> Program:
@@ -213,7 +213,7 @@ class Bijection(Space):
             z = self.unconstrain(self.unflatten(flat))
             return z, self.constrain(z)[1]
 
-        return Program(point, sum(math.prod(p.shape) for p in self.parameters))
+        return Program(point, sum(math.prod(p.shape) for p in self.parameters), WIDE)
 
     def draws(self, z: Float[np.ndarray, "n d"]) -> PyTree:
         """Carry each row onto the supports, and derive what the model derives."""

@@ -116,7 +116,8 @@ def fit(
     target
         What to approximate.
     family
-        "meanfield", "fullrank" or a `Family`; "auto" climbs until the KL is below 0.05 nats.
+        "meanfield", "fullrank", "sinharcsinh" or a `Family`; "auto" climbs until the KL is below
+        0.05 nats.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
     starts
@@ -151,7 +152,7 @@ def fit(
     with display(progress, callback) as watch:
         if isinstance(family, str) and family == "auto":
             return _climbed(options, LADDER, watch, NEAR_ENOUGH).best
-        return _one(options, _family(family), watch)[0]
+        return _from_below(options, _family(family), watch)
 
 
 def climb(
@@ -272,15 +273,28 @@ def _climbed(
             continue
         done, found = _one(options, rung, watch, placed)
         fits.append(done)
-        placed = [
-            state.q
-            for state in found.states
-            if state.reason not in (Reason.MERGED, Reason.LOST, Reason.OUTRUN)
-        ]
+        placed = _placed(found)
         close = near is not None and done.kl.value + 2 * done.kl.se <= near
         if found.interrupted or (close and done.verdict == "good"):
             break
     return Climb(tuple(fits), tuple(skipped))
+
+
+def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) -> Fit:
+    """Fit a family, and before it the one that it starts from."""
+    placed: list[Distribution] = []
+    if family.below is not None and options.solver is None:
+        below, found = _one(options, _family(family.below), watch)
+        placed = _placed(found)
+        if found.interrupted:
+            return below
+    return _one(options, family, watch, placed)[0]
+
+
+def _placed(found: Search) -> list[Distribution]:
+    """The optima that a search has left, where the next family starts."""
+    left_out = (Reason.MERGED, Reason.LOST, Reason.OUTRUN)
+    return [state.q for state in found.states if state.reason not in left_out]
 
 
 def _one(

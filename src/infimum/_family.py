@@ -63,9 +63,12 @@ class Family(eqx.Module):
     ----------
     name
         What it is called: `infimum.fit(target, name)`.
+    below
+        The family whose fit this one starts from; without one it finds starts of its own.
     """
 
     name: ClassVar[str]
+    below: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def init(self, mean: np.ndarray, scale: np.ndarray) -> Distribution:
@@ -85,12 +88,12 @@ class Family(eqx.Module):
 
 
 class Chart(abc.ABC):
-    """Coordinates of a Gaussian family around one member, in which the KL's Hessian is near I."""
+    """Coordinates of a family around one member, in which the KL's Hessian is near I."""
 
     size: int
 
     @abc.abstractmethod
-    def move(self, theta: np.ndarray) -> Gaussian:
+    def move(self, theta: np.ndarray) -> Any:
         """The member at these coordinates; the origin is the chart's own member."""
 
     @abc.abstractmethod
@@ -106,22 +109,70 @@ class Chart(abc.ABC):
         """
 
 
-class Gaussian(Distribution):
-    """Capability: z = mean + L ε with ε ~ N(0, I).
+class Pushforward(Distribution):
+    """Capability: z = T(ε) with ε ~ N(0, I) and T a bijection of R^d.
 
-    The methods below `push` work on NumPy arrays, on the host, over batches: they are what the
-    fixed-draw solvers need of a Gaussian family.
+    The methods below work on NumPy arrays, on the host, over batches: they are what the fixed-draw
+    solver needs. `push`, `pull_back` and `log_prob_base` also take JAX arrays.
     """
+
+    @abc.abstractmethod
+    def push(self, eps: Any) -> Any:
+        """T(ε) for ε of shape (..., d)."""
+
+    @abc.abstractmethod
+    def pull_back(self, z: Any) -> Any:
+        """ε = T⁻¹(z) for z of shape (..., d) with at most one leading axis."""
+
+    @abc.abstractmethod
+    def log_prob_base(self, eps: Any) -> Any:
+        """log q(push(eps)) for base draws of shape (..., d)."""
+
+    @abc.abstractmethod
+    def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+        """What these draws and the scores there say of the curvature that `chart` wants."""
+
+    @abc.abstractmethod
+    def chart(self, curvature: np.ndarray | None) -> Chart:
+        """Coordinates around this member, preconditioned by the curvature if there is one."""
+
+    @abc.abstractmethod
+    def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
+        """Expected excess of the loss, in nats, at the optimum found with these draws.
+
+        Half the trace of the gradient's sampling variance in natural coordinates. What whitened
+        draws integrate exactly has no variance.
+
+        Parameters
+        ----------
+        eps
+            Base draws in antithetic pairs, the second half minus the first, shape (n, d).
+        score
+            Gradient of log p̂ at the draws, shape (n, d).
+        """
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
+        """One draw."""
+        return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
+
+    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z)."""
+        return self.log_prob_base(self.pull_back(z))
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """One draw and log q there; T is not inverted."""
+        eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
+        return self.push(eps), self.log_prob_base(eps)
+
+
+class Gaussian(Pushforward):
+    """Capability: z = mean + L ε with ε ~ N(0, I)."""
 
     mean: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
     def spread(self, eps: Any) -> Any:
         """L ε for ε of shape (..., d)."""
-
-    @abc.abstractmethod
-    def pull_back(self, z: Any) -> Any:
-        """ε = L⁻¹(z - mean) for z of shape (..., d) with at most one leading axis."""
 
     @abc.abstractmethod
     def log_det(self) -> Any:
@@ -148,18 +199,6 @@ class Gaussian(Distribution):
         """Nats by which the loss is above its minimum if log p̂ is quadratic."""
 
     @abc.abstractmethod
-    def chart(self, curvature: np.ndarray | None) -> Chart:
-        """Coordinates around this member, preconditioned by the curvature if there is one."""
-
-    @abc.abstractmethod
-    def sampling_error(self, eps: np.ndarray, whitened: np.ndarray) -> float:
-        """Expected excess of the loss, in nats, at the optimum found with these draws.
-
-        Half the trace of the gradient's sampling variance in natural coordinates. What whitened
-        draws integrate exactly has no variance.
-        """
-
-    @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Covariance matrix, shape (d, d)."""
 
@@ -167,19 +206,12 @@ class Gaussian(Distribution):
         """z = mean + L ε for ε of shape (..., d)."""
         return self.mean + self.spread(eps)
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw."""
-        return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
-
-    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z)."""
-        return self.log_prob_base(self.pull_back(z))
-
-    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """One draw and log q there; no linear system is solved."""
-        eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
-        return self.push(eps), self.log_prob_base(eps)
-
     def log_prob_base(self, eps: Any) -> Any:
         """log q(push(eps)) for base draws of shape (..., d)."""
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
+
+    def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+        """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""
+        if self.dim > LARGEST_DENSE:
+            return None
+        return np.asarray(-(self.whiten(score).T @ eps) / len(eps))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum._bijection import Bijection
-from infimum._program import Program, Structure
+from infimum._program import WIDE, Program, Structure
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
@@ -307,7 +307,7 @@ class Foreign:
             (value, x), gradient = jax.value_and_grad(log_jacobian, has_aux=True)(z)
             return x, value, gradient
 
-        return Program(carried, self.dim)
+        return Program(carried, self.dim, WIDE)
 
     @functools.cached_property
     def _pulled(self) -> Program:
@@ -319,7 +319,7 @@ class Foreign:
             z, score = both[: self.dim], both[self.dim :]
             return jax.vjp(lambda z: _flat(space.constrain(z)[0]), z)[1](score)[0]
 
-        return Program(pulled, self.dim + self.code.dim)
+        return Program(pulled, self.dim + self.code.dim, WIDE)
 
     @functools.cached_property
     def program(self) -> Program:

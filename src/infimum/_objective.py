@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum._family import Distribution, Gaussian
+from infimum._family import Distribution, Pushforward
 from infimum._program import double_precision
 
 Seed = int | np.integer | np.ndarray | PRNGKeyArray
@@ -57,7 +57,7 @@ def fresh_draws(
     """Independent draws from q and log q there, in chunks of (rows, d) and (rows,)."""
     for index, rows in enumerate(chunk_sizes(n, q.dim)):
         rng = generator(seed, *stream, index)
-        if isinstance(q, Gaussian):
+        if isinstance(q, Pushforward):
             eps = rng.standard_normal((rows, q.dim))
             yield q.push(eps), q.log_prob_base(eps)
         else:
@@ -69,7 +69,7 @@ def fresh_draws(
 
 def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
     """log q at each row of z (n, d)."""
-    if isinstance(q, Gaussian):
+    if isinstance(q, Pushforward):
         return np.asarray(q.log_prob_base(q.pull_back(z)))
     with double_precision():
         return np.asarray(_log_prob(q, jnp.asarray(z)))

@@ -25,6 +25,10 @@ BATCH = 32
 """Points in one compiled batch. On fifteen posteriors 64 points cost 1.2 to 3.5 times what 16 do:
 32 wastes little on an ascent's few points, and keeps checks of thousands of draws short."""
 
+WIDE = 256
+"""The same for functions that cost next to nothing a point, such as bijections: a call costs 50 to
+100 µs whatever is in it."""
+
 WORKING_SET = 2**24
 """Bytes that the largest intermediate array of one batch may take: 16 MiB. Where one point alone
 works through a million rows, wider batches gain nothing, and waste on an ascent's few points."""
@@ -61,12 +65,14 @@ class Structure:
     jaxpr: core.Jaxpr = field(compare=False)
     out_tree: Any = field(compare=False)
 
+    def width(self, batch: int) -> int:
+        """Points in one compiled batch: fewer than wished for where one point alone takes much."""
+        fitting = max(1, WORKING_SET // self._largest)
+        return min(batch, 1 << (fitting.bit_length() - 1))
+
     @functools.cached_property
-    def width(self) -> int:
-        """Points in one compiled batch: `BATCH`, or fewer where one point alone takes much."""
-        largest = max(_sizes(self.jaxpr), default=8)
-        fitting = max(1, WORKING_SET // largest)
-        return min(BATCH, 1 << (fitting.bit_length() - 1))
+    def _largest(self) -> int:
+        return max(_sizes(self.jaxpr), default=8)
 
 
 class Program:
@@ -78,9 +84,11 @@ class Program:
         ``(d,) array -> pytree of arrays``, traceable by JAX.
     dim
         d.
+    batch
+        Points in one compiled batch, if their arrays fit into `WORKING_SET`.
     """
 
-    def __init__(self, function: Callable[[Any], Any], dim: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], dim: int, batch: int = BATCH) -> None:
         with double_precision():
             point = jax.ShapeDtypeStruct((dim,), jnp.float64)
             closed, out = jax.make_jaxpr(function, return_shape=True)(point)
@@ -89,6 +97,7 @@ class Program:
         constants = tuple((c.shape, str(c.dtype)) for c in closed.consts)
         key = (dim, constants, _signature(closed.jaxpr), out_tree)
         self.structure = Structure(key, closed.jaxpr, out_tree)
+        self.width = self.structure.width(batch)
         self.dim = dim
 
     def __call__(self, z: np.ndarray) -> Any:
@@ -98,7 +107,7 @@ class Program:
         -------
         Pytree of arrays with leading axis n.
         """
-        width = self.structure.width
+        width = self.width
         run = _compiled(self.structure, width)
         z = np.ascontiguousarray(z, dtype=np.float64)
         pieces = []

@@ -19,8 +19,15 @@ import scipy.linalg
 import scipy.special
 from jaxtyping import Float
 
-from infimum._family import SINGULAR, Distribution, Gaussian
-from infimum._objective import Seed, chunk_sizes, fresh_draws, generator, log_density
+from infimum._family import SINGULAR, Distribution, Gaussian, Pushforward
+from infimum._objective import (
+    Seed,
+    chunk_sizes,
+    fresh_draws,
+    generator,
+    log_density,
+    structured_draws,
+)
 
 SHARE = 0.5
 """Draws of the wide component, and of each other optimum, for one draw of q."""
@@ -28,6 +35,9 @@ SHARE = 0.5
 HEAVIEST = 3.0
 """Fewest degrees of freedom of the wide component: its tails are heavier than any with a variance.
 Its radius varies by 1/√(2ν), so ν = d/2 in high dimensions keeps it near the shell of q."""
+
+MOMENT_DRAWS = 4096
+"""Draws from which mean and covariance of a q that is not Gaussian are taken."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Proposal:
     q
         First component.
     wide
-        Second component; None where q is not Gaussian.
+        Second component; None where q is no pushforward of a normal distribution.
     others
         Other optima, members of q's family.
     """
@@ -122,9 +132,10 @@ def propose(
     others
         Other optima.
     """
-    if not isinstance(q, Gaussian):
-        return Proposal(q, None, tuple(others))
     freedom = max(HEAVIEST, q.dim / 2)
+    if not isinstance(q, Gaussian):
+        wide = _around(q, freedom) if isinstance(q, Pushforward) else None
+        return Proposal(q, wide, tuple(others))
     mean = np.asarray(q.mean)
     scale = np.asarray(q.spread(np.ones(q.dim)))
     if curvature is None or not np.isfinite(curvature).all() or not np.any(curvature):
@@ -134,6 +145,13 @@ def propose(
     root = q.spread((vectors / np.sqrt(values)).T)
     factor = _lower(np.asarray(np.linalg.qr(root, mode="r")).T)
     return Proposal(q, StudentT(mean, factor, freedom), tuple(others))
+
+
+def _around(q: Pushforward, freedom: float) -> StudentT:
+    """A t with the mean and covariance of q."""
+    z = q.push(structured_draws(generator(0), max(MOMENT_DRAWS, 8 * q.dim), q.dim))
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(z.T)))
+    return StudentT(z.mean(axis=0), factor, freedom)
 
 
 def _lower(factor: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
+from infimum._dense import FactorChart, factor_error, factor_of, raw_of
 from infimum._family import Chart, Distribution, Family, Gaussian, bounded
 
 
@@ -47,9 +48,7 @@ class DenseGaussian(Gaussian):
     @classmethod
     def of(cls, mean: np.ndarray, factor: np.ndarray) -> DenseGaussian:
         """From the Cholesky factor itself."""
-        raw = np.tril(factor, -1)
-        np.fill_diagonal(raw, np.log(np.diag(factor)))
-        return cls(mean, raw)
+        return cls(mean, raw_of(factor))
 
     @property
     def dim(self) -> int:
@@ -59,8 +58,7 @@ class DenseGaussian(Gaussian):
     @property
     def factor(self) -> Any:
         """L, shape (d, d)."""
-        xp = self.raw.__array_namespace__()
-        return xp.tril(self.raw, -1) + xp.diag(xp.exp(xp.diag(self.raw)))
+        return factor_of(self.raw)
 
     def spread(self, eps: Any) -> Any:
         """L ε."""
@@ -106,39 +104,24 @@ class DenseGaussian(Gaussian):
         """Whitened coordinates: near the optimum the curvature is I there."""
         return _DenseChart(self)
 
-    def sampling_error(self, eps: np.ndarray, whitened: np.ndarray) -> float:
+    def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
         """Error of the mean (even part of the residual) and of the factor (odd part)."""
-        half = len(eps) // 2
-        centred = whitened - whitened.mean(axis=0)
-        residual = centred - eps @ (eps.T @ centred / len(eps))
-        even = 0.5 * (residual[:half] + residual[half:])
-        odd = 0.5 * (residual[:half] - residual[half:])
-        moments = (odd**2).T @ eps[:half] ** 2 / half
-        factor = 0.5 * np.tril(moments, -1).sum() + 0.25 * np.trace(moments)
-        return float((0.5 * even.var(axis=0).sum() + factor) / half)
+        whitened = self.whiten(score)
+        return factor_error(eps, whitened, whitened)
 
 
 class _DenseChart(Chart):
-    """θ = (u, v, w): mean + L u, factor L·B with B_ii = exp(v_i/√2) and w below the diagonal."""
+    """Coordinates of mean and factor."""
 
     def __init__(self, q: DenseGaussian) -> None:
-        self.q = q
-        self.factor = np.asarray(q.factor)
-        self.below = np.tril_indices(q.dim, -1)
-        self.size = 2 * q.dim + len(self.below[0])
+        self.coordinates = FactorChart(q.mean, q.factor)
+        self.size = self.coordinates.size
 
     def move(self, theta: np.ndarray) -> DenseGaussian:
-        u, v, w = np.split(theta, [self.q.dim, 2 * self.q.dim])
-        turn = np.diag(np.exp(v / np.sqrt(2)))
-        turn[self.below] = w
-        return DenseGaussian.of(self.q.mean + self.factor @ u, self.factor @ turn)
+        return DenseGaussian.of(*self.coordinates.move(theta))
 
     def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
-        d = self.q.dim
-        whitened = score @ self.factor
-        moments = -(whitened.T @ eps) / len(eps)
-        diagonal = (np.diag(moments) * np.exp(theta[d : 2 * d] / np.sqrt(2)) - 1) / np.sqrt(2)
-        return np.concatenate([-whitened.mean(axis=0), diagonal, moments[self.below]])
+        return self.coordinates.pull(theta, eps, score, score)
 
 
 def _mirrored(curvature: np.ndarray) -> np.ndarray:

@@ -92,9 +92,10 @@ class DiagonalGaussian(Gaussian):
         """Mean in units of the curvature's inverse root, log scales in units of 1/√2."""
         return _DiagonalChart(self, curvature)
 
-    def sampling_error(self, eps: np.ndarray, whitened: np.ndarray) -> float:
+    def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
         """Error of means and log scales; cross terms vanish only for whitened draws."""
         half = len(eps) // 2
+        whitened = self.whiten(score)
         centred = whitened - whitened.mean(axis=0)
         if half >= self.dim:
             residual = centred - eps @ (eps.T @ centred / len(eps))

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Chart, Distribution, Gaussian
+from infimum._family import LARGEST_DENSE, Chart, Distribution, Pushforward
 from infimum._objective import outcome, structured_draws
 from infimum._quasi_newton import History
 from infimum._solver import Info, Reason, Solver, State, evaluate_together
@@ -49,7 +49,7 @@ TRUST = 2.0
 class FixedDrawsState(State):
     """A point `theta` of `chart`, what is known there, and the q to try next."""
 
-    q: Gaussian
+    q: Pushforward
     eps: np.ndarray
     rng: np.random.Generator
     chart: Chart | None = None
@@ -62,7 +62,7 @@ class FixedDrawsState(State):
     rounding: float = 0.0
     steps: int = 0
 
-    def candidate(self) -> Gaussian:
+    def candidate(self) -> Pushforward:
         """The q to evaluate next."""
         if self.chart is None:
             return self.q
@@ -89,10 +89,10 @@ class FixedDraws(Solver):
     draws: int | None = None
 
     def accepts(self, q: Distribution) -> bool:
-        """Every Gaussian."""
-        return isinstance(q, Gaussian)
+        """Every pushforward of a normal distribution."""
+        return isinstance(q, Pushforward)
 
-    def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> FixedDrawsState:
+    def init(self, q: Pushforward, info: Info, rng: np.random.Generator) -> FixedDrawsState:
         """Fix the first draws."""
         enough = 4 * (q.dim + 2) if q.dim <= LARGEST_DENSE else 0
         eps = structured_draws(rng, self.draws or max(FEWEST, enough), q.dim)
@@ -119,7 +119,7 @@ class FixedDraws(Solver):
     def _advance(
         self,
         state: FixedDrawsState,
-        candidate: Gaussian,
+        candidate: Pushforward,
         z: np.ndarray,
         log_p: np.ndarray,
         gradient: np.ndarray,
@@ -146,27 +146,24 @@ class FixedDraws(Solver):
         self, state: FixedDrawsState, loss: float, score: np.ndarray, log_p: np.ndarray
     ) -> None:
         """Take coordinates at q, now that its curvature is known."""
-        whitened = state.q.whiten(score)
-        dense = state.q.dim <= LARGEST_DENSE
-        curvature = -(whitened.T @ state.eps) / len(state.eps) if dense else None
-        state.chart = state.q.chart(curvature)
+        state.chart = state.q.chart(state.q.curvature(state.eps, score))
         state.theta = np.zeros(state.chart.size)
         state.history = History()
         state.loss = loss
         state.rounding = 8 * np.finfo(float).eps * float(np.abs(log_p).max())
         state.gradient = state.chart.pull(state.theta, state.eps, score)
-        state.error = state.q.sampling_error(state.eps, whitened)
+        state.error = state.q.sampling_error(state.eps, score)
         self._aim(state)
 
     def _accept(
-        self, state: FixedDrawsState, candidate: Gaussian, loss: float, score: np.ndarray
+        self, state: FixedDrawsState, candidate: Pushforward, loss: float, score: np.ndarray
     ) -> None:
         assert state.chart is not None
         theta = state.theta + state.length * state.direction
         gradient = state.chart.pull(theta, state.eps, score)
         state.history.add(theta - state.theta, gradient - state.gradient)
         state.q, state.loss, state.theta, state.gradient = candidate, loss, theta, gradient
-        state.error = candidate.sampling_error(state.eps, candidate.whiten(score))
+        state.error = candidate.sampling_error(state.eps, score)
         self._aim(state)
 
     def _aim(self, state: FixedDrawsState) -> None:

@@ -89,14 +89,15 @@ class Natural(Solver):
         state.steps += 1
         if result.loss <= state.loss and np.isfinite(result.loss):
             first = state.curvature is None
-            whitened = state.candidate.whiten(np.where(result.inside[:, None], gradient, 0.0))
+            score = np.where(result.inside[:, None], gradient, 0.0)
+            whitened = state.candidate.whiten(score)
             inside = np.count_nonzero(result.inside)
             state.q, state.loss = state.candidate, result.loss
             state.pull = whitened.sum(axis=0) / inside
             state.curvature = -(whitened.T @ state.eps) / inside
             decrement = state.q.decrement(state.pull, state.curvature)
             state.info.record(state.loss, decrement, state.q)
-            error = state.q.sampling_error(state.eps, whitened)
+            error = state.q.sampling_error(state.eps, score)
             if decrement <= max(self.handover, min(error, NOISE)):
                 state.reason = Reason.CONVERGED
             state.rho = 1.0 if first else min(1.0, 2 * state.rho)

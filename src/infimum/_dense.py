@@ -1,0 +1,80 @@
+"""A dense triangular factor: its unconstrained numbers, and natural coordinates around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def raw_of(factor: np.ndarray) -> np.ndarray:
+    """Unconstrained numbers of a Cholesky factor: its diagonal by its logarithm."""
+    raw = np.tril(factor, -1)
+    np.fill_diagonal(raw, np.log(np.diag(factor)))
+    return raw
+
+
+def factor_of(raw: Any) -> Any:
+    """The factor L of these numbers, shape (d, d), for NumPy and JAX."""
+    xp = raw.__array_namespace__()
+    return xp.tril(raw, -1) + xp.diag(xp.exp(xp.diag(raw)))
+
+
+class FactorChart:
+    """θ = (u, v, w): mean + L u, factor L·B with B_ii = exp(v_i/√2) and w below the diagonal.
+
+    In these coordinates the KL of a Gaussian from its optimum has the Hessian I.
+    """
+
+    def __init__(self, mean: np.ndarray, factor: np.ndarray) -> None:
+        self.mean = np.asarray(mean)
+        self.factor = np.asarray(factor)
+        self.dim = len(self.mean)
+        self.below = np.tril_indices(self.dim, -1)
+        self.size = 2 * self.dim + len(self.below[0])
+
+    def move(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and factor at these coordinates."""
+        u, v, w = np.split(theta, [self.dim, 2 * self.dim])
+        turn = np.diag(np.exp(v / np.sqrt(2)))
+        turn[self.below] = w
+        return self.mean + self.factor @ u, self.factor @ turn
+
+    def pull(
+        self, theta: np.ndarray, eps: np.ndarray, of_mean: np.ndarray, of_spread: np.ndarray
+    ) -> np.ndarray:
+        """Gradient of the loss.
+
+        Parameters
+        ----------
+        of_mean, of_spread
+            Gradient of what the loss expects, negated, with respect to the mean and to L ε, at
+            each draw; the same for a Gaussian, the score.
+        """
+        d = self.dim
+        moments = -((of_spread @ self.factor).T @ eps) / len(eps)
+        diagonal = (np.diag(moments) * np.exp(theta[d : 2 * d] / np.sqrt(2)) - 1) / np.sqrt(2)
+        mean = -(of_mean @ self.factor).mean(axis=0)
+        return np.concatenate([mean, diagonal, moments[self.below]])
+
+
+def factor_error(eps: np.ndarray, of_mean: np.ndarray, of_spread: np.ndarray) -> float:
+    """Half the trace of the variance of `FactorChart.pull` over antithetic pairs of whitened draws.
+
+    Parameters
+    ----------
+    of_mean, of_spread
+        As for `pull`, times L.
+    """
+    half = len(eps) // 2
+
+    def residual(values: np.ndarray) -> np.ndarray:
+        centred = values - values.mean(axis=0)
+        return np.asarray(centred - eps @ (eps.T @ centred / len(eps)))
+
+    mean, spread = residual(of_mean), residual(of_spread)
+    even = 0.5 * (mean[:half] + mean[half:])
+    odd = 0.5 * (spread[:half] - spread[half:])
+    moments = (odd**2).T @ eps[:half] ** 2 / half
+    factor = 0.5 * np.tril(moments, -1).sum() + 0.25 * np.trace(moments)
+    return float((0.5 * even.var(axis=0).sum() + factor) / half)
