@@ -1,4 +1,4 @@
-"""Sinh-arcsinh: exact where p* is one of its members, and never behind the Gaussian it starts from."""
+"""Sinh-arcsinh: exact where p* is a member, and never behind the Gaussian it starts from."""
 
 import jax
 import jax.numpy as jnp
