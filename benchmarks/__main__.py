@@ -10,10 +10,10 @@ from benchmarks.table import Report
 def main() -> None:
     """Read the command line, run one benchmark, write its files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=("posteriordb", "peers"), help="which benchmark")
+    parser.add_argument("name", choices=("posteriordb", "peers", "languages"), help="which one")
     parser.add_argument("path", type=Path, help="folder that contains posterior_database/")
     parser.add_argument("--posteriors", default="", help="only names with this in them")
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2 3 4 (posteriordb), 0 (peers)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2 3 4 (posteriordb), 0 (others)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -29,6 +29,10 @@ def main() -> None:
         from benchmarks import suite_posteriordb as suite
 
         seeds = options.seeds or [0, 1, 2, 3, 4]
+    elif options.name == "languages":
+        from benchmarks import suite_languages as suite
+
+        seeds = options.seeds or [0]
     else:
         from benchmarks import suite_peers as suite
 
