@@ -107,8 +107,7 @@ class Program:
         -------
         Pytree of arrays with leading axis n.
         """
-        width = self.width
-        run = _compiled(self.structure, width)
+        width, run = self.width, self._run
         z = np.ascontiguousarray(z, dtype=np.float64)
         pieces = []
         with double_precision():
@@ -119,6 +118,10 @@ class Program:
                 pieces.append(run(self.constants, rows))
         leaves = [np.concatenate(leaf)[: len(z)] for leaf in zip(*pieces, strict=True)]
         return jax.tree_util.tree_unflatten(self.structure.out_tree, leaves)
+
+    @functools.cached_property
+    def _run(self) -> Callable[..., Any]:
+        return _compiled(self.structure, self.width)
 
     def function(self) -> Callable[[Any], Any]:
         """The function of one point again, traceable, with its data lifted out."""

@@ -176,10 +176,14 @@ class _Graphs:
 
     def value_and_gradient(self) -> Callable[[np.ndarray], Any]:
         """Log p̂ and its gradient at one z, by PyTensor's compiler."""
+        import pytensor.tensor as pt
         from pytensor.gradient import grad
 
-        (log_p,), z = self.joined([self.model.logp()])
-        pair: Callable[[np.ndarray], Any] = _compile([z], [log_p, grad(log_p, z)])
+        log_p = self.model.logp()
+        slopes = grad(log_p, self.values)  # less work than with respect to the joined z
+        gradient = pt.concatenate([pt.flatten(slope) for slope in slopes])
+        graphs, z = self.joined([log_p, gradient])
+        pair: Callable[[np.ndarray], Any] = _compile([z], graphs)
         return pair
 
     def value(self) -> Callable[[np.ndarray], Any]:
@@ -239,7 +243,9 @@ class _Graphs:
         cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         pieces = np.split(flat, cuts, axis=1)
         values = [x.reshape(-1, *shape) for x, shape in zip(pieces, shapes, strict=True)]
-        return np.array([self._transforms(*row)[0] for row in zip(*values, strict=True)])
+        return np.array(
+            [self._transforms(*map(np.asarray, row))[0] for row in zip(*values, strict=True)]
+        )
 
     def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z, and log |det| there: the density with the Jacobian against that without."""
@@ -297,13 +303,18 @@ def _widened(outputs: Sequence[Any]) -> list[Any]:
 
 def _rows(function: Callable[..., Any]) -> Callable[[np.ndarray], list[Any]]:
     """A function of one row, over all of them."""
-    return lambda z: [np.array(x) for x in zip(*(function(row) for row in z), strict=True)]
+
+    def rows(z: np.ndarray) -> list[Any]:
+        answers = [function(row) for row in np.ascontiguousarray(z, np.float64)]
+        return [np.array(x) for x in zip(*answers, strict=True)]
+
+    return rows
 
 
 def _compile(inputs: list[Any], outputs: list[Any]) -> Any:
     import pymc as pm
 
-    return pm.compile(inputs, outputs, on_unused_input="ignore")
+    return pm.compile(inputs, outputs, on_unused_input="ignore", trust_input=True)
 
 
 def _jaxified(inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,18 +76,15 @@ def from_torch(
         space = Bijection(arrays, supports)
         start = space.inside(arrays)
     shapes = [parameter.shape for parameter in space.parameters]
-    sizes = [int(np.prod(shape)) for shape in shapes]
 
-    def of_row(row: Any) -> Any:
-        pieces = torch.split(row, sizes)
-        leaves = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    def of_leaves(*leaves: Any) -> Any:
         return log_density(jax.tree_util.tree_unflatten(space.structure, leaves))
 
     device = devices.pop() if devices else torch.device("cpu")
-    code = _Code(torch, of_row, device)
+    code = _Code(torch, of_leaves, shapes, device)
     inside = _flat(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
     code.examine(inside)
-    density = Foreign(Guarded(code.gradients, sum(sizes), code.values), space)
+    density = Foreign(Guarded(code.gradients, inside.shape[1], code.values), space)
     check_gradient(density, space.free_names, HINT)
     name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
     return Target.of(space, density, name, example=start)
@@ -105,17 +103,37 @@ def _flat(draws: PyTree) -> np.ndarray:
 
 
 class _Code:
-    """The user's function over rows of parameters, batched by torch.func where it can be."""
+    """The user's function over rows of parameters, batched by torch.func where it can be.
 
-    def __init__(self, torch: Any, of_row: Callable[[Any], Any], device: Any) -> None:
+    Parameters
+    ----------
+    of_leaves
+        log p̂ of the parameters' tensors.
+    shapes
+        Of the tensors.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        of_leaves: Callable[..., Any],
+        shapes: Sequence[tuple[int, ...]],
+        device: Any,
+    ) -> None:
         self.torch = torch
-        self.of_row = of_row
+        self.of_leaves = of_leaves
+        self.shapes = shapes
+        self.sizes = [math.prod(shape) for shape in shapes]
         self.device = device
         self.whole = True
+        func = torch.func
+        places = tuple(range(len(shapes)))
+        self._pairs = func.vmap(func.grad_and_value(of_leaves, argnums=places))
+        self._values = func.vmap(of_leaves)
 
     def examine(self, inside: np.ndarray) -> None:
         """Look at an answer, and find out whether batches can be taken whole."""
-        answer = first_answer(lambda row: self.of_row(self._tensors(row, True)), inside)
+        answer = first_answer(lambda row: self._at(row)[1], inside)
         torch = self.torch
         if not torch.is_tensor(answer) or not answer.requires_grad:
             raise TypeError(
@@ -135,25 +153,40 @@ class _Code:
 
     def gradients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row."""
-        func = self.torch.func
         with self._double():
             if self.whole:
-                gradient, log_p = func.vmap(func.grad_and_value(self.of_row))(self._tensors(x))
-                return self._array(log_p), self._array(gradient)
-            log_p, gradients = np.empty(len(x)), np.empty(x.shape)
+                gradients, log_p = self._pairs(*self._leaves(x))
+                flat = [gradient.reshape(len(x), -1) for gradient in gradients]
+                return self._array(log_p), self._array(self.torch.cat(flat, dim=1))
+            log_p, gradient = np.empty(len(x)), np.empty(x.shape)
             for i, row in enumerate(x):
-                point = self._tensors(row, True)
-                value = self.of_row(point)
+                point, value = self._at(row)
                 log_p[i] = float(value)
-                gradients[i] = self._array(self.torch.autograd.grad(value, point)[0])
-            return log_p, gradients
+                gradient[i] = self._array(self.torch.autograd.grad(value, point)[0])
+            return log_p, gradient
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """log p̂ at each row."""
         with self.torch.no_grad(), self._double():
             if self.whole:
-                return self._array(self.torch.func.vmap(self.of_row)(self._tensors(x)))
-            return np.array([float(self.of_row(self._tensors(row))) for row in x])
+                return self._array(self._values(*self._leaves(x)))
+            return np.array([float(self._at(row)[1]) for row in x])
+
+    def _leaves(self, x: np.ndarray) -> list[Any]:
+        """The parameters' tensors at all rows."""
+        rows = self.torch.tensor(x, dtype=self.torch.float64, device=self.device)
+        pieces = self.torch.split(rows, self.sizes, dim=1)
+        return [p.reshape(len(x), *shape) for p, shape in zip(pieces, self.shapes, strict=True)]
+
+    def _at(self, row: np.ndarray) -> tuple[Any, Any]:
+        """One row as a tensor, and log p̂ there on autograd's tape."""
+        point = self.torch.tensor(
+            row, dtype=self.torch.float64, device=self.device, requires_grad=True
+        )
+        pieces = self.torch.split(point, self.sizes)
+        leaves = [p.reshape(shape) for p, shape in zip(pieces, self.shapes, strict=True)]
+        with self._double():
+            return point, self.of_leaves(*leaves)
 
     @contextmanager
     def _double(self) -> Iterator[None]:
@@ -164,11 +197,6 @@ class _Code:
             yield
         finally:
             self.torch.set_default_dtype(before)
-
-    def _tensors(self, x: np.ndarray, requires_grad: bool = False) -> Any:
-        return self.torch.tensor(
-            x, dtype=self.torch.float64, device=self.device, requires_grad=requires_grad
-        )
 
     def _array(self, tensor: Any) -> np.ndarray:
         answer: np.ndarray = tensor.detach().cpu().numpy()
