@@ -180,7 +180,7 @@ class _Graphs:
         from pytensor.gradient import grad
 
         log_p = self.model.logp()
-        slopes = grad(log_p, self.values)  # less work than with respect to the joined z
+        slopes: Any = grad(log_p, self.values)  # less work than with respect to the joined z
         gradient = pt.concatenate([pt.flatten(slope) for slope in slopes])
         graphs, z = self.joined([log_p, gradient])
         pair: Callable[[np.ndarray], Any] = _compile([z], graphs)
