@@ -101,16 +101,16 @@ def _evidence(
 ) -> tuple[float, Float[np.ndarray, " n"]]:
     """log Z, and what each draw contributes to its error."""
     w, shift = _scaled(log_w)
-    mean, residual = w.mean(), w - w.mean()
+    mean, residual = float(w.mean()), np.asarray(w - w.mean())
     if log_ratio is not None:
         known = np.exp(log_ratio)
         centred = known - known.mean()
         variance = centred @ centred
         if variance > 0:
             slope = centred @ residual / variance
-            corrected = mean - slope * (known.mean() - 1)
+            corrected = float(mean - slope * (known.mean() - 1))
             if corrected > 0:
-                mean, residual = corrected, residual - slope * centred
+                mean, residual = corrected, np.asarray(residual - slope * centred)
     return float(shift + math.log(mean)), np.asarray(residual / (mean * len(w)))
 
 
