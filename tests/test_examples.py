@@ -32,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Run a script, once a session: its fit, and what it printed."""
+    """Run a script, once for all tests: its fit, and what it printed."""
     folder = tmp_path_factory.mktemp("stan")
 
     @functools.cache
