@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -85,19 +84,11 @@ def test_import_is_light():
         "optax",
         "rich",
         "typer",
+        "torch",
+        "pymc",
+        "pytensor",
+        "bridgestan",
+        "stanio",
+        "funsor",
     }
     assert not heavy & loaded
-
-
-def test_import_adds_little_time():
-    """Ratio of best times of three; a bound far above the benchmark's, for a noisy machine."""
-
-    def seconds(code: str) -> float:
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert seconds("import infimum") < 2 * seconds("import jax, numpyro")
