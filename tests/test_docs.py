@@ -30,7 +30,6 @@ def library(tmp_path, tmp_path_factory):
     return shutil.copy(made, tmp_path / "eight_schools_model.so")
 
 
-@pytest.mark.filterwarnings("ignore:\\s*ArviZ is undergoing a major refactor:FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
     """Block after block, with names kept; a diff runs as it leaves the code."""

@@ -24,7 +24,6 @@ LANGUAGES |= {"torch": ("torch",)}
 """What each needs beyond infimum's own requirements."""
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:\\s*ArviZ is undergoing a major refactor:FutureWarning"),
     pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
     pytest.mark.parametrize("model", MODELS),
 ]

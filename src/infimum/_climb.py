@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from infimum import families, solvers
-from infimum._family import LARGEST_DENSE, Distribution, Family, Gaussian
+from infimum._family import LARGEST_DENSE, Distribution, Family, NaturalGaussian
 from infimum._fit import Fit, StartReport, Work
 from infimum._loop import (
     CHECK_STREAM,
@@ -27,9 +27,8 @@ from infimum._objective import Seed, generator, n_coefficients, quadratic, struc
 from infimum._program import CLOCK
 from infimum._progress import display
 from infimum._proposal import Proposal, propose
-from infimum._solver import Info, Reason, Solver, State
+from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._target import Target
-from infimum.solvers.fixed_draws import FEWEST
 
 LADDER = ("meanfield", "fullrank")
 """Rungs in the order of their cost."""
@@ -360,7 +359,7 @@ def _rivals(found: Search, best: State) -> list[Distribution]:
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
     """-E_q[Lᵀ ∇²log p̂ L], from gradients or values; None where a d×d matrix is too large."""
-    if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
+    if not isinstance(q, NaturalGaussian) or q.dim > LARGEST_DENSE:
         return None
     rng = generator(seed, CURVATURE_STREAM)
     if not target.differentiable:
@@ -371,7 +370,7 @@ def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None
     log_p, gradient = target.value_and_gradient(q.push(eps))
     if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
         return None
-    return -(q.whiten(gradient).T @ eps) / len(eps)
+    return q.curvature(eps, gradient)
 
 
 def _densities(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
+import scipy.linalg
 
 
 def raw_of(factor: np.ndarray) -> np.ndarray:
@@ -18,6 +20,12 @@ def factor_of(raw: Any) -> Any:
     """The factor L of these numbers, shape (d, d), for NumPy and JAX."""
     xp = raw.__array_namespace__()
     return xp.tril(raw, -1) + xp.diag(xp.exp(xp.diag(raw)))
+
+
+def solve(factor: Any, rows: Any) -> Any:
+    """L⁻¹ x for x of shape (..., d) with at most one leading axis, for NumPy and JAX."""
+    linalg = scipy.linalg if isinstance(rows, np.ndarray) else jax.scipy.linalg
+    return linalg.solve_triangular(factor, rows.T, lower=True).T
 
 
 class FactorChart:

@@ -1,8 +1,8 @@
 """The family Q: what every family provides, and the capability of being Gaussian.
 
 A `Family` names a set of distributions; `Family.init` places one member of it, a `Distribution`.
-A distribution is a pytree whose leaves are unconstrained: any real values of them are a member of
-the family, so that every optimiser may move them freely.
+A distribution is a pytree whose real leaves are unconstrained: any values of them are a member of
+the family, so that every optimiser may move them freely. Leaves of integers say how it is built.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from infimum._target import Target
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -55,6 +57,18 @@ class Distribution(eqx.Module):
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         """One draw and log q there, at less cost than the two apart."""
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every leaf by the path to it, as `Family.from_arrays` takes them."""
+        leaves = jax.tree_util.tree_leaves_with_path(self)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+            for path, leaf in leaves
+        }
+
+
+class UnsuitableError(ValueError):
+    """A family can't serve this target; the message says why, and a climb skips the rung."""
+
 
 class Family(eqx.Module):
     """A set Q of distributions. Its fields are what a user may choose about it.
@@ -62,7 +76,8 @@ class Family(eqx.Module):
     Attributes
     ----------
     name
-        What it is called: `infimum.fit(target, name)`.
+        What it is called: `infimum.fit(target, name)`. A family's own fields are plain numbers and
+        strings, for the file of a fit.
     below
         The family whose fit this one starts from; without one it finds starts of its own.
     """
@@ -80,11 +95,25 @@ class Family(eqx.Module):
 
     @abc.abstractmethod
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> Distribution:
-        """A member from its leaves by name, as `Fit.save` wrote them."""
+        """A member from its leaves by name, as `Distribution.arrays` gives them."""
 
     @abc.abstractmethod
     def n_parameters(self, dim: int) -> int:
         """How many numbers say which member q is."""
+
+
+class Adaptive(Family):
+    """Capability: a family that looks at its target before it can place a member."""
+
+    @abc.abstractmethod
+    def adapted(self, target: Target, rng: np.random.Generator) -> Family:
+        """Look at one target: the family ready for `init` and `start_from`.
+
+        Raises
+        ------
+        UnsuitableError
+            If the target is none for this family.
+        """
 
 
 class Chart(abc.ABC):
@@ -112,8 +141,7 @@ class Chart(abc.ABC):
 class Pushforward(Distribution):
     """Capability: z = T(ε) with ε ~ N(0, I) and T a bijection of R^d.
 
-    The methods below work on NumPy arrays, on the host, over batches: they are what the fixed-draw
-    solver needs. `push`, `pull_back` and `log_prob_base` also take JAX arrays.
+    Its methods take NumPy arrays, on the host, over batches; and JAX arrays.
     """
 
     @abc.abstractmethod
@@ -127,6 +155,26 @@ class Pushforward(Distribution):
     @abc.abstractmethod
     def log_prob_base(self, eps: Any) -> Any:
         """log q(push(eps)) for base draws of shape (..., d)."""
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
+        """One draw."""
+        return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
+
+    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z)."""
+        return self.log_prob_base(self.pull_back(z))
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """One draw and log q there; T is not inverted."""
+        eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
+        return self.push(eps), self.log_prob_base(eps)
+
+
+class Charted(Pushforward):
+    """Capability: coordinates around a member, and the error of draws: for the fixed-draw solver.
+
+    These methods take NumPy arrays, on the host, over batches.
+    """
 
     @abc.abstractmethod
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
@@ -151,19 +199,6 @@ class Pushforward(Distribution):
             Gradient of log p̂ at the draws, shape (n, d).
         """
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw."""
-        return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
-
-    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z)."""
-        return self.log_prob_base(self.pull_back(z))
-
-    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """One draw and log q there; T is not inverted."""
-        eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
-        return self.push(eps), self.log_prob_base(eps)
-
 
 class Gaussian(Pushforward):
     """Capability: z = mean + L ε with ε ~ N(0, I)."""
@@ -183,7 +218,23 @@ class Gaussian(Pushforward):
         """Lᵀ s for scores of shape (n, d): the gradient with respect to ε."""
 
     @abc.abstractmethod
-    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> Gaussian:
+    def variance(self) -> np.ndarray:
+        """Marginal variances, shape (d,)."""
+
+    def push(self, eps: Any) -> Any:
+        """z = mean + L ε for ε of shape (..., d)."""
+        return self.mean + self.spread(eps)
+
+    def log_prob_base(self, eps: Any) -> Any:
+        """log q(push(eps)) for base draws of shape (..., d)."""
+        return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
+
+
+class NaturalGaussian(Gaussian, Charted):
+    """Capability: natural-gradient steps with a curvature that is held as a d×d matrix."""
+
+    @abc.abstractmethod
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGaussian:
         """Member reached by a natural-gradient step of size rho.
 
         Parameters
@@ -201,14 +252,6 @@ class Gaussian(Pushforward):
     @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Covariance matrix, shape (d, d)."""
-
-    def push(self, eps: Any) -> Any:
-        """z = mean + L ε for ε of shape (..., d)."""
-        return self.mean + self.spread(eps)
-
-    def log_prob_base(self, eps: Any) -> Any:
-        """log q(push(eps)) for base draws of shape (..., d)."""
-        return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
 
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
         """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from infimum._arviz import tree
 from infimum._extras import required
 from infimum._family import Distribution, Family
 from infimum._loop import CHECK_STREAM, PREDICT_STREAM, SAME_LOSS, SAMPLE_STREAM
@@ -23,7 +24,7 @@ from infimum._objective import Seed, fresh_draws, generator, log_density
 from infimum._program import double_precision
 from infimum._proposal import Proposal
 from infimum._solver import Reason
-from infimum._space import Space
+from infimum._space import Space, columns
 from infimum._target import Target
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
@@ -398,8 +399,8 @@ class Fit:
         every = -(-len(self.log_p) * len(self.space.names) // SUMMARY_NUMBERS)
         rows = np.arange(0, len(self.log_p), every)
         if not self._constrains:
-            return _matrix(self.stored)[rows], rows
-        kept = [_matrix(draws) for draws in self._pick(rows, self.check_chunks())]
+            return columns(self.stored)[rows], rows
+        kept = [columns(draws) for draws in self._pick(rows, self.check_chunks())]
         return np.concatenate(kept), rows
 
     @functools.cached_property
@@ -487,8 +488,6 @@ class Fit:
         chains, is NaN, and ESS is their number. They are q's: for leave-one-out take
         `arviz_stats.loo_approximate_posterior` with `lp` and `log_q`, which corrects for that.
         """
-        from infimum._arviz import tree
-
         n = self.n_draws if n is None else min(n, self.n_draws)
         draws = dict(
             zip(self._labels, jax.tree_util.tree_leaves(self._check_draws(n)), strict=True)
@@ -604,12 +603,6 @@ def _converted(draws: PyTree, backend: str) -> PyTree:
         return jax.tree_util.tree_map(required("torch", "torch").from_numpy, draws)
     with double_precision():
         return jax.tree_util.tree_map(jax.numpy.asarray, draws)
-
-
-def _matrix(draws: PyTree) -> Float[np.ndarray, "n k"]:
-    """Draws of every scalar quantity as columns."""
-    leaves = jax.tree_util.tree_leaves(draws)
-    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
 def _first(n: int, chunks: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:

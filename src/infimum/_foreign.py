@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum._bijection import Bijection
-from infimum._program import WIDE, Program, Structure
+from infimum._program import WIDE, Program
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
@@ -141,29 +141,39 @@ class Guarded:
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
-        if self.function is None:
+        function = self.function
+        if function is None:
             raise TypeError("this density has no gradient")
-        try:
-            log_p, gradient = self.function(x)
-        except Exception as error:  # whatever the user's own code raises
-            if len(x) == 1:
-                self.failures.note(error)
-                return np.full(1, self.failed), np.full((1, self.dim), np.nan)
-            halves = [self(part) for part in np.array_split(x, 2)]
-            log_p, gradient = (np.concatenate(both) for both in zip(*halves, strict=True))
+        lost = np.full(1, self.failed), np.full((1, self.dim), np.nan)
+        log_p, gradient = self._spared(function, x, lost)
         return np.asarray(log_p, np.float64), np.asarray(gradient, np.float64)
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """log p̂ at each row."""
-        if self.value is None:
+        value = self.value
+        if value is None:
             return self(x)[0]
+        alone = self._spared(
+            lambda x: (np.asarray(value(x), np.float64),), x, (np.full(1, self.failed),)
+        )
+        log_p: np.ndarray = alone[0]
+        return log_p
+
+    def _spared(
+        self,
+        evaluate: Callable[[np.ndarray], tuple[Any, ...]],
+        x: np.ndarray,
+        lost: tuple[Any, ...],
+    ) -> tuple[Any, ...]:
+        """Evaluate a batch; if it raises, its halves, down to the rows that are `lost`."""
         try:
-            return np.asarray(self.value(x), np.float64)
+            return evaluate(x)
         except Exception as error:  # whatever the user's own code raises
             if len(x) == 1:
                 self.failures.note(error)
-                return np.full(1, self.failed)
-            return np.concatenate([self.values(part) for part in np.array_split(x, 2)])
+                return lost
+            halves = [self._spared(evaluate, part, lost) for part in np.array_split(x, 2)]
+            return tuple(map(np.concatenate, zip(*halves, strict=True)))
 
     def from_bits(self, bits: Any) -> np.ndarray:
         """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end.
@@ -213,36 +223,35 @@ class _Points:
         """Value and gradient at each row."""
         log_p, gradient = np.full(len(x), self.failed), np.full((len(x), self.dim), np.nan)
 
-        def some(rows: range) -> list[Exception]:
-            trouble = []
-            for i in rows:
-                try:
-                    log_p[i], gradient[i] = function(x[i])
-                except Exception as error:  # whatever the user's own code raises
-                    log_p[i] = self.failed
-                    trouble.append(error)
-            return trouble
+        def one(i: int) -> None:
+            value, gradient[i] = function(x[i])
+            log_p[i] = value
 
-        self._each(some, len(x))
+        self._each(one, len(x))
         return log_p, gradient
 
     def values(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
         """Value at each row."""
         log_p = np.full(len(x), self.failed)
 
+        def one(i: int) -> None:
+            log_p[i] = function(x[i])
+
+        self._each(one, len(x))
+        return log_p
+
+    def _each(self, one: Callable[[int], None], n: int) -> None:
+        """Fill every row, and book those that raise."""
+
         def some(rows: range) -> list[Exception]:
             trouble = []
             for i in rows:
                 try:
-                    log_p[i] = function(x[i])
+                    one(i)
                 except Exception as error:  # whatever the user's own code raises
                     trouble.append(error)
             return trouble
 
-        self._each(some, len(x))
-        return log_p
-
-    def _each(self, some: Callable[[range], list[Exception]], n: int) -> None:
         shares = min(self.threads, n)
         parts = [range(k, n, shares) for k in range(shares)]
         told = map(some, parts) if shares == 1 else self._pool.map(some, parts)
@@ -286,8 +295,8 @@ class Foreign:
         back = self._pulled(np.concatenate([z, score], axis=1))
         return log_p + log_jacobian, back + pull
 
-    def values(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-        """log p̂ at each row."""
+    def values(self, z: Float[np.ndarray, "n d"], planned: int = 0) -> Float[np.ndarray, " n"]:
+        """log p̂ at each row, however many more are planned."""
         if self.space is None:
             return self.code.values(np.ascontiguousarray(z))
         x, log_jacobian, _ = self._carried(z)
@@ -352,16 +361,6 @@ class Foreign:
             return log_density(_flat(params)) + log_jacobian
 
         return Program(jax.value_and_grad(log_p), self.dim)
-
-    @property
-    def structure(self) -> Structure:
-        """Of the bridge."""
-        return self.program.structure
-
-    @property
-    def constants(self) -> list[Any]:
-        """Of the bridge."""
-        return self.program.constants
 
     def resume(self) -> None:
         """Raise the Ctrl-C that a compiled loop has kept."""

@@ -100,6 +100,11 @@ class Program:
         self.width = self.structure.width(batch)
         self.dim = dim
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the arrays that it gives at one point."""
+        return [_abstract(variable).shape for variable in self.structure.jaxpr.outvars]
+
     def __call__(self, z: np.ndarray) -> Any:
         """Evaluate at every row of `z`, shape (n, d), in padded batches.
 

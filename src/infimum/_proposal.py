@@ -19,7 +19,7 @@ import scipy.linalg
 import scipy.special
 from jaxtyping import Float
 
-from infimum._family import SINGULAR, Distribution, Gaussian, Pushforward
+from infimum._family import LARGEST_DENSE, SINGULAR, Distribution, NaturalGaussian, Pushforward
 from infimum._objective import (
     Seed,
     chunk_sizes,
@@ -76,7 +76,7 @@ class Proposal:
     q
         First component.
     wide
-        Second component; None where q is no pushforward of a normal distribution.
+        Second component; None where q's covariance can't be had.
     others
         Other optima, members of q's family.
     """
@@ -133,9 +133,10 @@ def propose(
         Other optima.
     """
     freedom = max(HEAVIEST, q.dim / 2)
-    if not isinstance(q, Gaussian):
-        wide = _around(q, freedom) if isinstance(q, Pushforward) else None
-        return Proposal(q, wide, tuple(others))
+    if not isinstance(q, NaturalGaussian):
+        if not isinstance(q, Pushforward) or q.dim > LARGEST_DENSE:
+            return Proposal(q, None, tuple(others))
+        return Proposal(q, _around(q, freedom), tuple(others))
     mean = np.asarray(q.mean)
     scale = np.asarray(q.spread(np.ones(q.dim)))
     if curvature is None or not np.isfinite(curvature).all() or not np.any(curvature):

@@ -17,6 +17,7 @@ import numpy as np
 
 from infimum import families
 from infimum._bijection import Bijection
+from infimum._family import Distribution
 from infimum._fit import Fit, StartReport, Work
 from infimum._model import Labels
 from infimum._objective import Seed
@@ -26,7 +27,7 @@ from infimum._solver import Reason
 from infimum._space import NONE, Leaf, Space
 from infimum.supports import Support, named
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file; a file of another version is refused."""
 
 NO_CODE = (
@@ -43,9 +44,9 @@ def save(fit: Fit, path: Path) -> Path:
     portable = _portable(fit.space)
     arrays = {"log_p": fit.log_p, "log_q": fit.log_q, "log_r": fit.log_r}
     for place, member in enumerate([fit.q, *fit.proposal.others]):
-        arrays |= {f"q{place}/{name}": leaf for name, leaf in _leaves(member).items()}
+        arrays |= {f"q{place}/{name}": leaf for name, leaf in member.arrays().items()}
     if fit.proposal.wide is not None:
-        arrays |= {f"wide/{name}": leaf for name, leaf in _leaves(fit.proposal.wide).items()}
+        arrays |= {f"wide/{name}": leaf for name, leaf in _fields(fit.proposal.wide).items()}
     if not portable:
         values = jax.tree_util.tree_leaves(fit._all_check_draws())
         arrays |= {f"draws/{place}": value for place, value in enumerate(values)}
@@ -94,13 +95,17 @@ def load(path: str | Path) -> Fit:
         raise ValueError(message) from error
 
 
-def _check_shapes(member: Any, expected: Any) -> None:
-    pairs = zip(*map(jax.tree_util.tree_leaves, (member, expected)), strict=True)
-    if any(np.shape(a) != np.shape(b) for a, b in pairs):
+def _checked(member: Distribution) -> Distribution:
+    """The member, if a draw and its density can be had from it."""
+    with double_precision():
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        z, log_q = jax.eval_shape(lambda key: member.sample_and_log_prob(key), key)
+    if z.shape != (member.dim,) or log_q.shape != ():
         raise ValueError("the arrays of its q have shapes that do not belong together")
+    return member
 
 
-def _leaves(member: Any) -> dict[str, np.ndarray]:
+def _fields(member: Any) -> dict[str, np.ndarray]:
     return {x.name: np.asarray(getattr(member, x.name)) for x in dataclasses.fields(member)}
 
 
@@ -119,9 +124,9 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     value = np.lib.format.read_array(io.BytesIO(_entry(archive, name)), allow_pickle=False)
-    if value.dtype.kind != "f":
-        raise ValueError(f"entry {name} has dtype {value.dtype}, expected floating point")
-    return value.astype(np.float64)
+    if value.dtype.kind not in "fi":
+        raise ValueError(f"entry {name} has dtype {value.dtype}, expected numbers")
+    return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 
 def _description(fit: Fit, portable: bool) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": fit.name,
-        "family": fit.family.name,
+        "family": {"name": fit.family.name, **dataclasses.asdict(fit.family)},
         "seed": _plain_seed(fit.seed),
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
@@ -152,12 +157,12 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
 
 
 def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
-    family = families.named(described["family"])
+    options = dict(described["family"])
+    family = dataclasses.replace(families.named(options.pop("name")), **options)
     q, *others = (
-        family.from_arrays(_below(f"q{place}", arrays)) for place in range(described["members"])
+        _checked(family.from_arrays(_below(f"q{place}", arrays)))
+        for place in range(described["members"])
     )
-    for member in (q, *others):
-        _check_shapes(member, family.init(np.zeros(q.dim), np.ones(q.dim)))
     wide = _below("wide", arrays)
     student = None
     if wide:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from infimum._family import Gaussian
+from infimum._family import NaturalGaussian
 from infimum._fit import Fit
 from infimum._objective import log_density
-from infimum._space import NONE
+from infimum._space import NONE, columns
 from infimum._target import FEW_VALUES
 from infimum.checks import weights
 
@@ -117,7 +116,7 @@ class Scene:
         """q over one or two of the quantities."""
         q, chosen = self.fit.q, list(axes)
         coordinates = [self.coordinates[i] for i in axes]
-        if isinstance(q, Gaussian) and NONE not in coordinates:
+        if isinstance(q, NaturalGaussian) and NONE not in coordinates:
             return self.near.density(axes, _normal(q, coordinates, self.near.nodes[chosen]))
         if self.exact is not None:
             z = _mesh(self.grid.nodes, np.argsort(self.coordinates))
@@ -189,22 +188,16 @@ def compose(fit: Fit, places: list[int] | None) -> Scene:
 def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
     """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
     if not fit._constrains:
-        return _columns(fit.stored)[:, places]
+        return columns(fit.stored)[:, places]
     chunks = []
     for z, *_ in fit.check_chunks():
         chunk = z[:, coordinates]
         if places is not None and NONE in coordinates:
             chunk = np.where(
-                np.equal(coordinates, NONE), _columns(fit.space.draws(z))[:, places], chunk
+                np.equal(coordinates, NONE), columns(fit.space.draws(z))[:, places], chunk
             )
         chunks.append(chunk)
     return np.concatenate(chunks)
-
-
-def _columns(draws: PyTree) -> Float[np.ndarray, "n k"]:
-    """Draws of every scalar quantity, side by side."""
-    leaves = jax.tree_util.tree_leaves(draws)
-    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
 def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
@@ -216,7 +209,7 @@ def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndar
             if c != NONE:
                 z = np.repeat(inside, nodes.shape[1], axis=0)
                 z[:, c] = nodes[i]
-                drawn[i] = _columns(fit.space.draws(z))[:, place]
+                drawn[i] = columns(fit.space.draws(z))[:, place]
     return drawn
 
 
@@ -237,7 +230,7 @@ def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[i
 
 def _near(fit: Fit, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
     """A grid within 4.5 sds of a Gaussian q's mean, where quantities are coordinates."""
-    if not isinstance(fit.q, Gaussian):
+    if not isinstance(fit.q, NaturalGaussian):
         return nodes
     near = np.empty((len(nodes), GAUSSIAN_NODES))
     for i, c in enumerate(coordinates):
@@ -249,7 +242,7 @@ def _near(fit: Fit, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
     return near
 
 
-def _rows(q: Gaussian, coordinates: list[int]) -> np.ndarray:
+def _rows(q: NaturalGaussian, coordinates: list[int]) -> np.ndarray:
     """These rows of L."""
     unit = np.zeros((len(coordinates), q.dim))
     unit[range(len(coordinates)), coordinates] = 1.0
@@ -299,7 +292,7 @@ def _values(
     return mass / mass.sum()
 
 
-def _normal(q: Gaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
+def _normal(q: NaturalGaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
     """A Gaussian q's density of one or two coordinates, up to a constant."""
     factor = _rows(q, coordinates)
     apart = _mesh(nodes - np.asarray(q.mean)[coordinates, None], np.arange(len(nodes)))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from infimum._family import Distribution, Gaussian
+from infimum._family import Charted, Distribution
 from infimum._target import Target
 
 FARTHEST = 1e100
@@ -23,6 +23,13 @@ FARTHEST = 1e100
 
 LARGEST_KEPT = 100_000
 """Numbers in a q above which the path of a fit keeps its losses only."""
+
+TOLERANCE = 0.01
+"""Nats of KL that the finite number of draws may cost. On fifteen posteriors this keeps every seed
+within 0.1 nats of the best known ELBO, where 0.04 loses up to 0.2."""
+
+FEWEST = 64
+"""Smallest number of draws; 16 lost up to 0.8 nats on posteriors of 5 to 203 dimensions."""
 
 
 class Reason(enum.Enum):
@@ -157,11 +164,15 @@ def evaluate_together(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """log p̂ and its gradient over several batches of points, in one call of the target."""
     log_p, gradient = target.value_and_gradient(np.concatenate(batches))
-    cuts = np.cumsum([len(z) for z in batches])[:-1]
-    return list(zip(np.split(log_p, cuts), np.split(gradient, cuts), strict=True))
+    return list(zip(apart(log_p, batches), apart(gradient, batches), strict=True))
 
 
-def narrower(q: Gaussian) -> Gaussian:
+def apart(rows: np.ndarray, batches: list[np.ndarray]) -> list[np.ndarray]:
+    """The rows of batches that were evaluated together, a batch at a time."""
+    return np.split(rows, np.cumsum([len(z) for z in batches])[:-1])
+
+
+def narrower(q: Charted) -> Any:
     """Half as wide: for a start whose draws leave the region of positive density."""
     theta = np.zeros(q.chart(None).size)
     theta[q.dim : 2 * q.dim] = -np.sqrt(2) * np.log(2)

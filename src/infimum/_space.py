@@ -113,9 +113,7 @@ class Space(abc.ABC):
             if value.shape[value.ndim - len(leaf.shape) :] != leaf.shape:
                 shapes = f"{leaf.shape}, or that with one leading axis"
                 raise ValueError(f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
-        rows = 1 if point else len(values[0])
-        flat = np.concatenate([value.reshape(rows, -1) for value in values], axis=1)
-        z, log_jacobian = self.invert(flat)
+        z, log_jacobian = self.invert(columns([x[None] if point else x for x in values]))
         return (z[0], log_jacobian[0]) if point else (z, log_jacobian)
 
     def _parameters(self, tree: PyTree) -> list[Any]:
@@ -150,6 +148,12 @@ class Space(abc.ABC):
             values, names = z, self.free_names
         shown = [f"{name} = {x:.4g}" for name, x in zip(names, values, strict=True)][:8]
         return ", ".join(shown) + (", ..." if len(values) > 8 else "")
+
+
+def columns(draws: PyTree) -> Float[np.ndarray, "n k"]:
+    """Draws of every scalar quantity side by side, each array in C order."""
+    leaves = jax.tree_util.tree_leaves(draws)
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
 class SourceSpace(Space):

@@ -70,8 +70,8 @@ class Target:
         with double_precision():
             space = Bijection(example, supports)
             start = space.inside(example)
-        name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
-        self._set(space, _differentiated(log_density, space), name, start, DENSITY)
+        density = _differentiated(log_density, space)
+        self._set(space, density, called(log_density, name), start, DENSITY)
 
     @classmethod
     def of(
@@ -106,7 +106,7 @@ class Target:
     def _set(
         self,
         space: Space,
-        density: Program | Foreign,
+        density: _Compiled | Foreign,
         name: str,
         example: np.ndarray | None,
         model: Model,
@@ -116,12 +116,6 @@ class Target:
         self.example = example
         self.model = model
         self._density = density
-
-    @functools.cached_property
-    def _value(self) -> Program:
-        """log_p alone; the compiler drops what only the gradient needs."""
-        function = self.program.function()
-        return Program(lambda z: function(z)[0], self.dim)
 
     @property
     def dim(self) -> int:
@@ -158,19 +152,12 @@ class Target:
     def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
         """log p̂ at each row of `z` (n, d): shape (n,).
 
-        Few points go through the compiled gradient, which is there already: compiling a program
-        for the value alone takes longer than it saves.
-
         Parameters
         ----------
         planned
             How many points will be asked for in all, where `z` is one chunk of them.
         """
-        if isinstance(self._density, Foreign):
-            return self._density.values(z)
-        if max(len(z), planned) <= FEW_VALUES:
-            return self._density(z)[0]
-        return self._value(z)
+        return self._density.values(z, planned)
 
     def constrain(self, z: np.ndarray) -> PyTree:
         """Parameters at one point (d,) or at each row of (n, d), as float64 NumPy arrays."""
@@ -185,22 +172,21 @@ class Target:
     @property
     def program(self) -> Program:
         """The compiled (value, gradient) of log p̂, for loops that run inside the compiler."""
-        return self._density.program if isinstance(self._density, Foreign) else self._density
+        return self._density.program
 
     @property
     def differentiable(self) -> bool:
         """Whether log p̂ comes with a gradient."""
-        return not isinstance(self._density, Foreign) or self._density.differentiable
+        return self._density.differentiable
 
     @property
     def failures(self) -> Failures:
         """Evaluations that raised an error so far; JAX's own never do."""
-        return self._density.failures if isinstance(self._density, Foreign) else Failures()
+        return self._density.failures
 
     def resume(self) -> None:
         """Raise the Ctrl-C that came while foreign code ran inside a compiled loop."""
-        if isinstance(self._density, Foreign):
-            self._density.resume()
+        self._density.resume()
 
     def describe(self, z: np.ndarray) -> str:
         """The parameters at `z` in words, for messages: the first of them if there are many."""
@@ -210,7 +196,46 @@ class Target:
         return f"Target({self.name!r}, d = {self.dim})"
 
 
-def _differentiated(log_density: Callable[[Any], Any], space: Space) -> Program:
+class _Compiled:
+    """log p̂ by JAX, in the terms in which `Foreign` gives that of other code."""
+
+    differentiable = True
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.failures = Failures()
+
+    def __call__(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """log p̂ and its gradient at each row."""
+        log_p, gradient = self.program(z)
+        return log_p, gradient
+
+    def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
+        """log p̂ at each row.
+
+        Few points go through the compiled gradient, which is there already: compiling a program
+        for the value alone takes longer than it saves.
+        """
+        few = max(len(z), planned) <= FEW_VALUES
+        log_p: np.ndarray = self.program(z)[0] if few else self._value(z)
+        return log_p
+
+    @functools.cached_property
+    def _value(self) -> Program:
+        """log_p alone; the compiler drops what only the gradient needs."""
+        function = self.program.function()
+        return Program(lambda z: function(z)[0], self.program.dim)
+
+    def resume(self) -> None:
+        """Nothing is kept: JAX's own loops are interrupted by Python."""
+
+
+def called(function: Callable[..., Any], name: str | None = None) -> str:
+    """What to call a target in print: the name given, else that of the function."""
+    return name or getattr(function, "__name__", "target").replace("<lambda>", "target")
+
+
+def _differentiated(log_density: Callable[[Any], Any], space: Space) -> _Compiled:
     """log_p and its gradient as one program, with errors that say what to change."""
 
     def log_p(z: Any) -> Any:
@@ -220,7 +245,7 @@ def _differentiated(log_density: Callable[[Any], Any], space: Space) -> Program:
         return _scalar(log_density, params) + log_jacobian
 
     try:
-        return Program(jax.value_and_grad(log_p), space.dim)
+        return _Compiled(Program(jax.value_and_grad(log_p), space.dim))
     except _DensityError:
         raise
     except Exception as error:  # JAX raises many types here; each means that it can't differentiate

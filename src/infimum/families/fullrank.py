@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
-import scipy.linalg
 
-from infimum._dense import FactorChart, factor_error, factor_of, raw_of
-from infimum._family import Chart, Distribution, Family, Gaussian, bounded
+from infimum._dense import FactorChart, factor_error, factor_of, raw_of, solve
+from infimum._family import Chart, Distribution, Family, NaturalGaussian, bounded
 
 
 class FullRank(Family):
@@ -26,7 +24,7 @@ class FullRank(Family):
 
     def start_from(self, q: Distribution) -> DenseGaussian:
         """The same Gaussian."""
-        if not isinstance(q, Gaussian):
+        if not isinstance(q, NaturalGaussian):
             raise TypeError(f"full-rank can start from a Gaussian, not from {type(q).__name__}")
         return DenseGaussian.of(np.asarray(q.mean), np.linalg.cholesky(q.covariance()))
 
@@ -39,7 +37,7 @@ class FullRank(Family):
         return dim + dim * (dim + 1) // 2
 
 
-class DenseGaussian(Gaussian):
+class DenseGaussian(NaturalGaussian):
     """N(mean, LLᵀ): L is strictly-lower `raw` with exp(diag `raw`) on the diagonal."""
 
     mean: Any
@@ -66,12 +64,15 @@ class DenseGaussian(Gaussian):
 
     def pull_back(self, z: Any) -> Any:
         """ε = L⁻¹(z - mean)."""
-        linalg = scipy.linalg if isinstance(z, np.ndarray) else jax.scipy.linalg
-        return linalg.solve_triangular(self.factor, (z - self.mean).T, lower=True).T
+        return solve(self.factor, z - self.mean)
 
     def log_det(self) -> Any:
         """Sum of the log diagonal of L."""
         return self.raw.__array_namespace__().diag(self.raw).sum()
+
+    def variance(self) -> np.ndarray:
+        """Squared lengths of the rows of L."""
+        return (np.asarray(self.factor) ** 2).sum(axis=1)
 
     def covariance(self) -> np.ndarray:
         """LLᵀ."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum._family import SINGULAR, Chart, Distribution, Family, Gaussian, bounded
+from infimum._family import SINGULAR, Chart, Distribution, Family, NaturalGaussian, bounded
 
 
 class MeanField(Family):
@@ -24,7 +24,7 @@ class MeanField(Family):
 
     def start_from(self, q: Distribution) -> DiagonalGaussian:
         """The member with the conditional variances of a Gaussian q: the nearest in KL[· ‖ q]."""
-        if not isinstance(q, Gaussian):
+        if not isinstance(q, NaturalGaussian):
             raise TypeError(f"mean-field can start from a Gaussian, not from {type(q).__name__}")
         precision = np.linalg.inv(q.covariance())
         return self.init(np.asarray(q.mean), 1 / np.sqrt(np.diag(precision)))
@@ -38,7 +38,7 @@ class MeanField(Family):
         return 2 * dim
 
 
-class DiagonalGaussian(Gaussian):
+class DiagonalGaussian(NaturalGaussian):
     """N(mean, diag(exp(2 log_scale)))."""
 
     mean: Any
@@ -66,9 +66,13 @@ class DiagonalGaussian(Gaussian):
         """Sum of the log scales."""
         return self.log_scale.sum()
 
+    def variance(self) -> np.ndarray:
+        """scale²."""
+        return np.asarray(self.scale) ** 2
+
     def covariance(self) -> np.ndarray:
         """diag(scale²)."""
-        return np.diag(np.asarray(self.scale) ** 2)
+        return np.diag(self.variance())
 
     def whiten(self, score: np.ndarray) -> np.ndarray:
         """scale·s."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
-from infimum._dense import FactorChart, factor_error, factor_of, raw_of
-from infimum._family import LOG_2PI, Chart, Distribution, Family, Gaussian, Pushforward
+from infimum._dense import FactorChart, factor_error, factor_of, raw_of, solve
+from infimum._family import (
+    LOG_2PI,
+    Chart,
+    Charted,
+    Distribution,
+    Family,
+    NaturalGaussian,
+)
 
 SHIFT, SHRINK = 1.3545, 1.4615
 """Skew moves the mean, and tail the logarithm of the scale, by so much at the Gaussian: with that
@@ -40,7 +44,7 @@ class SinhArcsinh(Family):
         """The same distribution, if it is Gaussian."""
         if isinstance(q, Skewed):
             return q
-        if not isinstance(q, Gaussian):
+        if not isinstance(q, NaturalGaussian):
             raise TypeError(f"sinh-arcsinh can start from a Gaussian, not from {type(q).__name__}")
         return Skewed.of(np.asarray(q.mean), np.linalg.cholesky(q.covariance()))
 
@@ -53,7 +57,7 @@ class SinhArcsinh(Family):
         return 3 * dim + dim * (dim + 1) // 2
 
 
-class Skewed(Pushforward):
+class Skewed(Charted):
     """One of them: `raw` is L with the logarithm of its diagonal, `skew` a, and `tail` b."""
 
     mean: Any
@@ -81,26 +85,25 @@ class Skewed(Pushforward):
 
     def _angles(self, eps: Any) -> tuple[Any, Any]:
         """y, and w = a + exp(b) asinh y."""
-        xp = _namespace(eps)
+        xp = eps.__array_namespace__()
         y = (eps @ self.factor.T) / xp.exp(self.log_unit)
         return y, self.skew + xp.exp(self.tail) * xp.arcsinh(y)
 
     def push(self, eps: Any) -> Any:
         """M + u sinh w."""
-        xp = _namespace(eps)
+        xp = eps.__array_namespace__()
         return self.mean + xp.exp(self.log_unit) * xp.sinh(self._angles(eps)[1])
 
     def pull_back(self, z: Any) -> Any:
         """Each coordinate back, then L⁻¹."""
-        xp = _namespace(z)
+        xp = z.__array_namespace__()
         w = xp.arcsinh((z - self.mean) / xp.exp(self.log_unit))
         y = xp.sinh((w - self.skew) * xp.exp(-self.tail))
-        linalg = scipy.linalg if isinstance(z, np.ndarray) else jax.scipy.linalg
-        return linalg.solve_triangular(self.factor, (xp.exp(self.log_unit) * y).T, lower=True).T
+        return solve(self.factor, xp.exp(self.log_unit) * y)
 
     def log_prob_base(self, eps: Any) -> Any:
         """Normal, less log |det L| and Σ log S'."""
-        xp = _namespace(eps)
+        xp = eps.__array_namespace__()
         y, w = self._angles(eps)
         slope = _log_cosh(xp, w) + self.tail - 0.5 * xp.log1p(y**2)
         log_det = xp.diag(self.raw).sum() + slope.sum(-1)
@@ -176,10 +179,6 @@ class _SkewedChart(Chart):
             for x, i in zip((parts.skew, parts.tail), INFORMATION, strict=True)
         ]
         return np.concatenate([gaussian, *rest])
-
-
-def _namespace(x: Any) -> Any:
-    return np if isinstance(x, np.ndarray) else jnp
 
 
 def _log_cosh(xp: Any, w: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Distribution, Gaussian
+from infimum._family import LARGEST_DENSE, Distribution, NaturalGaussian
 from infimum._objective import outcome, structured_draws
 from infimum._solver import Info, Reason, Solver, State, evaluate_together, narrower
 from infimum._target import Target
@@ -36,9 +36,9 @@ SMALLEST_STEP = 1e-6
 class NaturalState(State):
     """`candidate` is evaluated next; `pull` and `curvature` belong to `q`."""
 
-    q: Gaussian
+    q: NaturalGaussian
     eps: np.ndarray
-    candidate: Gaussian
+    candidate: NaturalGaussian
     pull: np.ndarray | None = None
     curvature: np.ndarray | None = None
     rho: float = 1.0
@@ -63,9 +63,9 @@ class Natural(Solver):
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians of up to `LARGEST_DENSE` dimensions."""
-        return isinstance(q, Gaussian) and q.dim <= LARGEST_DENSE
+        return isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE
 
-    def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> NaturalState:
+    def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> NaturalState:
         """Fix the draws."""
         eps = structured_draws(rng, 2 * (q.dim + 2), q.dim)
         return NaturalState(q=q, info=info, eps=eps, candidate=q, n_draws=len(eps))

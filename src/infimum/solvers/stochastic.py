@@ -86,7 +86,7 @@ class Stochastic(Solver):
         with double_precision():
             current = jax.tree_util.tree_map(jnp.asarray, q)
             look = jax.random.key(int(rng.integers(2**32)))
-            memory = self._rule().init(eqx.filter(current, eqx.is_array))
+            memory = self._rule().init(eqx.filter(current, eqx.is_inexact_array))
         return StochasticState(
             q=q, info=info, current=current, memory=memory, rng=rng, look=look, n_draws=LOOK
         )
@@ -194,7 +194,7 @@ def _run(
     rate: Any,
 ) -> Any:
     """An epoch: the last iterate, the optimiser's memory, the second half's average, rejections."""
-    leaves, rest = eqx.partition(q, eqx.is_array)
+    leaves, rest = eqx.partition(q, eqx.is_inexact_array)
     log_p = differentiable(structure, constants)
 
     def loss(leaves: Any, key: Any) -> Any:

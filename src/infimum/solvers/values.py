@@ -13,22 +13,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import Distribution, Gaussian
+from infimum._family import Distribution, NaturalGaussian
 from infimum._objective import Quadratic, n_coefficients, outcome, quadratic, structured_draws
-from infimum._solver import Info, Reason, Solver, State, narrower
+from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, apart, narrower
 from infimum._target import Target
-
-TOLERANCE = 0.01
-"""Nats of KL that the finite number of draws may cost, as with gradients."""
 
 NEGLIGIBLE = 0.01
 """Optimisation ends when it has left this part of the draws' error, 1e-4 nats at the end."""
 
 EXACT = 1e-12
 """Nats at which it ends where the draws make no error: a Gaussian target."""
-
-FEWEST = 64
-"""Smallest number of draws, as with gradients."""
 
 MOST = 16_384
 """Largest number of draws. With four times as many, eight schools took up to 2.7 million values and
@@ -45,8 +39,8 @@ SMALLEST_STEP = 1e-4
 class ValuesState(State):
     """`candidate` is evaluated next; `slope` and `curvature` belong to `q`."""
 
-    q: Gaussian
-    candidate: Gaussian
+    q: NaturalGaussian
+    candidate: NaturalGaussian
     eps: np.ndarray
     rng: np.random.Generator
     slope: np.ndarray | None = None
@@ -77,9 +71,9 @@ class Values(Solver):
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians in as many dimensions as the draws suffice for."""
-        return isinstance(q, Gaussian) and 4 * n_coefficients(q.dim) <= MOST
+        return isinstance(q, NaturalGaussian) and 4 * n_coefficients(q.dim) <= MOST
 
-    def init(self, q: Gaussian, info: Info, rng: np.random.Generator) -> ValuesState:
+    def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> ValuesState:
         """Fix the first draws."""
         eps = structured_draws(rng, max(FEWEST, 4 * n_coefficients(q.dim)), q.dim)
         return ValuesState(q=q, candidate=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
@@ -87,8 +81,7 @@ class Values(Solver):
     def step(self, states: list[ValuesState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         batches = [state.candidate.push(state.eps) for state in states]
-        cuts = np.cumsum([len(z) for z in batches])[:-1]
-        values = np.split(target.values(np.concatenate(batches)), cuts)
+        values = apart(target.values(np.concatenate(batches)), batches)
         for state, z, log_p in zip(states, batches, values, strict=True):
             self._advance(state, z, log_p)
 

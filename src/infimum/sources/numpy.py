@@ -10,7 +10,7 @@ import numpy as np
 
 from infimum._bijection import Bijection
 from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
-from infimum._target import Target
+from infimum._target import Target, called
 
 INDEXED = re.compile(r"^(?P<base>[^\[\]]+)\[(?P<index>\d+(?:, ?\d+)*)\]$")
 """A scalar quantity's name in ArviZ's form: `theta[0]`, `L[1, 0]`."""
@@ -64,7 +64,7 @@ def from_numpy(
     if not isinstance(dim, int | np.integer) or dim < 1:
         raise ValueError(f"dim is {dim!r}, expected a positive number of coordinates")
     dim = int(dim)
-    name = name or getattr(value_and_gradient, "__name__", "target").replace("<lambda>", "target")
+    name = called(value_and_gradient, name)
     example, order = _arrangement(names, dim)
     has_gradient = _gives_gradient(value_and_gradient, dim, batched)
     if not has_gradient and dim > LARGEST_WITHOUT_GRADIENT:

@@ -82,15 +82,14 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
         args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
         call = _call(model, args, kwargs)
         sites = _read(call)
-        discrete = _check(sites, name)
+        _check(sites, name)
         supports = {site: _support(call, site, c) for site, (_, c) in sites.latent.items()}
         derived = _derived(call, sites) if sites.deterministic else None
         space = Bijection(
             {site: np.zeros(shape) for site, (shape, _) in sites.latent.items()}, supports, derived
         )
-    density = _enumerated(call, name) if discrete else _plain(call)
-    known = NumPyroModel(model, args, kwargs, call, sites)
-    return Target.of(space, density, name, model=known)
+    density = _enumerated(call, sites.depth) if sites.discrete else _plain(call)
+    return Target.of(space, density, name, model=NumPyroModel(call, sites))
 
 
 # ---- running the model ----------------------------------------------------------------------
@@ -104,6 +103,10 @@ class _Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     whole: bool = True
+
+    def arguments(self) -> dict[str, Any]:
+        """What the model is called with, by name."""
+        return dict(inspect.signature(self.model).bind(*self.args, **self.kwargs).arguments)
 
     def prepared(self) -> Callable[..., Any]:
         """The model as everything here runs it."""
@@ -210,6 +213,7 @@ class _Sites:
     observed: list[str]
     params: list[str]
     axes: dict[str, list[str]]
+    depth: int = 0
 
 
 def _read(call: _Call) -> _Sites:
@@ -229,6 +233,9 @@ def _read(call: _Call) -> _Sites:
                 sites.params.append(name)
             if site["type"] in ("sample", "deterministic"):
                 sites.axes[name] = _axes(name, site)
+            if site["type"] == "sample":
+                frames = site["cond_indep_stack"]
+                sites.depth = max([sites.depth, *(-frame.dim for frame in frames)])
 
     jax.eval_shape(visit)
     return sites
@@ -249,8 +256,8 @@ def _axes(name: str, site: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check(sites: _Sites, name: str) -> list[str]:
-    """The discrete sites, if the model can be fitted at all."""
+def _check(sites: _Sites, name: str) -> None:
+    """Refuse a model that can't be fitted."""
     for site in sites.params:
         raise ValueError(
             f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: give "
@@ -268,7 +275,6 @@ def _check(sites: _Sites, name: str) -> list[str]:
             f"model {name!r} has {found if sites.discrete else 'no latent site'}: there is nothing "
             "continuous to infer"
         )
-    return list(sites.discrete)
 
 
 def _support(call: _Call, site: str, constraint: Any) -> Any:
@@ -319,20 +325,12 @@ def _plain(call: _Call) -> Callable[[Any], Any]:
     return lambda params: log_density(model, call.args, call.kwargs, params)[0]
 
 
-def _enumerated(call: _Call, name: str) -> Callable[[Any], Any]:
-    """log p̂ with the discrete sites summed out."""
+def _enumerated(call: _Call, depth: int) -> Callable[[Any], Any]:
+    """log p̂ with the discrete sites summed out; plates are nested `depth` deep."""
     required("funsor", "enumeration")
     from numpyro.contrib.funsor import config_enumerate, enum
     from numpyro.contrib.funsor import log_density as summed
 
-    depth = 0
-
-    def visit() -> None:
-        nonlocal depth
-        stacks = [s["cond_indep_stack"] for s in call.trace({}).values() if s["type"] == "sample"]
-        depth = max((-frame.dim for stack in stacks for frame in stack), default=0)
-
-    jax.eval_shape(visit)
     model = enum(config_enumerate(call.prepared()), -depth - 1)
     return lambda params: summed(model, call.args, call.kwargs, params)[0]
 
@@ -345,17 +343,7 @@ class NumPyroModel(Model):
 
     library = "numpyro"
 
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        call: _Call,
-        sites: _Sites,
-    ) -> None:
-        self.model = model
-        self.args = args
-        self.kwargs = kwargs
+    def __init__(self, call: _Call, sites: _Sites) -> None:
         self._call = call
         self._sites = sites
 
@@ -369,16 +357,19 @@ class NumPyroModel(Model):
 
     def observed(self) -> dict[str, np.ndarray]:
         """Values of the observed sites."""
+        return dict(self._data)
+
+    @functools.cached_property
+    def _data(self) -> dict[str, np.ndarray]:
         with double_precision():
             traced = self._call.trace({})
         return {name: np.asarray(traced[name]["value"]) for name in self._sites.observed}
 
     def constant(self) -> dict[str, np.ndarray]:
         """Arrays and numbers among the arguments that are not observed."""
-        bound = inspect.signature(self.model).bind(*self.args, **self.kwargs).arguments
-        observed = list(self.observed().values())
+        observed = list(self._data.values())
         found = {}
-        for path, value in jax.tree_util.tree_flatten_with_path(dict(bound))[0]:
+        for path, value in jax.tree_util.tree_flatten_with_path(self._call.arguments())[0]:
             if not isinstance(value, jax.Array | np.ndarray | float | int):
                 continue
             array = np.asarray(value)
@@ -400,16 +391,15 @@ class NumPyroModel(Model):
 
     def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """The model with new arguments; of those not given, observations are left out."""
-        signature = inspect.signature(self.model)
-        new = signature.bind_partial(*args, **kwargs)
-        observed = list(self.observed().values())
-        for name, value in signature.bind(*self.args, **self.kwargs).arguments.items():
+        new = inspect.signature(self._call.model).bind_partial(*args, **kwargs)
+        observed = list(self._data.values())
+        for name, value in self._call.arguments().items():
             if name not in new.arguments:
                 data = any(value is not None and np.array_equal(value, y) for y in observed)
                 new.arguments[name] = None if data else value
         with double_precision():
             args, kwargs = jax.tree_util.tree_map(_lift, (new.args, new.kwargs))
-            return _call(self.model, args, kwargs)
+            return _call(self._call.model, args, kwargs)
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) at the observed sites, without a plate's scaling."""

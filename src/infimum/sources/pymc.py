@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infimum._arviz import tree
@@ -20,7 +19,7 @@ from infimum._extras import required
 from infimum._foreign import Foreign, Guarded, check_gradient
 from infimum._model import Arrays, Model
 from infimum._program import Program, double_precision
-from infimum._space import Leaf, SourceSpace
+from infimum._space import Leaf, SourceSpace, columns
 from infimum._target import Target
 
 
@@ -60,18 +59,19 @@ def from_pymc(model: Any = None) -> Target:
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
         raise TypeError(f"from_pymc takes a pymc.Model, not {model!r}")
-    graphs = _Graphs(model, _checked(model))
-    known = PyMCModel(model, graphs)
+    free = _checked(model)
     name = model.name or "PyMC model"
+    graphs = _Graphs(model, free)
     try:
         log_p = graphs.jax([model.logp()])
+        known = PyMCModel(model, graphs)
         return Target.of(graphs.space(), lambda z: log_p(z)[0], name, model=known)
     except Exception as error:  # PyTensor and JAX refuse a graph with errors of many types
-        graphs.backend, graphs.refusal = "pytensor", f"{type(error).__name__}: {error}"
+        graphs = _Graphs(model, free, f"{type(error).__name__}: {error}")
     pair, value = graphs.value_and_gradient(), graphs.value()
     density = Foreign(Guarded.of_points(pair, graphs.dim, value))
     check_gradient(density, graphs.free_names)
-    return Target.of(graphs.space(), density, name, model=known)
+    return Target.of(graphs.space(), density, name, model=PyMCModel(model, graphs))
 
 
 def _checked(model: Any) -> list[Any]:
@@ -123,20 +123,14 @@ class _Graphs:
     ----------
     free
         The free random variables, by name.
-
-    Attributes
-    ----------
-    backend
-        "jax", or "pytensor" where a graph has no JAX form.
     refusal
-        What JAX said then.
+        Why a graph of the model has no JAX form; None where all have.
     """
 
-    def __init__(self, model: Any, free: list[Any]) -> None:
+    def __init__(self, model: Any, free: list[Any], refusal: str | None = None) -> None:
         self.model = model
         self.free = free
-        self.backend = "jax"
-        self.refusal: str | None = None
+        self.refusal = refusal
         self.values = [model.rvs_to_values[rv] for rv in free]
         point = model.initial_point()
         self.point = {value.name: point[value.name] for value in self.values}
@@ -169,7 +163,7 @@ class _Graphs:
 
     def batched(self, outputs: Sequence[Any]) -> Callable[[np.ndarray], list[Any]]:
         """Outputs over the rows of z, by whichever backend serves the model."""
-        if self.backend == "jax":
+        if self.refusal is None:
             return Program(self.jax(outputs), self.dim)
         graphs, z = self.joined(outputs)
         return _rows(_compile([z], graphs))
@@ -197,10 +191,8 @@ class _Graphs:
     @functools.cached_property
     def leaves(self) -> list[Leaf]:
         """Free variables, then deterministics."""
-        if self.backend == "jax":
-            with double_precision():
-                z = jax.ShapeDtypeStruct((self.dim,), jnp.float64)
-                shapes = [x.shape for x in jax.eval_shape(self.jax(self.quantities), z)]
+        if isinstance(self._draws, Program):
+            shapes = self._draws.shapes
         else:
             start = np.concatenate([np.ravel(self.point[value.name]) for value in self.values])
             shapes = [x.shape[1:] for x in self._draws(start[None])]
@@ -365,7 +357,7 @@ class PyMCModel(Model):
     @property
     def backend(self) -> str:
         """What evaluates the density: "jax", or "pytensor" where the graph has no JAX form."""
-        return self._graphs.backend
+        return "jax" if self.refusal is None else "pytensor"
 
     @property
     def refusal(self) -> str | None:
@@ -446,9 +438,8 @@ class PyMCModel(Model):
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) at the observed variables."""
-        free = [np.asarray(draws[rv.name], np.float64) for rv in self._graphs.free]
-        flat = np.concatenate([np.reshape(x, (len(x), -1)) for x in free], axis=1)
-        z = self._graphs.free_values(flat)
+        free = {rv.name: np.asarray(draws[rv.name], np.float64) for rv in self._graphs.free}
+        z = self._graphs.free_values(columns(free))
         outputs = self.model.logp(vars=self.model.observed_RVs, sum=False)
         values = self._graphs.batched(outputs)(z)
         observed = [rv.name for rv in self.model.observed_RVs]

@@ -15,7 +15,7 @@ import numpy as np
 from infimum._extras import required
 from infimum._foreign import Foreign, Guarded, check_gradient
 from infimum._model import Arrays, Model
-from infimum._space import Leaf, SourceSpace
+from infimum._space import Leaf, SourceSpace, columns
 from infimum._target import Target
 
 OLDEST = (2, 5)
@@ -235,8 +235,8 @@ class _Order:
             for name, (shape, place) in variables.items()
         }
 
-    def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """z of the parameters side by side, by name and in row order; and the log-Jacobian."""
+    def free_values(self, flat: np.ndarray) -> np.ndarray:
+        """z of the parameters side by side, by name and in row order."""
         params = sorted(
             (name, place)
             for name, (_, place) in self.variables.items()
@@ -245,13 +245,16 @@ class _Order:
         places = np.concatenate([place for _, place in params])
         stan = np.empty(flat.shape)
         stan[:, places] = flat
-        z = np.array([self.model.param_unconstrain(row) for row in stan])
+        return np.array([self.model.param_unconstrain(row) for row in stan])[:, self.order]
+
+    def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z, and log |det| there: the density with the Jacobian against that without."""
+        z = self.free_values(flat)
         log_jacobian = [
-            self.model.log_density(row, propto=False, jacobian=True)
-            - self.model.log_density(row, propto=False, jacobian=False)
-            for row in z
+            self.value(row) - self.model.log_density(row, propto=False, jacobian=False)
+            for row in np.ascontiguousarray(z[:, self.back])
         ]
-        return z[:, self.order], np.array(log_jacobian)
+        return z, np.array(log_jacobian)
 
 
 def _variables(
@@ -330,10 +333,9 @@ class StanModel(Model):
             )
         if model.param_unc_names() != self.model.param_unc_names():
             raise ValueError("the other Stan model has other parameters")
-        names = sorted(leaf.name for leaf in self._order.leaves if not leaf.derived)
-        leaves = [np.asarray(draws[name], np.float64) for name in names]
-        z, _ = self._order.invert(
-            np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
+        params = [leaf.name for leaf in self._order.leaves if not leaf.derived]
+        z = self._order.free_values(
+            columns({name: np.asarray(draws[name], np.float64) for name in params})
         )
         made = self._order.read(model, z, seed)
         before = model.param_names(include_tp=True)

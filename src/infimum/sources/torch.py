@@ -15,7 +15,8 @@ from infimum._bijection import Bijection
 from infimum._extras import required
 from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
 from infimum._program import double_precision
-from infimum._target import Target
+from infimum._space import columns
+from infimum._target import Target, called
 
 HINT = (
     "look for .detach(), .item(), .numpy(), float(...), torch.tensor(...) or torch.no_grad() on "
@@ -82,11 +83,11 @@ def from_torch(
 
     device = devices.pop() if devices else torch.device("cpu")
     code = _Code(torch, of_leaves, shapes, device)
-    inside = _flat(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
+    inside = columns(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
     code.examine(inside)
     density = Foreign(Guarded(code.gradients, inside.shape[1], code.values), space)
     check_gradient(density, space.free_names, HINT)
-    name = name or getattr(log_density, "__name__", "target").replace("<lambda>", "target")
+    name = called(log_density, name)
     return Target.of(space, density, name, example=start)
 
 
@@ -94,12 +95,6 @@ def _as_array(leaf: Any) -> Any:
     if hasattr(leaf, "detach"):
         leaf = leaf.detach().cpu().numpy()
     return leaf
-
-
-def _flat(draws: PyTree) -> np.ndarray:
-    """Parameters side by side, in a row a draw."""
-    leaves = jax.tree_util.tree_leaves(draws)
-    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], axis=1)
 
 
 class _Code:
