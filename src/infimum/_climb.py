@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from infimum import families, solvers
-from infimum._family import LARGEST_DENSE, Distribution, Family, NaturalGaussian
+from infimum._family import LARGEST_DENSE, Adaptive, Distribution, Family, NaturalGaussian
 from infimum._fit import Fit, StartReport, Work
 from infimum._loop import (
+    ADAPT_STREAM,
     CHECK_STREAM,
     CURVATURE_STREAM,
     RIVAL,
@@ -306,6 +307,8 @@ def _one(
     target, seed = options.target, options.seed
     target.failures.clear()
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
+    if isinstance(family, Adaptive):
+        family = family.adapted(target, generator(seed, ADAPT_STREAM))
     if placed:
         found = Search([State(q=family.start_from(q), info=Info("climb")) for q in placed])
     else:

@@ -15,7 +15,7 @@ from infimum._solver import Reason, Solver, State
 from infimum._target import Target
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)
-CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM = range(4, 7)
+CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM, ADAPT_STREAM = range(4, 8)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3
