@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_model", "_target"),
     *("_dense", "_family", "families", "_objective"),
-    *("_quasi_newton", "_solver", "solvers", "_starts", "_loop", "checks", "_proposal", "_arviz"),
+    *("checks", "_quasi_newton", "_solver", "solvers", "_starts", "_loop", "_proposal", "_arviz"),
     *("sources", "_fit", "_save", "_predict", "_progress", "_climb"),
     *("_scene", "plots", "_demo", "_user_file", "cli"),
 )

@@ -170,6 +170,29 @@ class Pushforward(Distribution):
         return self.push(eps), self.log_prob_base(eps)
 
 
+class Layered(Pushforward):
+    """Capability: z = T(f(ε)), a flow f on the draws of a fitted base, of which only f moves.
+
+    These methods take JAX arrays, over batches, inside a compiled loop.
+    """
+
+    @abc.abstractmethod
+    def flow(self, eps: Any) -> Any:
+        """y = f(ε) for ε of shape (n, d)."""
+
+    @abc.abstractmethod
+    def land(self, y: Any) -> tuple[Any, Any]:
+        """z = T(y) and log q(z), for y = f(ε) of shape (n, d)."""
+
+    @abc.abstractmethod
+    def moving(self) -> Any:
+        """f, a pytree."""
+
+    @abc.abstractmethod
+    def moved(self, f: Any) -> Layered:
+        """The member with another f."""
+
+
 class Charted(Pushforward):
     """Capability: coordinates around a member, and the error of draws: for the fixed-draw solver.
 
