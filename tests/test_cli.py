@@ -153,7 +153,7 @@ def test_of_many_quantities_show_prints_the_worst_first(folder, capsys):
         ("fit model.py:whole_number", "line 33: TypeError: parameter 'a' is 0"),
         ("fit model.py:undefined", "log density is NaN at every start"),
         ("fit model.py:fails", "line 39: RuntimeError: no such column"),
-        ("fit one.py --family normal", "unknown family 'normal'; known: auto, fullrank, meanfield"),
+        ("fit one.py --family normal", "unknown family 'normal'; known: auto, f"),
         ("fit one.py --out absent/fit.zip", "there is no folder absent"),
         ("fit one.py --out .", "is a folder"),
         ("fit one.py --plot q.xyz", "its name must end in one of"),

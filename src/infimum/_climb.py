@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from infimum import families, solvers
-from infimum._family import LARGEST_DENSE, Adaptive, Distribution, Family, NaturalGaussian
-from infimum._fit import Fit, StartReport, Work
+from infimum._family import (
+    LARGEST_DENSE,
+    Adaptive,
+    Distribution,
+    Family,
+    NaturalGaussian,
+    Stacking,
+    UnsuitableError,
+)
+from infimum._fit import Fit
+from infimum._ladder import PAYS, ranked, seconds
 from infimum._loop import (
     ADAPT_STREAM,
     CHECK_STREAM,
@@ -28,14 +38,20 @@ from infimum._objective import Seed, generator, n_coefficients, quadratic, struc
 from infimum._program import CLOCK
 from infimum._progress import display
 from infimum._proposal import Proposal, propose
+from infimum._record import Route, RungReport, StartReport, Work
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._target import Target
 
-LADDER = ("meanfield", "fullrank")
-"""Rungs in the order of their cost."""
+LADDER = ("meanfield", "fullrank", "flow")
+"""Rungs of a climb. The first is where it begins; the others follow as they promise to pay.
+Sinh-arcsinh is left out: at two of six seeds eight schools were then "unreliable", and a flow made
+of them what it makes of the full-rank fit."""
 
 NEAR_ENOUGH = 0.05
-"""Nats of KL at which a climb for one answer stops."""
+"""Nats of KL at which a climb stops."""
+
+RANKS = ("unreliable", "reweight", "good")
+"""Verdicts, worst first: of two rungs the one that can be believed is the better answer."""
 
 STARTS = 4
 """Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
@@ -58,18 +74,29 @@ class Climb:
         A fit a rung.
     skipped
         Rungs not tried, with the reason.
+    ended
+        Why the climb ended.
     """
 
     fits: tuple[Fit, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    ended: str = ""
 
     @property
     def best(self) -> Fit:
-        """The fit of highest ELBO."""
-        return max(self.fits, key=lambda fit: np.nan_to_num(fit.elbo.value, nan=-np.inf))
+        """The fit of the best verdict, and among these of the highest ELBO."""
+        return max(self.fits, key=_worth)
+
+    @property
+    def route(self) -> Route:
+        """The climb in numbers, as its best fit keeps it."""
+        rungs = [
+            RungReport(f.family.name, f.elbo, f.kl, f.verdict, f.work.seconds) for f in self.fits
+        ]
+        return Route(tuple(rungs), self.skipped, self.ended)
 
     def table(self) -> str:
-        """A line a rung: family, ELBO, log Z, KL, ESS, verdict, seconds."""
+        """A line a rung: family, ELBO, log Z, KL, ESS, verdict, gradients, seconds."""
         head = ("family", "ELBO", "log Z", "KL (nats)", "ESS", "verdict", "gradients", "seconds")
         rows = [head, *(_row(fit) for fit in self.fits)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
@@ -78,7 +105,8 @@ class Climb:
             for row in rows
         ]
         lines.insert(1, "  ".join("─" * width for width in widths))
-        return "\n".join([*lines, *(f"{name}: skipped, {why}" for name, why in self.skipped)])
+        told = [f"{name}: skipped, {why}" for name, why in self.skipped]
+        return "\n".join([*lines, *told, *([f"ended: {self.ended}"] if self.ended else [])])
 
     def plot(self, **options: Any) -> Any:
         """KL left against seconds spent, a point a rung; see `infimum.plots`."""
@@ -100,6 +128,8 @@ def fit(
     target: Target,
     family: str | Family = "auto",
     *,
+    tol: float = NEAR_ENOUGH,
+    budget: float | None = None,
     seed: Seed = 0,
     starts: int = STARTS,
     draws: int = CHECK_DRAWS,
@@ -116,8 +146,10 @@ def fit(
     target
         What to approximate.
     family
-        "meanfield", "fullrank", "sinharcsinh" or a `Family`; "auto" climbs until the KL is below
-        0.05 nats.
+        "meanfield", "fullrank", "sinharcsinh", "flow" or a `Family`; "auto" climbs, and gives the
+        best rung's fit.
+    tol, budget
+        For "auto": nats of KL at which the climb ends, and seconds it may take; see `climb`.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
     starts
@@ -151,43 +183,54 @@ def fit(
     options = _Options(target, seed, starts, draws, solver, tolerance, max_steps)
     with display(progress, callback) as watch:
         if isinstance(family, str) and family == "auto":
-            return _climbed(options, LADDER, watch, NEAR_ENOUGH).best
+            climbed = _climbed(options, None, tol, budget, watch)
+            return dataclasses.replace(climbed.best, route=climbed.route)
         return _from_below(options, _family(family), watch)
 
 
 def climb(
     target: Target,
-    ladder: Sequence[str | Family] = LADDER,
+    ladder: str | Sequence[str | Family] = "auto",
     *,
+    tol: float = NEAR_ENOUGH,
+    budget: float | None = None,
     seed: Seed = 0,
     starts: int = STARTS,
     draws: int = CHECK_DRAWS,
     progress: bool | None = None,
     callback: Callable[[Progress], Any] | None = None,
 ) -> Climb:
-    """Fit every rung of a ladder of families, each from where the last one ended.
+    """Fit larger and larger families, each from where the last one ended.
 
     Parameters
     ----------
     target
         What to approximate.
     ladder
-        Families, smallest first.
+        Families, smallest first, each of which is tried; "auto" chooses the next rung by the nats
+        that it promises a second, and leaves out what does not pay.
+    tol
+        Nats of KL, two standard errors included, at which the climb ends if the verdict is "good"
+        too. With 0 it goes on to the last rung.
+    budget
+        Seconds that the climb may take. A rung on its way when they are spent ends there.
     seed, starts, draws, progress, callback
         As for `fit`.
 
     Returns
     -------
-    The fits; `Climb.best` is the nearest.
+    The fits; `Climb.best` is the one to use.
 
     Raises
     ------
     ValueError
-        If the ladder is empty, or has an unknown or repeated rung; and as `fit` does.
+        If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
+        number; and as `fit` does.
     """
     options = _Options(target, seed, starts, draws)
     with display(progress, callback) as watch:
-        return _climbed(options, ladder, watch, None)
+        given = None if isinstance(ladder, str) and ladder == "auto" else ladder
+        return _climbed(options, given, tol, budget, watch)
 
 
 @dataclass(frozen=True)
@@ -255,29 +298,124 @@ def _family(given: Any) -> Family:
 
 
 def _climbed(
-    options: _Options, ladder: Sequence[str | Family], watch: Callable[..., Any], near: float | None
+    options: _Options,
+    given: str | Sequence[str | Family] | None,
+    tol: float,
+    budget: float | None,
+    watch: Callable[..., Any],
 ) -> Climb:
+    """Climb the rungs given, in their order; or, with None, those that pay."""
+    _check_limits(tol, budget)
+    rungs = _rungs(LADDER if given is None else given)
+    way = _Way(options, tol, budget, watch)
+    while rungs and not way.ended:
+        if not way.fits or given is not None:
+            rung, predicted = rungs[0], 0.0
+        else:
+            paying = ranked(rungs, way.best)
+            if not paying:
+                way.ended = f"no rung promises {PAYS} nats more"
+                break
+            rung, promise = paying[0]
+            predicted = seconds(promise, way.best)
+        rungs.remove(rung)
+        way.go(rung, predicted)
+    return Climb(tuple(way.fits), tuple(way.skipped), way.ended or "the last rung was tried")
+
+
+def _check_limits(tol: float, budget: float | None) -> None:
+    for name, value, least in (("tol", tol, "nats, 0 or more"), ("budget", budget, "seconds")):
+        if value is None:
+            continue
+        number = isinstance(value, int | float | np.number) and math.isfinite(value)
+        if not number or value < 0 or (name == "budget" and value == 0):
+            raise ValueError(f"{name} is {value!r}, expected a positive number of {least}")
+
+
+def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
+    if isinstance(ladder, str):
+        raise ValueError(f"ladder is {ladder!r}, expected 'auto' or a list of families")
     rungs = [_family(rung) for rung in ladder]
     names = [rung.name for rung in rungs]
     if not rungs:
         raise ValueError("the ladder is empty: give at least one family")
     if len(set(names)) < len(names):
         raise ValueError(f"the ladder {names} has a rung twice")
-    fits: list[Fit] = []
-    skipped: list[tuple[str, str]] = []
-    placed: list[Distribution] = []
-    for rung in rungs:
-        size = rung.n_parameters(options.target.dim)
-        if fits and size > LARGEST_DENSE**2:
-            skipped.append((rung.name, f"it has {size:,} parameters ({8e-9 * size:.1f} GB)"))
-            continue
-        done, found = _one(options, rung, watch, placed)
-        fits.append(done)
-        placed = _placed(found)
-        close = near is not None and done.kl.value + 2 * done.kl.se <= near
-        if found.interrupted or (close and done.verdict == "good"):
-            break
-    return Climb(tuple(fits), tuple(skipped))
+    return rungs
+
+
+@dataclass
+class _Way:
+    """A climb on its way: the fits so far, and the optima of each."""
+
+    options: _Options
+    tol: float
+    budget: float | None
+    watch: Callable[..., Any]
+    begun: float = field(default_factory=time.perf_counter)
+    fits: list[Fit] = field(default_factory=list)
+    placed: list[list[Distribution]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    ended: str = ""
+
+    @property
+    def best(self) -> Fit:
+        """The nearest fit so far, whatever its verdict: where the next rung starts."""
+        return max(self.fits, key=lambda fit: np.nan_to_num(fit.elbo.value, nan=-np.inf))
+
+    def go(self, rung: Family, predicted: float) -> None:
+        """Fit one rung, or note why it is skipped; see whether the climb has ended."""
+        spent = time.perf_counter() - self.begun
+        if self.budget is not None and self.fits and spent + predicted > self.budget:
+            told = f"it would take about {predicted:.0f} s of the {self.budget - spent:.0f} s left"
+            self.skipped.append((rung.name, told))
+            return
+        size = rung.n_parameters(self.options.target.dim)
+        if self.fits and size > LARGEST_DENSE**2:
+            self.skipped.append((rung.name, f"it has {size:,} parameters ({8e-9 * size:.1f} GB)"))
+            return
+        try:
+            rung, placed = self._start(rung)
+            done, found = _one(self.options, rung, self._timed, placed)
+        except UnsuitableError as why:
+            if not self.fits and not self.skipped:
+                raise
+            self.skipped.append((rung.name, str(why)))
+            return
+        self.fits.append(done)
+        self.placed.append(_placed(found))
+        spent = time.perf_counter() - self.begun
+        if self.budget is not None and spent >= self.budget:
+            self.ended = f"the budget of {self.budget:g} s is spent"
+        elif found.interrupted:
+            self.ended = "interrupted"
+        elif done.kl.value + 2 * done.kl.se <= self.tol and done.verdict == "good":
+            self.ended = f"the KL is below {self.tol:g} nats"
+
+    def _start(self, rung: Family) -> tuple[Family, list[Distribution]]:
+        """The rung and where it starts: on the nearest fit that it can take over."""
+        nearest = sorted(
+            zip(self.fits, self.placed, strict=True), key=lambda pair: -pair[0].elbo.value
+        )
+        for fit, placed in nearest:
+            if isinstance(rung, Stacking):
+                rung, placed = rung.on(fit.family), [fit.q]
+            try:
+                rung.start_from(fit.q)
+            except TypeError:
+                continue
+            return rung, placed
+        return rung, []
+
+    def _timed(self, progress: Progress) -> Any:
+        """Watch, and stop when the budget is spent."""
+        spent = time.perf_counter() - self.begun
+        over = self.budget is not None and spent >= self.budget
+        return self.watch(progress) or over
+
+
+def _worth(fit: Fit) -> tuple[int, float]:
+    return RANKS.index(fit.verdict), float(np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
 
 def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) -> Fit:
@@ -415,7 +553,6 @@ def _work(target: Target, found: Search, compiling: float, running: float) -> Wo
 
 
 def _row(fit: Fit) -> tuple[str, ...]:
-    seconds = fit.work.compile_seconds + fit.work.run_seconds
     return (
         fit.family.name,
         str(fit.elbo),
@@ -424,5 +561,5 @@ def _row(fit: Fit) -> tuple[str, ...]:
         f"{fit.ess:.0f}/{fit.n_draws}",
         fit.verdict,
         f"{fit.work.n_gradients:,}",
-        f"{seconds:.2f}",
+        f"{fit.work.seconds:.2f}",
     )

@@ -8,7 +8,7 @@ the family, so that every optimiser may move them freely. Leaves of integers say
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -70,6 +70,42 @@ class UnsuitableError(ValueError):
     """A family can't serve this target; the message says why, and a climb skips the rung."""
 
 
+class Left(NamedTuple):
+    """What is left between a fit and the posterior, in nats, apart by what would remove it.
+
+    Attributes
+    ----------
+    correlation
+        What q would gain from a dense covariance.
+    modes
+        Mass that q does not cover, at optima that are known.
+    shape
+        The rest: skew, tails, curved dependence.
+    """
+
+    correlation: float
+    modes: float
+    shape: float
+
+
+class Promise(NamedTuple):
+    """What a rung may gain, and what that may cost.
+
+    Attributes
+    ----------
+    gain
+        Nats.
+    gradients
+        Gradients of log p̂.
+    seconds
+        Besides these: compilation, and the family's own arithmetic.
+    """
+
+    gain: float
+    gradients: float
+    seconds: float
+
+
 class Family(eqx.Module):
     """A set Q of distributions. Its fields are what a user may choose about it.
 
@@ -100,6 +136,18 @@ class Family(eqx.Module):
     @abc.abstractmethod
     def n_parameters(self, dim: int) -> int:
         """How many numbers say which member q is."""
+
+    @abc.abstractmethod
+    def promise(self, left: Left, dim: int) -> Promise:
+        """What this family would make of what another one has left."""
+
+
+class Stacking(Family):
+    """Capability: a family on top of any other one."""
+
+    @abc.abstractmethod
+    def on(self, family: Family) -> Family:
+        """The same on that base."""
 
 
 class Adaptive(Family):

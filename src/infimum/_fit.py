@@ -23,6 +23,7 @@ from infimum._model import DENSITY, Model
 from infimum._objective import Seed, fresh_draws, generator, log_density
 from infimum._program import double_precision
 from infimum._proposal import Proposal
+from infimum._record import Route, StartReport, Work
 from infimum._solver import Reason
 from infimum._space import Space, columns
 from infimum._target import Target
@@ -44,61 +45,6 @@ WIDTH = 100
 
 PROPOSALS = 4
 """Draws of q among the proposals for one importance-resampled draw."""
-
-
-@dataclass(frozen=True)
-class StartReport:
-    """How one start ended.
-
-    Attributes
-    ----------
-    kind
-        "ascent", "cold", "example" or "climb".
-    elbo
-        By fresh draws, the same base draws for every start.
-    reason
-        Why it stopped.
-    n_gradients, n_steps
-        Its own cost.
-    """
-
-    kind: str
-    elbo: float
-    reason: Reason
-    n_gradients: int
-    n_steps: int
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a fit cost.
-
-    Attributes
-    ----------
-    n_gradients, n_calls
-        Gradients of log p̂ over all starts, and the batched calls that held them.
-    compile_seconds, run_seconds
-        Time in JAX's compiler, and the rest.
-    n_zero, n_undefined
-        Draws on the way with zero density, and steps rejected for a NaN or +inf.
-    first_undefined
-        The parameters at the first such draw, in words.
-    n_failed, first_failure
-        Points where the user's own code raised an error, and what the first of them said.
-    differentiated
-        Whether gradients were used; without any, n_gradients counts values of log p̂.
-    """
-
-    n_gradients: int
-    n_calls: int
-    compile_seconds: float
-    run_seconds: float
-    n_zero: int = 0
-    n_undefined: int = 0
-    first_undefined: str | None = None
-    n_failed: int = 0
-    first_failure: str | None = None
-    differentiated: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +81,8 @@ class Fit:
         Constrained draws of the proposal, in a loaded fit that can't make new ones.
     path
         (gradients so far, loss, predicted decrease, q or None) of the winning start; not saved.
+    route
+        The climb that chose this fit; None for a fit of one family.
     """
 
     family: Family
@@ -155,6 +103,7 @@ class Fit:
     target: Target | None = field(default=None, repr=False)
     stored: PyTree = field(default=None, repr=False)
     path: tuple[Any, ...] = field(default=(), repr=False)
+    route: Route | None = None
 
     # ---- how near ------------------------------------------------------------------------------
 
@@ -541,6 +490,8 @@ class Fit:
                 f"{self.work.compile_seconds:.2f} compiling + {self.work.run_seconds:.2f} running",
             ),
         ]
+        if self.route is not None:
+            rows.append(("climb", str(self.route)))
         if self.zero_fraction:
             told = f"{self.zero_fraction:.2%} of draws have zero density; the ELBO is that of the "
             rows.append(("zero density", told + "others"))

@@ -18,13 +18,15 @@ import numpy as np
 from infimum import families
 from infimum._bijection import Bijection
 from infimum._family import Distribution
-from infimum._fit import Fit, StartReport, Work
+from infimum._fit import Fit
 from infimum._model import Labels
 from infimum._objective import Seed
 from infimum._program import double_precision
 from infimum._proposal import Proposal, StudentT
+from infimum._record import Route, RungReport, StartReport, Work
 from infimum._solver import Reason
 from infimum._space import NONE, Leaf, Space
+from infimum.checks.weights import Estimate
 from infimum.supports import Support, named
 
 FORMAT = 3
@@ -144,6 +146,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
             for s in fit.starts
         ],
         "work": work,
+        "route": None if fit.route is None else _plain_route(fit.route),
         "trace": [[n, _number(value)] for n, value in fit.trace],
         "tree": _skeleton(fit.space),
         "supports": _supports(fit.space) if portable else None,
@@ -198,6 +201,7 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
             for s in described["starts"]
         ),
         work=Work(**described["work"]),
+        route=None if described["route"] is None else _route(described["route"]),
         proposal=proposal,
         n_draws=n_draws,
         log_p=arrays["log_p"],
@@ -207,6 +211,24 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         model=Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
         stored=stored,
     )
+
+
+def _plain_route(route: Route) -> dict[str, Any]:
+    rungs = [
+        [rung.family, *map(_number, (*rung.elbo, *rung.kl, rung.seconds)), rung.verdict]
+        for rung in route.rungs
+    ]
+    return {"rungs": rungs, "skipped": route.skipped, "ended": route.ended}
+
+
+def _route(plain: dict[str, Any]) -> Route:
+    rungs = []
+    for family, *numbers, verdict in plain["rungs"]:
+        elbo, elbo_se, kl, kl_se, seconds = map(_float, numbers)
+        known = Estimate(elbo, elbo_se), Estimate(kl, kl_se)
+        rungs.append(RungReport(str(family), *known, str(verdict), seconds))
+    skipped = tuple((str(name), str(why)) for name, why in plain["skipped"])
+    return Route(tuple(rungs), skipped, str(plain["ended"]))
 
 
 def _bijection(leaves: Sequence[Leaf], structure: Any, supports: list[Any]) -> Bijection:

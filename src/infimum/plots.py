@@ -178,7 +178,7 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     The axes. A hollow point is a KL that its weights do not support.
     """
     panel = _panels(axes, (1,), (5.4, 3.6))[0]
-    seconds = np.cumsum([f.work.compile_seconds + f.work.run_seconds for f in climb.fits])
+    seconds = np.cumsum([fit.work.seconds for fit in climb.fits])
     kl = np.array([fit.kl.value for fit in climb.fits])
     known = np.isfinite(kl)
     panel.plot(seconds[known], kl[known], color=GREY, linewidth=1, zorder=1)

@@ -10,7 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infimum._family import LOG_2PI, Distribution, Family, Layered, Pushforward
+from infimum._family import (
+    LOG_2PI,
+    Distribution,
+    Family,
+    Layered,
+    Left,
+    Promise,
+    Pushforward,
+    Stacking,
+)
 from infimum._program import double_precision
 
 ROWS = 512
@@ -20,7 +29,7 @@ INTERVAL = 6.0
 """Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
 
 
-class Flow(Family):
+class Flow(Stacking):
     """Q = {z = T(f(ε))}: f a stack of affine coupling layers, T the map of the family `base`.
 
     A layer moves and stretches half of the coordinates by what a small network says of the other
@@ -84,6 +93,17 @@ class Flow(Family):
         """Those of the base and of the networks."""
         identity = _skeleton(dim, self.layers, self.width).identity
         return self._family().n_parameters(dim) + sum(np.size(x) for x in identity.values())
+
+    def promise(self, left: Left, dim: int) -> Promise:
+        """Nearly all that is shape: eight schools 0.23 to 0.003 nats, garch 0.22 to 0.004.
+
+        In 66,000 to 195,000 gradients, and some 4 s of compilation.
+        """
+        return Promise(0.95 * left.shape, 150_000.0, 4.0)
+
+    def on(self, family: Family) -> Flow:
+        """Of as many layers, on that base."""
+        return Flow(family.name, self.layers, self.width)
 
 
 class Flowing(Layered):

@@ -6,7 +6,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum._family import SINGULAR, Chart, Distribution, Family, NaturalGaussian, bounded
+from infimum._family import (
+    SINGULAR,
+    Chart,
+    Distribution,
+    Family,
+    Left,
+    NaturalGaussian,
+    Promise,
+    bounded,
+)
 
 
 class MeanField(Family):
@@ -36,6 +45,10 @@ class MeanField(Family):
     def n_parameters(self, dim: int) -> int:
         """2d."""
         return 2 * dim
+
+    def promise(self, left: Left, dim: int) -> Promise:
+        """Nothing: every other family is larger."""
+        return Promise(0.0, 0.0, 0.0)
 
 
 class DiagonalGaussian(NaturalGaussian):

@@ -13,7 +13,9 @@ from infimum._family import (
     Charted,
     Distribution,
     Family,
+    Left,
     NaturalGaussian,
+    Promise,
 )
 
 SHIFT, SHRINK = 1.3545, 1.4615
@@ -55,6 +57,10 @@ class SinhArcsinh(Family):
     def n_parameters(self, dim: int) -> int:
         """3d + d(d + 1)/2; the units are fixed."""
         return 3 * dim + dim * (dim + 1) // 2
+
+    def promise(self, left: Left, dim: int) -> Promise:
+        """Half of what is shape, at best: of 0.23 nats (eight schools) 0.09 stayed."""
+        return Promise(0.5 * left.shape, 1e4 * (dim + 2), 0.3 + 1e-7 * dim**3)
 
 
 class Skewed(Charted):
