@@ -1,19 +1,29 @@
 """Run a benchmark: ``python -m benchmarks NAME PATH``, PATH holding ``posterior_database/``."""
 
 import argparse
+import importlib
 from pathlib import Path
 
 from benchmarks.posteriors import POSTERIORS
 from benchmarks.table import Report
 
 
+SUITES = {
+    "posteriordb": [0, 1, 2, 3, 4],
+    "climb": [0, 1, 2, 3, 4],
+    "peers": [0],
+    "languages": [0],
+}
+"""Benchmarks, and the seeds of each if none are given."""
+
+
 def main() -> None:
     """Read the command line, run one benchmark, write its files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=("posteriordb", "peers", "languages"), help="which one")
+    parser.add_argument("name", choices=SUITES, help="which one")
     parser.add_argument("path", type=Path, help="folder that contains posterior_database/")
     parser.add_argument("--posteriors", default="", help="only names with this in them")
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2 3 4 (posteriordb), 0 (others)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0, or 0 1 2 3 4")
     parser.add_argument(
         "--out",
         type=Path,
@@ -25,18 +35,8 @@ def main() -> None:
     posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
     if not posteriors:
         parser.error(f"no posterior has {options.posteriors!r} in its name")
-    if options.name == "posteriordb":
-        from benchmarks import suite_posteriordb as suite
-
-        seeds = options.seeds or [0, 1, 2, 3, 4]
-    elif options.name == "languages":
-        from benchmarks import suite_languages as suite
-
-        seeds = options.seeds or [0]
-    else:
-        from benchmarks import suite_peers as suite
-
-        seeds = options.seeds or [0]
+    suite = importlib.import_module(f"benchmarks.suite_{options.name}")
+    seeds = options.seeds or SUITES[options.name]
     report = Report(f"{options.name}, seeds {' '.join(map(str, seeds))}")
     suite.measure(options.path, posteriors, seeds, report)
     for path in options.out:
