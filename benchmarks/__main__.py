@@ -7,7 +7,6 @@ from pathlib import Path
 from benchmarks.posteriors import POSTERIORS
 from benchmarks.table import Report
 
-
 SUITES = {
     "posteriordb": [0, 1, 2, 3, 4],
     "climb": [0, 1, 2, 3, 4],

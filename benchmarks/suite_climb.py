@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def _errors(x: np.ndarray) -> tuple[float, float]:
 def _falls(fit: infimum.Fit) -> float:
     """Largest fall of the ELBO from a rung to the next, in standard errors."""
     rungs = fit.route.rungs if fit.route else ()
-    pairs = zip(rungs, rungs[1:], strict=False)
+    pairs = itertools.pairwise(rungs)
     return max(
         ((a.elbo.value - b.elbo.value) / max(a.elbo.se, b.elbo.se, 1e-12) for a, b in pairs),
         default=-np.inf,

@@ -146,10 +146,12 @@ class Rounds(Solver):
             state.info.record(state.loss, max(gain, 0.0), q)
         if not np.isfinite(state.loss):
             state.reason = Reason.LOST
-        elif _near(state.log_w) or not (first or gain > self.tolerance):
+        elif _near(state.log_w):
             state.reason = Reason.CONVERGED
         elif state.steps >= self.max_steps:
             state.reason = Reason.STEPS
+        elif not (first or gain > self.tolerance):
+            state.reason = Reason.CONVERGED
         state.length, state.done = state.length if first else 2 * state.length, 0
         state.current = state.q
 

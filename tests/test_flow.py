@@ -1,0 +1,134 @@
+"""Flow: it begins as its base, bends towards what the base lacks, and says where it can't."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import infimum
+from infimum import families
+from infimum._solver import Info, Reason
+from infimum.solvers import Rounds
+
+MEAN, SCALE = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 2.0, 1.0, 0.1])
+LOG_Z = np.log(2 * np.pi) + 3.0
+
+
+def banana(z):
+    """A bent normal: x ~ N(0, 1), y ~ N(x², 1), with log Z = log 2π + 3."""
+    return 3.0 - 0.5 * z[0] ** 2 - 0.5 * (z[1] - z[0] ** 2) ** 2
+
+
+@pytest.fixture(scope="module")
+def bent():
+    return infimum.climb(infimum.Target(banana, np.zeros(2)), ["fullrank", "flow"], tol=0)
+
+
+def test_begins_as_its_base_whatever_that_is():
+    eps = np.random.default_rng(0).standard_normal((6, 4))
+    for name in ("meanfield", "fullrank", "sinharcsinh"):
+        base = families.named(name).init(MEAN, SCALE)
+        q = families.Flow(name).start_from(base)
+        np.testing.assert_allclose(q.push(eps), base.push(eps), atol=1e-12)
+        np.testing.assert_allclose(q.log_prob_base(eps), base.log_prob_base(eps), atol=1e-12)
+
+
+def test_host_and_compiled_code_agree_and_the_inverse_inverts():
+    q = families.Flow(layers=3, width=5).init(MEAN, SCALE)
+    rng = np.random.default_rng(1)
+    q = q.moved({k: x + 0.3 * rng.standard_normal(x.shape) for k, x in q.moving().items()})
+    eps = rng.standard_normal((700, 4))
+    z = q.push(eps)
+    np.testing.assert_allclose(q.pull_back(z), eps, atol=1e-9)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(q.push(jnp.asarray(eps)), z, atol=1e-10)
+        jacobian = jax.vmap(jax.jacfwd(q.push))(jnp.asarray(eps[:5]))
+        landed, log_q = q.land(q.flow(jnp.asarray(eps)))
+    log_det = np.linalg.slogdet(np.asarray(jacobian))[1]
+    expected = -0.5 * (eps[:5] ** 2).sum(1) - 2 * np.log(2 * np.pi) - log_det
+    np.testing.assert_allclose(q.log_prob_base(eps)[:5], expected, atol=1e-9)
+    np.testing.assert_allclose(landed, z, atol=1e-9)
+    np.testing.assert_allclose(log_q, q.log_prob_base(eps), atol=1e-8)
+
+
+def test_a_bent_posterior_is_met(bent):
+    """Coupling layers can bend a normal so: what is left is how long they were trained."""
+    gaussian, flow = bent
+    assert gaussian.kl.value > 0.25
+    assert flow.reason is Reason.CONVERGED
+    assert flow.verdict == "good"
+    assert LOG_Z - flow.elbo.value < 0.02 + 3 * flow.elbo.se
+    assert abs(flow.log_evidence.value - LOG_Z) < 3 * flow.log_evidence.se + 1e-3
+    draws = flow.sample(10_000)
+    assert abs(np.mean(draws[:, 1]) - 1) < 0.1 * np.sqrt(3)
+    assert flow.q.base is gaussian.q
+
+
+def test_a_fit_comes_back_from_disk(bent, tmp_path):
+    flow = bent.fits[-1]
+    again = infimum.load(flow.save(tmp_path / "flow.zip"))
+    np.testing.assert_array_equal(again.sample(50), flow.sample(50))
+    np.testing.assert_allclose(again.log_prob(flow.sample(5)), flow.log_prob(flow.sample(5)))
+    assert again.family.layers == flow.family.layers
+
+
+def test_the_same_seed_gives_the_same_flow():
+    target = infimum.Target(banana, np.zeros(2))
+    solver = Rounds(max_steps=3)
+    q = families.Flow().init(np.zeros(2), np.ones(2))
+    ends = []
+    for _ in range(2):
+        state = solver.init(q, Info("cold"), np.random.default_rng(4))
+        while state.reason is None:
+            solver.step([state], target)
+        ends.append(state)
+    assert ends[0].loss == ends[1].loss
+    assert ends[0].reason is Reason.STEPS
+
+
+def test_nothing_is_learned_where_nothing_is_left():
+    """The look before the first step sees that q is near: no gradient is spent."""
+    target = infimum.Target(lambda z: 2.0 - 0.5 * jnp.sum(z**2), np.zeros(3))
+    fit = infimum.climb(target, ["fullrank", "flow"], tol=0).fits[-1]
+    assert fit.starts[0].n_steps == 1
+    assert fit.kl.value < 1e-9
+
+
+def test_one_dimension_has_a_spline():
+    """A skewed density: log p̂ = 3z - exp(z) + 1, log Z = log Γ(3) + 1."""
+    target = infimum.Target(lambda z: 1.0 + 3 * z[0] - jnp.exp(z[0]), np.zeros(1))
+    gaussian, flow = infimum.climb(target, ["fullrank", "flow"], tol=0)
+    log_z = np.log(2) + 1
+    assert log_z - gaussian.elbo.value > 0.02
+    assert log_z - flow.elbo.value < 0.01
+    assert flow.verdict == "good"
+
+
+def test_undefined_draws_are_rejected_and_named():
+    """NaN beyond 3: steps that meet it are undone, and the answer is not called good."""
+
+    def half(p):
+        return jnp.where(
+            p["a"] > 3, jnp.nan, -0.5 * p["a"] ** 2 - 0.5 * (p["b"] - p["a"] ** 2) ** 2
+        )
+
+    target = infimum.Target(half, {"a": 0.0, "b": 0.0})
+    q = families.Flow().init(np.zeros(2), np.ones(2))
+    solver = Rounds(max_steps=2)
+    state = solver.init(q, Info("cold"), np.random.default_rng(0))
+    while state.reason is None:
+        solver.step([state], target)
+    assert state.info.n_undefined > 0
+    assert state.info.first_undefined[0] > 3
+
+
+@pytest.mark.parametrize("options", [{"layers": 0}, {"width": 2.5}])
+def test_wrong_sizes_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} is .*, expected a positive integer"):
+        families.Flow(**options)
+
+
+def test_a_base_that_is_no_pushforward_is_refused():
+    with pytest.raises(TypeError, match="a flow needs a pushforward to start from, not a Thing"):
+        families.Flow().start_from(type("Thing", (), {})())
