@@ -157,12 +157,33 @@ def test_two_modes_that_starts_found_are_both_weighed(weight):
     assert "others ended" in str(fit) or weight == 0.5
 
 
-@pytest.mark.parametrize("density", [lambda z: 0 * z.sum(), lambda z: -(z[0] ** 2)])
-def test_an_improper_posterior_is_not_trusted(density):
-    fit = infimum.fit(infimum.Target(density, np.zeros(2)), "fullrank", max_steps=60)
-    assert not fit.reason.converged
+IMPROPER = {
+    "x": lambda p: -0.5 * p["y"] ** 2 + 0 * p["x"],
+    "+x": lambda p: -0.5 * p["y"] ** 2 + 0.1 * p["x"],
+    "-x": lambda p: -0.5 * p["y"] ** 2 - jnp.logaddexp(0.0, 5 * p["x"]),
+    "+1·x -1·y": lambda p: -0.5 * (p["x"] + p["y"] - 1) ** 2,
+}
+
+
+@pytest.mark.parametrize("along", IMPROPER)
+def test_an_improper_posterior_is_named_with_its_direction(along):
+    target = infimum.Target(IMPROPER[along], {"x": 0.0, "y": 0.1})
+    climb = infimum.climb(target)
+    fit = climb.best
+    assert fit.reason is Reason.IMPROPER
     assert fit.verdict == "unreliable"
-    assert "proper" in fit.advice
+    assert f"improper: along {along} " in fit.advice
+    assert "improper" in climb.ended
+    assert len(climb) <= 2
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_proper_posterior_that_was_cut_short_is_not_called_improper(scale):
+    """Student-t with 2 degrees of freedom: its tails fall as fast as 1/t³."""
+    target = infimum.Target(lambda z: -1.5 * jnp.log1p((z[0] / scale) ** 2 / 2), np.zeros(1))
+    fit = infimum.fit(target, "fullrank", max_steps=2)
+    assert not fit.reason.converged
+    assert fit.work.improper is None
 
 
 def test_adding_a_million_changes_nothing_but_log_z(skewed, skewed_fit):

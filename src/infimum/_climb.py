@@ -22,6 +22,7 @@ from infimum._family import (
     UnsuitableError,
 )
 from infimum._fit import Fit
+from infimum._improper import direction
 from infimum._ladder import PAYS, ranked, seconds
 from infimum._loop import (
     ADAPT_STREAM,
@@ -389,6 +390,8 @@ class _Way:
             self.ended = f"the budget of {self.budget:g} s is spent"
         elif found.interrupted:
             self.ended = "interrupted"
+        elif done.reason is Reason.IMPROPER:
+            self.ended = "the posterior is improper"
         elif done.kl.value + 2 * done.kl.se <= self.tol and done.verdict == "good":
             self.ended = f"the KL is below {self.tol:g} nats"
 
@@ -453,6 +456,7 @@ def _one(
         found = begin(target, family, options.starts, seed, watch)
     search(target, found, options.plan(found.states[0].q), seed, watch)
     best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
+    improper = _improper(target, best)
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
     n_draws = options.draws
     try:
@@ -463,7 +467,7 @@ def _one(
         proposal = propose(best.q, None)
         densities = _densities(target, proposal, n_draws, seed)
     compiling = CLOCK.compile_seconds - compiled
-    work = _work(target, found, compiling, time.perf_counter() - clock - compiling)
+    work = _work(target, found, improper, compiling, time.perf_counter() - clock - compiling)
     result = Fit(
         family=family,
         q=best.q,
@@ -484,6 +488,17 @@ def _one(
         target=target,
     )
     return result, found
+
+
+def _improper(target: Target, best: State) -> str | None:
+    """Where a search has run away to, if the posterior is improper there."""
+    ran = best.reason is not None and not best.reason.converged
+    if not (ran and isinstance(best.q, NaturalGaussian) and best.q.dim <= LARGEST_DENSE):
+        return None
+    found = direction(target, best.q)
+    if found is not None:
+        best.reason = Reason.IMPROPER
+    return found
 
 
 def _rivals(found: Search, best: State) -> list[Distribution]:
@@ -532,7 +547,9 @@ def _report(state: State) -> StartReport:
     return StartReport(info.kind, -float(state.loss), reason, info.n_gradients, info.n_steps)
 
 
-def _work(target: Target, found: Search, compiling: float, running: float) -> Work:
+def _work(
+    target: Target, found: Search, improper: str | None, compiling: float, running: float
+) -> Work:
     failures = target.failures
     infos = [state.info for state in found.states]
     undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
@@ -548,6 +565,7 @@ def _work(target: Target, found: Search, compiling: float, running: float) -> Wo
         first_failure=f"{failures.meaning}; the first: {failures.first}"
         if failures.first
         else None,
+        improper=improper,
         differentiated=target.differentiable,
     )
 

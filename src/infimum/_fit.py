@@ -179,6 +179,12 @@ class Fit:
         """What to do next."""
         if self.reason is Reason.INTERRUPTED:
             return "Interrupted: this is the best q so far. Fit again to finish."
+        if self.work.improper is not None:
+            return (
+                f"The posterior is improper: along {self.work.improper} (unconstrained) the "
+                "density does not fall fast enough to be integrated. The data say nothing there: "
+                "give these parameters proper priors."
+            )
         if not np.isfinite(self.elbo.value):
             return (
                 "The density is undefined (NaN or +inf) at draws from q. Look at "

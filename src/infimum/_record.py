@@ -47,6 +47,8 @@ class Work:
         The parameters at the first such draw, in words.
     n_failed, first_failure
         Points where the user's own code raised an error, and what the first of them said.
+    improper
+        The direction along which p̂ can't be integrated, in words, where one was found.
     differentiated
         Whether gradients were used; without any, n_gradients counts values of log p̂.
     """
@@ -60,6 +62,7 @@ class Work:
     first_undefined: str | None = None
     n_failed: int = 0
     first_failure: str | None = None
+    improper: str | None = None
     differentiated: bool = True
 
     @property

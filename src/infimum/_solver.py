@@ -41,6 +41,7 @@ class Reason(enum.Enum):
     DRAWS = "stopped at the limit of draws: more draws would change q by more than the tolerance"
     STALLED = "stalled: no step lowers the loss, though its gradient is not zero"
     LOST = "lost: the density was zero or undefined at every draw"
+    IMPROPER = "improper: the density does not fall along a direction, and the ELBO has no bound"
     OUTRUN = "given up: behind a start that had converged at a fraction of its cost"
     MERGED = "merged: another start had reached the same q"
     INTERRUPTED = "interrupted"

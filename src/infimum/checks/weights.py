@@ -48,7 +48,8 @@ def elbo(log_w: LogWeights) -> Estimate:
         return UNKNOWN
     inside = log_w[log_w > -np.inf]
     share = len(inside) / len(log_w)
-    spread = np.var(inside, ddof=1) / len(inside) if len(inside) > 1 else math.inf
+    with np.errstate(over="ignore"):  # the weights of an improper posterior have no bound
+        spread = np.var(inside, ddof=1) / len(inside) if len(inside) > 1 else math.inf
     outside = (1 - share) / (share * len(log_w))
     return Estimate(float(inside.mean() + math.log(share)), math.sqrt(spread + outside))
 
