@@ -43,6 +43,7 @@ class Reason(enum.Enum):
     LOST = "lost: the density was zero or undefined at every draw"
     OUTRUN = "given up: behind a start that had converged at a fraction of its cost"
     MERGED = "merged: another start had reached the same q"
+    BEHIND = "given up: another way from the same fit was better"
     INTERRUPTED = "interrupted"
 
     @property
@@ -59,6 +60,9 @@ class Info:
     ----------
     kind
         Where it began: "ascent", "cold", "example", "climb".
+    branch
+        Starts of one number are ways on from the same fit, of which the best is kept; None for a
+        start of its own.
     n_steps
         Batched calls of the target that this start took part in.
     n_gradients
@@ -74,6 +78,7 @@ class Info:
     """
 
     kind: str
+    branch: int | None = None
     n_steps: int = 0
     n_gradients: int = 0
     n_zero: int = 0
