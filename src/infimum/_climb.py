@@ -15,6 +15,7 @@ from infimum import families, solvers
 from infimum._family import (
     LARGEST_DENSE,
     Adaptive,
+    Branching,
     Distribution,
     Family,
     NaturalGaussian,
@@ -28,6 +29,7 @@ from infimum._loop import (
     ADAPT_STREAM,
     CHECK_STREAM,
     CURVATURE_STREAM,
+    OVER,
     RIVAL,
     Progress,
     Search,
@@ -43,7 +45,7 @@ from infimum._record import Route, RungReport, StartReport, Work
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._target import Target
 
-LADDER = ("meanfield", "fullrank", "flow")
+LADDER = ("meanfield", "fullrank", "noncentred", "flow")
 """Rungs of a climb. The first is where it begins; the others follow as they promise to pay.
 Sinh-arcsinh is left out: at two of six seeds eight schools were then "unreliable", and a flow made
 of them what it makes of the full-rank fit."""
@@ -147,8 +149,8 @@ def fit(
     target
         What to approximate.
     family
-        "meanfield", "fullrank", "sinharcsinh", "flow" or a `Family`; "auto" climbs, and gives the
-        best rung's fit.
+        "meanfield", "fullrank", "sinharcsinh", "noncentred", "flow" or a `Family`; "auto" climbs,
+        and gives the best rung's fit.
     tol, budget
         For "auto": nats of KL at which the climb ends, and seconds it may take; see `climb`.
     seed
@@ -432,9 +434,14 @@ def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) ->
     return _one(options, family, watch, placed)[0]
 
 
+def _starts_from(family: Family, q: Distribution) -> list[Distribution]:
+    """Where a family goes on from a member of another one."""
+    return family.starts_from(q) if isinstance(family, Branching) else [family.start_from(q)]
+
+
 def _placed(found: Search) -> list[Distribution]:
     """The optima that a search has left, where the next family starts."""
-    left_out = (Reason.MERGED, Reason.LOST, Reason.OUTRUN)
+    left_out = (*OVER, Reason.LOST, Reason.OUTRUN)
     return [state.q for state in found.states if state.reason not in left_out]
 
 
@@ -451,7 +458,13 @@ def _one(
     if isinstance(family, Adaptive):
         family = family.adapted(target, generator(seed, ADAPT_STREAM))
     if placed:
-        found = Search([State(q=family.start_from(q), info=Info("climb")) for q in placed])
+        found = Search(
+            [
+                State(q=member, info=Info("climb", branch))
+                for branch, q in enumerate(placed)
+                for member in _starts_from(family, q)
+            ]
+        )
     else:
         found = begin(target, family, options.starts, seed, watch)
     search(target, found, options.plan(found.states[0].q), seed, watch)

@@ -1,4 +1,4 @@
-"""A dense triangular factor: its unconstrained numbers, and natural coordinates around it."""
+"""A dense triangular factor: its unconstrained numbers, natural steps and coordinates around it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.linalg
+
+from infimum._family import bounded
 
 
 def raw_of(factor: np.ndarray) -> np.ndarray:
@@ -26,6 +28,43 @@ def solve(factor: Any, rows: Any) -> Any:
     """L⁻¹ x for x of shape (..., d) with at most one leading axis, for NumPy and JAX."""
     linalg = scipy.linalg if isinstance(rows, np.ndarray) else jax.scipy.linalg
     return linalg.solve_triangular(factor, rows.T, lower=True).T
+
+
+def triangular(root: np.ndarray) -> np.ndarray:
+    """The Cholesky factor of root·rootᵀ, which is not formed."""
+    factor = np.asarray(np.linalg.qr(root.T, mode="r")).T
+    return factor * np.where(np.diag(factor) < 0, -1.0, 1.0)
+
+
+def natural_step(
+    mean: np.ndarray, factor: np.ndarray, pull: np.ndarray, curvature: np.ndarray, rho: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whitened precision (1 - ρ)I + ρ·curvature, mean step ρ·precision⁻¹·pull: mean and factor.
+
+    Opper & Archambeau (2009), eq. 12-13, as a damped step in the whitened coordinates of q.
+    """
+    values, vectors = np.linalg.eigh(_mirrored(curvature))
+    precision = bounded(1 + rho * (values - 1))
+    step = vectors @ (rho * (vectors.T @ pull) / precision)
+    turn = np.linalg.cholesky((vectors / precision) @ vectors.T)
+    return mean + factor @ step, factor @ turn
+
+
+def decrement(pull: np.ndarray, curvature: np.ndarray) -> float:
+    """½ pullᵀ curvature⁻¹ pull + ½ Σ (λ - 1 - log λ), λ the eigenvalues of the curvature."""
+    values, vectors = np.linalg.eigh(_mirrored(curvature))
+    values = bounded(values)
+    mean = np.sum((vectors.T @ pull) ** 2 / values)
+    return float(0.5 * mean + 0.5 * np.sum(values - 1 - np.log(values)))
+
+
+def _mirrored(curvature: np.ndarray) -> np.ndarray:
+    """The symmetric matrix with the lower triangle of the curvature.
+
+    Its distance from I is the loss's gradient with respect to a triangular factor, so that a fixed
+    point of the natural gradient is a stationary point of the fixed-draw loss.
+    """
+    return np.tril(curvature) + np.tril(curvature, -1).T
 
 
 class FactorChart:

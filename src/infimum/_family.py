@@ -38,7 +38,15 @@ def bounded(precision: np.ndarray) -> np.ndarray:
 
 
 class Distribution(eqx.Module):
-    """A member q of a family, over R^d. One point, one key: batches are `vmap`'s business."""
+    """A member q of a family, over R^d. One point, one key: batches are `vmap`'s business.
+
+    Attributes
+    ----------
+    portable
+        Whether its arrays say all of it. If not, a file holds draws from it in their place.
+    """
+
+    portable: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -164,6 +172,14 @@ class Adaptive(Family):
         """
 
 
+class Branching(Family):
+    """Capability: a family with several places to go on to from another one's fit."""
+
+    @abc.abstractmethod
+    def starts_from(self, q: Distribution) -> list[Distribution]:
+        """Members to start from, `start_from(q)` among them; the fit that ends best is kept."""
+
+
 class Chart(abc.ABC):
     """Coordinates of a family around one member, in which the KL's Hessian is near I."""
 
@@ -245,7 +261,14 @@ class Charted(Pushforward):
     """Capability: coordinates around a member, and the error of draws: for the fixed-draw solver.
 
     These methods take NumPy arrays, on the host, over batches.
+
+    Attributes
+    ----------
+    flat
+        Whether some coordinates may hardly matter: a search then ends before it has settled these.
     """
+
+    flat: ClassVar[bool] = False
 
     @abc.abstractmethod
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
@@ -269,6 +292,36 @@ class Charted(Pushforward):
         score
             Gradient of log p̂ at the draws, shape (n, d).
         """
+
+
+class NaturalGradient(Charted):
+    """Capability: natural-gradient steps in ε, with a curvature that is held as a d×d matrix."""
+
+    @abc.abstractmethod
+    def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Gradient of log p̂(T(ε)) + log |det T'(ε)| in ε, shape (n, d).
+
+        Parameters
+        ----------
+        score
+            Gradient of log p̂ at the draws T(ε), shape (n, d).
+        """
+
+    @abc.abstractmethod
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGradient:
+        """Member reached by a natural-gradient step of size rho.
+
+        Parameters
+        ----------
+        pull
+            Mean of the slopes, shape (d,).
+        curvature
+            Minus the mean of their derivatives, shape (d, d), not necessarily symmetric.
+        """
+
+    @abc.abstractmethod
+    def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
+        """Nats by which the loss is above its minimum if log p̂ is quadratic in ε."""
 
 
 class Gaussian(Pushforward):
@@ -301,28 +354,20 @@ class Gaussian(Pushforward):
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
 
 
-class NaturalGaussian(Gaussian, Charted):
-    """Capability: natural-gradient steps with a curvature that is held as a d×d matrix."""
+class NaturalGaussian(Gaussian, NaturalGradient):
+    """Capability: a Gaussian with a covariance that is held as a d×d matrix."""
 
     @abc.abstractmethod
     def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGaussian:
-        """Member reached by a natural-gradient step of size rho.
-
-        Parameters
-        ----------
-        pull
-            Mean of the whitened scores, shape (d,).
-        curvature
-            -E_q[Lᵀ ∇²log p̂ L], shape (d, d), not necessarily symmetric.
-        """
-
-    @abc.abstractmethod
-    def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
-        """Nats by which the loss is above its minimum if log p̂ is quadratic."""
+        """Another Gaussian; curvature is -E_q[Lᵀ ∇²log p̂ L]."""
 
     @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Covariance matrix, shape (d, d)."""
+
+    def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Lᵀ s: the log-determinant is constant."""
+        return self.whiten(score)
 
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
         """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""

@@ -301,6 +301,8 @@ class Fit:
 
     def _all_check_draws(self) -> PyTree:
         """Every constrained draw of the proposal: those that `log_weights` belongs to."""
+        if not self._constrains:
+            return self.stored
         return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in self.check_chunks()))
 
     def _resampled(self, n: int, seed: Seed) -> PyTree:

@@ -65,6 +65,9 @@ class Progress:
     n_gradients: int
 
 
+OVER = (Reason.MERGED, Reason.BEHIND)
+"""A start that ended so takes no further part."""
+
 Watch = Callable[[Progress], Any]
 
 
@@ -112,16 +115,30 @@ def search(
             raise KeyboardInterrupt
         for solver in solvers:
             rng = generator(seed, DRAW_STREAM, solver.order)
-            alive = [state for state in found.states if state.reason is not Reason.MERGED]
-            merged = [state for state in found.states if state.reason is Reason.MERGED]
+            _prune(target, found, seed)
+            ended = [state for state in found.states if state.reason in OVER]
+            alive = [state for state in found.states if state.reason not in OVER]
             fresh = [solver.init(state.q, state.info, _twin(rng)) for state in alive]
-            found.states = fresh + merged
+            found.states = fresh + ended
             _advance(solver, fresh, target, found, watch)
         _check_with_fresh_draws(solvers[-1], target, found, seed, watch)
     except KeyboardInterrupt:
         found.interrupted = True
         for state in found.states:
             state.reason = state.reason or Reason.INTERRUPTED
+
+
+def _prune(target: Target, found: Search, seed: Seed) -> None:
+    """Of the ways on from one fit keep the best by fresh draws, once a solver has moved them."""
+    branches: dict[int, list[State]] = {}
+    for state in found.states:
+        if state.info.branch is not None and state.reason not in (None, *OVER):
+            branches.setdefault(state.info.branch, []).append(state)
+    for states in branches.values():
+        if len(states) > 1:
+            best = choose(target, Search(states), seed)
+            for state in states:
+                state.reason = state.reason if state is best else Reason.BEHIND
 
 
 def _twin(rng: np.random.Generator) -> np.random.Generator:
@@ -212,9 +229,9 @@ def _check_with_fresh_draws(
 
 def choose(target: Target, found: Search, seed: Seed) -> State:
     """The start whose q is best by fresh draws; also sets every start's loss to that estimate."""
-    left = [state for state in found.states if state.reason is not Reason.MERGED]
+    left = [state for state in found.states if state.reason not in OVER]
     for state in left if len(left) > 1 else []:
         z, log_q = next(fresh_draws(state.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         result = outcome(log_q, target.values(z))
         state.loss = result.loss if not np.isnan(result.loss) else np.inf
-    return min(found.states, key=lambda state: (state.reason is Reason.MERGED, state.loss))
+    return min(found.states, key=lambda state: (state.reason in OVER, state.loss))

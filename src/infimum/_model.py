@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from infimum._hierarchy import Hierarchy
+
 Arrays = Mapping[str, Any]
 """Arrays by name; draws have a leading axis n."""
 
@@ -54,6 +56,20 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) of each observation, by site: shape (n, ...), in nats."""
+
+
+class Hierarchical(Model):
+    """Capability: a model that knows which of its coordinates have locations and scales."""
+
+    @abc.abstractmethod
+    def hierarchy(self, space: Any, rng: np.random.Generator) -> Hierarchy | None:
+        """The location-scale hierarchy among the coordinates of the space; None without any.
+
+        Parameters
+        ----------
+        rng
+            For the points at which the model is looked at.
+        """
 
 
 class Labels(Model):

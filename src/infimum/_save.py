@@ -43,7 +43,7 @@ LARGEST_ENTRY = 2**33
 
 def save(fit: Fit, path: Path) -> Path:
     """Write the fit; an existing file is replaced only when the new one is whole."""
-    portable = _portable(fit.space)
+    portable = _portable(fit.space) and all(map(_whole, [fit.q, *fit.proposal.others]))
     arrays = {"log_p": fit.log_p, "log_q": fit.log_q, "log_r": fit.log_r}
     for place, member in enumerate([fit.q, *fit.proposal.others]):
         arrays |= {f"q{place}/{name}": leaf for name, leaf in member.arrays().items()}
@@ -98,13 +98,21 @@ def load(path: str | Path) -> Fit:
 
 
 def _checked(member: Distribution) -> Distribution:
-    """The member, if a draw and its density can be had from it."""
+    """The member, if a draw and its density can be had from it; or if they need the model."""
+    if not _whole(member):
+        return member
     with double_precision():
         key = jax.eval_shape(lambda: jax.random.key(0))
         z, log_q = jax.eval_shape(lambda key: member.sample_and_log_prob(key), key)
     if z.shape != (member.dim,) or log_q.shape != ():
         raise ValueError("the arrays of its q have shapes that do not belong together")
     return member
+
+
+def _options(family: Any) -> dict[str, Any]:
+    """The fields of a family that are numbers and strings; what it found in its target is none."""
+    fields = {x.name: getattr(family, x.name) for x in dataclasses.fields(family)}
+    return {k: x for k, x in fields.items() if isinstance(x, str | int | float | None)}
 
 
 def _fields(member: Any) -> dict[str, np.ndarray]:
@@ -136,7 +144,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": fit.name,
-        "family": {"name": fit.family.name, **dataclasses.asdict(fit.family)},
+        "family": {"name": fit.family.name, **_options(fit.family)},
         "seed": _plain_seed(fit.seed),
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
@@ -269,6 +277,13 @@ class StoredSpace(Space):
 def _labels(labels: Sequence[Any]) -> list[Any]:
     plain: list[Any] = np.asarray(labels).tolist()
     return [x if isinstance(x, str | int | float) else str(x) for x in plain]
+
+
+def _whole(member: Any) -> bool:
+    """Whether the arrays of a member, and of the members that it is made of, say all of it."""
+    inner = [getattr(member, field.name) for field in dataclasses.fields(member)]
+    nested = [x for x in inner if isinstance(x, Distribution)]
+    return member.portable and all(map(_whole, nested))
 
 
 def _portable(space: Space) -> bool:

@@ -44,6 +44,7 @@ class Reason(enum.Enum):
     IMPROPER = "improper: the density does not fall along a direction, and the ELBO has no bound"
     OUTRUN = "given up: behind a start that had converged at a fraction of its cost"
     MERGED = "merged: another start had reached the same q"
+    BEHIND = "given up: another way from the same fit was better"
     INTERRUPTED = "interrupted"
 
     @property
@@ -60,6 +61,9 @@ class Info:
     ----------
     kind
         Where it began: "ascent", "cold", "example", "climb".
+    branch
+        Starts of one number are ways on from the same fit, of which the best is kept; None for a
+        start of its own.
     n_steps
         Batched calls of the target that this start took part in.
     n_gradients
@@ -75,6 +79,7 @@ class Info:
     """
 
     kind: str
+    branch: int | None = None
     n_steps: int = 0
     n_gradients: int = 0
     n_zero: int = 0

@@ -172,7 +172,7 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="meanfield, fullrank, sinharcsinh, or auto: upwards until near enough.",
+            help="meanfield, fullrank, sinharcsinh, noncentred, or auto: until near enough.",
         ),
     ] = "auto",
     seed: Annotated[

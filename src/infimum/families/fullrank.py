@@ -6,8 +6,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum._dense import FactorChart, factor_error, factor_of, raw_of, solve
-from infimum._family import Chart, Distribution, Family, Left, NaturalGaussian, Promise, bounded
+from infimum._dense import (
+    FactorChart,
+    decrement,
+    factor_error,
+    factor_of,
+    natural_step,
+    raw_of,
+    solve,
+)
+from infimum._family import Chart, Distribution, Family, Left, NaturalGaussian, Promise
 
 
 class FullRank(Family):
@@ -88,22 +96,13 @@ class DenseGaussian(NaturalGaussian):
         return score @ self.factor
 
     def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> DenseGaussian:
-        """Whitened precision (1 - ρ)I + ρ·curvature, mean step ρ·precision⁻¹·pull.
-
-        Opper & Archambeau (2009), eq. 12-13, as a damped step in the whitened coordinates of q.
-        """
-        values, vectors = np.linalg.eigh(_mirrored(curvature))
-        precision = bounded(1 + rho * (values - 1))
-        step = vectors @ (rho * (vectors.T @ pull) / precision)
-        turn = np.linalg.cholesky((vectors / precision) @ vectors.T)
-        return DenseGaussian.of(self.push(step), self.factor @ turn)
+        """In the whitened coordinates of q."""
+        moved = natural_step(self.mean, self.factor, pull, curvature, rho)
+        return DenseGaussian.of(*moved)
 
     def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
-        """½ pullᵀ curvature⁻¹ pull + ½ Σ (λ - 1 - log λ), λ the eigenvalues of the curvature."""
-        values, vectors = np.linalg.eigh(_mirrored(curvature))
-        values = bounded(values)
-        mean = np.sum((vectors.T @ pull) ** 2 / values)
-        return float(0.5 * mean + 0.5 * np.sum(values - 1 - np.log(values)))
+        """By the curvature's eigenvalues."""
+        return decrement(pull, curvature)
 
     def chart(self, curvature: np.ndarray | None) -> Chart:
         """Whitened coordinates: near the optimum the curvature is I there."""
@@ -127,12 +126,3 @@ class _DenseChart(Chart):
 
     def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
         return self.coordinates.pull(theta, eps, score, score)
-
-
-def _mirrored(curvature: np.ndarray) -> np.ndarray:
-    """The symmetric matrix with the lower triangle of the curvature.
-
-    Its distance from I is the loss's gradient with respect to a triangular factor, so that a fixed
-    point of the natural gradient is a stationary point of the fixed-draw loss.
-    """
-    return np.tril(curvature) + np.tril(curvature, -1).T

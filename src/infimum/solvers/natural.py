@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Distribution, NaturalGaussian
+from infimum._family import LARGEST_DENSE, Distribution, NaturalGradient
 from infimum._objective import outcome, structured_draws
 from infimum._solver import Info, Reason, Solver, State, evaluate_together, narrower
 from infimum._target import Target
@@ -36,9 +36,9 @@ SMALLEST_STEP = 1e-6
 class NaturalState(State):
     """`candidate` is evaluated next; `pull` and `curvature` belong to `q`."""
 
-    q: NaturalGaussian
+    q: NaturalGradient
     eps: np.ndarray
-    candidate: NaturalGaussian
+    candidate: NaturalGradient
     pull: np.ndarray | None = None
     curvature: np.ndarray | None = None
     rho: float = 1.0
@@ -62,10 +62,10 @@ class Natural(Solver):
     handover: float = HANDOVER
 
     def accepts(self, q: Distribution) -> bool:
-        """Gaussians of up to `LARGEST_DENSE` dimensions."""
-        return isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE
+        """Gaussians, and what is made from one, of up to `LARGEST_DENSE` dimensions."""
+        return isinstance(q, NaturalGradient) and q.dim <= LARGEST_DENSE
 
-    def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> NaturalState:
+    def init(self, q: NaturalGradient, info: Info, rng: np.random.Generator) -> NaturalState:
         """Fix the draws."""
         eps = structured_draws(rng, 2 * (q.dim + 2), q.dim)
         return NaturalState(q=q, info=info, eps=eps, candidate=q, n_draws=len(eps))
@@ -90,11 +90,11 @@ class Natural(Solver):
         if result.loss <= state.loss and np.isfinite(result.loss):
             first = state.curvature is None
             score = np.where(result.inside[:, None], gradient, 0.0)
-            whitened = state.candidate.whiten(score)
+            slope = state.candidate.slope(state.eps, score)
             inside = np.count_nonzero(result.inside)
             state.q, state.loss = state.candidate, result.loss
-            state.pull = whitened.sum(axis=0) / inside
-            state.curvature = -(whitened.T @ state.eps) / inside
+            state.pull = slope.sum(axis=0) / inside
+            state.curvature = -(slope.T @ state.eps) / inside
             decrement = state.q.decrement(state.pull, state.curvature)
             state.info.record(state.loss, decrement, state.q)
             error = state.q.sampling_error(state.eps, score)

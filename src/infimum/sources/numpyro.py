@@ -20,7 +20,9 @@ from numpyro.primitives import Messenger
 from infimum import supports as S
 from infimum._bijection import Bijection
 from infimum._extras import required
-from infimum._model import Arrays, Model
+from infimum._hierarchy import Hierarchy
+from infimum._location_scale import find
+from infimum._model import Arrays, Hierarchical
 from infimum._program import double_precision
 from infimum._target import Target
 
@@ -338,7 +340,7 @@ def _enumerated(call: _Call, depth: int) -> Callable[[Any], Any]:
 # ---- what else it knows -------------------------------------------------------------------------
 
 
-class NumPyroModel(Model):
+class NumPyroModel(Hierarchical):
     """A NumPyro model with its arguments."""
 
     library = "numpyro"
@@ -376,6 +378,10 @@ class NumPyroModel(Model):
             if array.dtype.kind in "biuf" and not any(np.array_equal(array, y) for y in observed):
                 found[".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)] = array
         return found
+
+    def hierarchy(self, space: Bijection, rng: np.random.Generator) -> Hierarchy | None:
+        """Sites whose location or scale others decide; none is told with discrete sites about."""
+        return None if self._sites.discrete else find(self._call.trace, space, rng)
 
     def predict(
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
