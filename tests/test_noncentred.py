@@ -98,7 +98,7 @@ class TestHierarchy:
         for hierarchy, at in ((one, [2.0, np.log(3.0), *range(8)]), (other, None)):
             z = np.array(at or [2.0, *range(8), np.log(3.0)])
             with jax.enable_x64(True):
-                location, scale, offset, slope = hierarchy.parents(jnp.asarray(z))
+                location, scale, offset, slope = jax.jit(hierarchy.parents)(jnp.asarray(z))
             natural = (location, scale) if hierarchy is one else (offset, slope)
             np.testing.assert_allclose(natural, [np.full(8, 2.0), np.full(8, 3.0)], rtol=1e-12)
 
@@ -112,7 +112,7 @@ class TestHierarchy:
         target, hierarchy = found(slopes, *lines())
         z = np.random.default_rng(1).standard_normal(target.dim)
         with jax.enable_x64(True):
-            location, scale, *_ = map(np.asarray, hierarchy.parents(jnp.asarray(z)))
+            location, scale, *_ = map(np.asarray, jax.jit(hierarchy.parents)(jnp.asarray(z)))
         p = target.constrain(z)
         factor = p["scale"][:, None] * p["factor"]
         x = z[hierarchy.index]
@@ -135,7 +135,7 @@ class TestHierarchy:
         assert hierarchy.names == tuple(f"{k}[{i}]" for k in "ab" for i in range(4))
         z = np.array([*range(8), 0.5, 0.0, np.log(2.0)])
         with jax.enable_x64(True):
-            *_, offset, slope = map(np.asarray, hierarchy.parents(jnp.asarray(z)))
+            *_, offset, slope = map(np.asarray, jax.jit(hierarchy.parents)(jnp.asarray(z)))
         np.testing.assert_allclose(offset, 0.5)
         np.testing.assert_allclose(np.abs(slope), [1.0] * 4 + [2.0] * 4)
 
@@ -174,7 +174,7 @@ class TestMap:
         eps = np.random.default_rng(1).standard_normal((3, q.dim))
         np.testing.assert_allclose(q.pull_back(q.push(eps)), eps, atol=1e-9)
         with jax.enable_x64(True):
-            jacobian = jax.jacobian(q.push)(jnp.asarray(eps[0]))
+            jacobian = jax.jit(jax.jacobian(q.push))(jnp.asarray(eps[0]))
         normal = -0.5 * (eps[0] ** 2).sum() - 0.5 * q.dim * np.log(2 * np.pi)
         expected = normal - np.linalg.slogdet(jacobian)[1]
         np.testing.assert_allclose(q.log_prob_base(eps)[0], expected, rtol=1e-9)
@@ -209,7 +209,7 @@ class TestMap:
         if hierarchy.centred.all():
             z, _ = q.warp.forward(zeta, (q.value, 0 * as_stated, q.reference))
             with jax.enable_x64(True):
-                parents = jax.vmap(hierarchy.parents)(jnp.asarray(z))
+                parents = jax.jit(jax.vmap(hierarchy.parents))(jnp.asarray(z))
             location, scale, *_ = map(np.asarray, parents)
             own = hierarchy.index
             expected = (zeta[:, own] - q.reference[0]) / np.exp(q.reference[1])

@@ -47,7 +47,7 @@ def natural_step(
     precision = bounded(1 + rho * (values - 1))
     step = vectors @ (rho * (vectors.T @ pull) / precision)
     turn = np.linalg.cholesky((vectors / precision) @ vectors.T)
-    return mean + factor @ step, factor @ turn
+    return mean + step @ factor.T, factor @ turn
 
 
 def decrement(pull: np.ndarray, curvature: np.ndarray) -> float:
