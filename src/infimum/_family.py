@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum._stack import LOG_2PI, Stack
+from infimum._stack import LOG_2PI as LOG_2PI
+from infimum._stack import Stack
 from infimum._target import Target
 
 LARGEST_FACTOR = 20.0

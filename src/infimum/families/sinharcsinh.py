@@ -8,6 +8,7 @@ import numpy as np
 
 from infimum._dense import FactorChart, factor_error, factor_of, raw_of, solve
 from infimum._family import (
+    LOG_2PI,
     Chart,
     Charted,
     Distribution,
@@ -16,7 +17,6 @@ from infimum._family import (
     NaturalGaussian,
     Promise,
 )
-from infimum._stack import LOG_2PI
 
 SHIFT, SHRINK = 1.3545, 1.4615
 """Skew moves the mean, and tail the logarithm of the scale, by so much at the Gaussian: with that
