@@ -12,6 +12,7 @@ SUITES = {
     "climb": [0, 1, 2, 3, 4],
     "peers": [0],
     "languages": [0],
+    "modes": [0, 1, 2, 3, 4],
 }
 """Benchmarks, and the seeds of each if none are given."""
 
@@ -20,7 +21,9 @@ def main() -> None:
     """Read the command line, run one benchmark, write its files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=SUITES, help="which one")
-    parser.add_argument("path", type=Path, help="folder that contains posterior_database/")
+    parser.add_argument(
+        "path", type=Path, nargs="?", help="folder that contains posterior_database/; not for modes"
+    )
     parser.add_argument("--posteriors", default="", help="only names with this in them")
     parser.add_argument("--seeds", type=int, nargs="+", help="0, or 0 1 2 3 4")
     parser.add_argument(
@@ -31,6 +34,8 @@ def main() -> None:
         help="also write here: JSON if it ends in .json, else Markdown; may be repeated",
     )
     options = parser.parse_args()
+    if options.path is None and options.name != "modes":
+        parser.error("give the folder that contains posterior_database/")
     posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
     if not posteriors:
         parser.error(f"no posterior has {options.posteriors!r} in its name")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from infimum import families, solvers
+from infimum._dense import raw_of
 from infimum._family import (
     LARGEST_DENSE,
     Adaptive,
@@ -19,6 +20,8 @@ from infimum._family import (
     Distribution,
     Family,
     NaturalGaussian,
+    Pooled,
+    Pooling,
     Stacking,
     UnsuitableError,
 )
@@ -31,6 +34,7 @@ from infimum._loop import (
     CURVATURE_STREAM,
     OVER,
     RIVAL,
+    SCOUT_STREAM,
     Progress,
     Search,
     begin,
@@ -42,6 +46,7 @@ from infimum._program import CLOCK
 from infimum._progress import display
 from infimum._proposal import Proposal, propose
 from infimum._record import Route, RungReport, StartReport, Work
+from infimum._scouts import Atlas, Known, Mode, log_total
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._target import Target
 
@@ -58,6 +63,9 @@ RANKS = ("unreliable", "reweight", "good")
 
 STARTS = 4
 """Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
+
+REVISITS = 2
+"""Times that a mixture takes in modes that scouts find beyond it."""
 
 CHECK_DRAWS = 4096
 """Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
@@ -247,6 +255,7 @@ class _Options:
     solver: Solver | Sequence[Solver] | None = None
     tolerance: float | None = None
     max_steps: int | None = None
+    atlas: Atlas = field(default_factory=Atlas)
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
@@ -357,7 +366,7 @@ class _Way:
     watch: Callable[..., Any]
     begun: float = field(default_factory=time.perf_counter)
     fits: list[Fit] = field(default_factory=list)
-    placed: list[list[Distribution]] = field(default_factory=list)
+    placed: list[list[State]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     ended: str = ""
 
@@ -397,14 +406,14 @@ class _Way:
         elif done.kl.value + 2 * done.kl.se <= self.tol and done.verdict == "good":
             self.ended = f"the KL is below {self.tol:g} nats"
 
-    def _start(self, rung: Family) -> tuple[Family, list[Distribution]]:
+    def _start(self, rung: Family) -> tuple[Family, list[State]]:
         """The rung and where it starts: on the nearest fit that it can take over."""
         nearest = sorted(
             zip(self.fits, self.placed, strict=True), key=lambda pair: -pair[0].elbo.value
         )
         for fit, placed in nearest:
             if isinstance(rung, Stacking):
-                rung, placed = rung.on(fit.family), [fit.q]
+                rung, placed = rung.on(fit.family), [_as_state(fit)]
             try:
                 rung.start_from(fit.q)
             except TypeError:
@@ -419,13 +428,18 @@ class _Way:
         return self.watch(progress) or over
 
 
+def _as_state(fit: Fit) -> State:
+    """A fit as a place to start from."""
+    return State(q=fit.q, info=Info("climb"), loss=-fit.elbo.value)
+
+
 def _worth(fit: Fit) -> tuple[int, float]:
     return RANKS.index(fit.verdict), float(np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
 
 def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) -> Fit:
     """Fit a family, and before it the one that it starts from."""
-    placed: list[Distribution] = []
+    placed: list[State] = []
     if family.below is not None and options.solver is None:
         below, found = _one(options, _family(family.below), watch)
         placed = _placed(found)
@@ -439,17 +453,44 @@ def _starts_from(family: Family, q: Distribution) -> list[Distribution]:
     return family.starts_from(q) if isinstance(family, Branching) else [family.start_from(q)]
 
 
-def _placed(found: Search) -> list[Distribution]:
+def _placed(found: Search) -> list[State]:
     """The optima that a search has left, where the next family starts."""
     left_out = (*OVER, Reason.LOST, Reason.OUTRUN)
-    return [state.q for state in found.states if state.reason not in left_out]
+    return [state for state in found.states if state.reason not in left_out]
+
+
+def _begun(
+    options: _Options, family: Family, placed: Sequence[State], watch: Callable[..., Any]
+) -> Search:
+    """Starts of a family's own; or the optima of another one, apart or pooled."""
+    if not placed:
+        return begin(options.target, family, options.starts, options.seed, watch)
+    if not isinstance(family, Pooling):
+        return Search(
+            [
+                State(q=member, info=Info("climb", branch))
+                for branch, state in enumerate(placed)
+                for member in _starts_from(family, state.q)
+            ]
+        )
+    known = [(state.q, -state.loss) for state in placed]
+    known += [(_gaussian(mode), mode.log_mass) for mode in options.atlas.beyond(known)]
+    q = family.start_from_all(*zip(*known, strict=True))
+    return Search([State(q=q, info=Info("climb"))])
+
+
+def _gaussian(mode: Mode) -> Distribution:
+    """The Gaussian at a mode that a scout found."""
+    factor = mode.factor if mode.factor.ndim == 2 else np.diag(mode.factor)
+    arrays = {"mean": mode.mean, "raw": raw_of(factor)}
+    return families.named("fullrank").from_arrays(arrays)
 
 
 def _one(
     options: _Options,
     family: Family,
     watch: Callable[..., Any],
-    placed: Sequence[Distribution] = (),
+    placed: Sequence[State] = (),
 ) -> tuple[Fit, Search]:
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
@@ -457,23 +498,18 @@ def _one(
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
     if isinstance(family, Adaptive):
         family = family.adapted(target, generator(seed, ADAPT_STREAM))
-    if placed:
-        found = Search(
-            [
-                State(q=member, info=Info("climb", branch))
-                for branch, q in enumerate(placed)
-                for member in _starts_from(family, q)
-            ]
-        )
-    else:
-        found = begin(target, family, options.starts, seed, watch)
+    found = _begun(options, family, placed, watch)
     search(target, found, options.plan(found.states[0].q), seed, watch)
+    if isinstance(family, Pooling):
+        visits = (_revisited(options, family, found, watch) for _ in range(REVISITS))
+        all(visits)  # until one brings nothing
     best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
     improper = _improper(target, best)
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
     n_draws = options.draws
     try:
-        proposal = propose(best.q, _curvature(target, best.q, seed), _rivals(found, best))
+        others = [*_rivals(found, best), *_scouted(options, family, found, best)]
+        proposal = propose(best.q, _curvature(target, best.q, seed), others)
         densities = _densities(target, proposal, n_draws, seed)
     except KeyboardInterrupt:
         best.reason, n_draws = Reason.INTERRUPTED, LEAST_DRAWS
@@ -526,6 +562,49 @@ def _rivals(found: Search, best: State) -> list[Distribution]:
     ]
 
 
+def _revisited(
+    options: _Options, family: Pooling, found: Search, watch: Callable[..., Any]
+) -> bool:
+    """Scout from a mixture, take in what it does not cover, and refine; False if that is none."""
+    atlas, best = options.atlas, min(found.states, key=lambda state: state.loss)
+    settled = best.reason is not None and best.reason.converged and options.target.differentiable
+    if found.interrupted or not (settled and isinstance(best.q, Pooled)):
+        return False
+    known = [(best.q, -float(best.loss))]
+    _explored(options, found, known)
+    missed = [(_gaussian(mode), mode.log_mass) for mode in atlas.beyond(known)]
+    if not missed or len(best.q.stack()) + len(missed) > best.q.most:
+        return False
+    news = family.start_from_all(*zip(*missed, strict=True)).stack()
+    share = 1 / (1 + np.exp(known[0][1] - log_total(missed)))
+    joined = best.q.restacked(best.q.stack().joined(news, share))
+    found.states = [State(q=joined, info=best.info)]
+    search(options.target, found, options.plan(joined), options.seed, watch)
+    return True
+
+
+def _explored(options: _Options, found: Search, known: Known) -> None:
+    """Send scouts out from known ground."""
+    atlas = options.atlas
+    calls, gradients = atlas.n_calls, atlas.n_gradients
+    atlas.explore(options.target, known, generator(options.seed, SCOUT_STREAM))
+    found.n_calls += atlas.n_calls - calls
+    found.n_scouted += atlas.n_gradients - gradients
+
+
+def _scouted(options: _Options, family: Family, found: Search, best: State) -> list[Distribution]:
+    """Modes that no start found and q does not cover; scouts are sent out once in a climb."""
+    target, atlas = options.target, options.atlas
+    settled = best.reason is not None and best.reason.converged
+    if not (settled and target.differentiable and np.isfinite(best.loss)):
+        return []
+    states = [best, *(s for s in _placed(found) if s is not best and np.isfinite(s.loss))]
+    known = [(state.q, -float(state.loss)) for state in states]
+    if not atlas.explored:
+        _explored(options, found, known)
+    return [family.start_from(_gaussian(mode)) for mode in atlas.beyond(known)]
+
+
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
     """-E_q[Lᵀ ∇²log p̂ L], from gradients or values; None where a d×d matrix is too large."""
     if not isinstance(q, NaturalGaussian) or q.dim > LARGEST_DENSE:
@@ -567,7 +646,7 @@ def _work(
     infos = [state.info for state in found.states]
     undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
     return Work(
-        n_gradients=sum(info.n_gradients for info in infos),
+        n_gradients=found.n_scouted + sum(info.n_gradients for info in infos),
         n_calls=found.n_calls,
         compile_seconds=compiling,
         run_seconds=running,

@@ -8,6 +8,7 @@ the family, so that every optimiser may move them freely. Leaves of integers say
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -16,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from infimum._stack import LOG_2PI as LOG_2PI
+from infimum._stack import Stack
 from infimum._target import Target
-
-LOG_2PI = float(np.log(2 * np.pi))
 
 LARGEST_FACTOR = 20.0
 """One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] cold
@@ -72,6 +73,32 @@ class Distribution(eqx.Module):
             jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
             for path, leaf in leaves
         }
+
+
+class Hosted(Distribution):
+    """Capability: batches by NumPy, on the host, with nothing to compile."""
+
+    @abc.abstractmethod
+    def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
+        """N draws, each of them one from q."""
+
+    @abc.abstractmethod
+    def log_density(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """log q at each row."""
+
+
+class Pooled(Hosted):
+    """Capability: q = Σ_k w_k N(m_k, L_k L_kᵀ), with at most so many components."""
+
+    most: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def stack(self) -> Stack:
+        """The components and their weights."""
+
+    @abc.abstractmethod
+    def restacked(self, stack: Stack) -> Pooled:
+        """The member with these components."""
 
 
 class UnsuitableError(ValueError):
@@ -156,6 +183,22 @@ class Stacking(Family):
     @abc.abstractmethod
     def on(self, family: Family) -> Family:
         """The same on that base."""
+
+
+class Pooling(Family):
+    """Capability: a family with room for several optima of another one."""
+
+    @abc.abstractmethod
+    def start_from_all(self, qs: Sequence[Distribution], log_masses: Sequence[float]) -> Pooled:
+        """The member made of all of these.
+
+        Parameters
+        ----------
+        qs
+            Gaussians.
+        log_masses
+            log ∫ p̂ near each of them, such as its ELBO, in nats.
+        """
 
 
 class Adaptive(Family):

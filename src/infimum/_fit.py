@@ -205,8 +205,9 @@ class Fit:
             )
         if self.verdict == "reweight" and self.rivals:
             return (
-                f"The posterior has {1 + self.rivals} modes that starts found, and q covers one of "
-                "them: use sample(n, weighted=True), which draws from all of these."
+                f"The posterior has {1 + self.rivals} modes that were found, and q covers one of "
+                "them: use sample(n, weighted=True), which draws from all of these, or fit "
+                'family="mixture".'
             )
         if self.verdict == "reweight":
             return (

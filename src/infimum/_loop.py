@@ -15,7 +15,7 @@ from infimum._solver import Reason, Solver, State
 from infimum._target import Target
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)
-CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM, ADAPT_STREAM = range(4, 8)
+CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM, ADAPT_STREAM, SCOUT_STREAM = range(4, 9)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3
@@ -81,12 +81,15 @@ class Search:
         One a start.
     n_calls
         Batched calls of the target.
+    n_scouted
+        Gradients that scouts took, who belong to no start.
     interrupted
         Whether Ctrl-C, or a callback, ended the search.
     """
 
     states: list[State] = field(default_factory=list)
     n_calls: int = 0
+    n_scouted: int = 0
     interrupted: bool = False
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum._family import Distribution, Pushforward
+from infimum._family import Distribution, Hosted, Pushforward
 from infimum._program import double_precision
 
 Seed = int | np.integer | np.ndarray | PRNGKeyArray
@@ -60,6 +60,9 @@ def fresh_draws(
         if isinstance(q, Pushforward):
             eps = rng.standard_normal((rows, q.dim))
             yield q.push(eps), q.log_prob_base(eps)
+        elif isinstance(q, Hosted):
+            drawn = q.draw(rng, rows)
+            yield drawn, q.log_density(drawn)
         else:
             key = jax.random.key(int(rng.integers(2**32)))
             with double_precision():
@@ -71,6 +74,8 @@ def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
     """log q at each row of z (n, d)."""
     if isinstance(q, Pushforward):
         return np.asarray(q.log_prob_base(q.pull_back(z)))
+    if isinstance(q, Hosted):
+        return q.log_density(z)
     with double_precision():
         return np.asarray(_log_prob(q, jnp.asarray(z)))
 
@@ -184,6 +189,7 @@ def outcome(
     log_q: Float[np.ndarray, " n"],
     log_p: Float[np.ndarray, " n"],
     gradient: Float[np.ndarray, "n d"] | None = None,
+    counted: Float[np.ndarray, " n"] | None = None,
 ) -> Outcome:
     """The loss over draws from q, with what can't be counted told apart.
 
@@ -193,6 +199,8 @@ def outcome(
         log q and log p̂ at the draws, in nats.
     gradient
         Gradient of log p̂ there, if it will be used.
+    counted
+        Weight of each draw, where they are drawn in strata; they sum to one.
     """
     zero = log_p == -np.inf
     fine = np.isfinite(log_p)
@@ -202,6 +210,8 @@ def outcome(
     inside = ~zero
     if undefined.size or not inside.any():
         return Outcome(np.inf, inside, int(undefined[0]) if undefined.size else None)
-    share = float(np.mean(inside))
-    loss = np.mean(log_q[inside] - log_p[inside]) - np.log(share) + OUTSIDE * (1 - share)
+    share = float(np.average(inside, weights=counted))
+    kept = None if counted is None else counted[inside]
+    loss = np.average(log_q[inside] - log_p[inside], weights=kept)
+    loss += -np.log(share) + OUTSIDE * (1 - share)
     return Outcome(float(loss), inside, None)

@@ -2,8 +2,9 @@
 
 Draws from q alone can't see mass that q does not cover: their weights look even and are wrong. So
 the weights' proposal is a mixture r = Σ α_k r_k of q, of a multivariate t around it with the
-covariance that the target's curvature under q implies (for mean-field that of linear response), and
-of every other optimum that a start found. Weights p̂/r are bounded by p̂/(α q).
+covariance that the target's curvature under q implies (for mean-field that of linear response; for
+a mixture a t around each component), and of every other optimum that a start or a scout found.
+Weights p̂/r are bounded by p̂/(α q).
 
 Owen & Zhou (2000) for mixtures with their components as control variates; Veach & Guibas (1995) for
 the deterministic mixture.
@@ -19,7 +20,14 @@ import scipy.linalg
 import scipy.special
 from jaxtyping import Float
 
-from infimum._family import LARGEST_DENSE, SINGULAR, Distribution, NaturalGaussian, Pushforward
+from infimum._family import (
+    LARGEST_DENSE,
+    SINGULAR,
+    Distribution,
+    NaturalGaussian,
+    Pooled,
+    Pushforward,
+)
 from infimum._objective import (
     Seed,
     chunk_sizes,
@@ -28,13 +36,13 @@ from infimum._objective import (
     log_density,
     structured_draws,
 )
+from infimum._stack import Tails, freedom_for
 
 SHARE = 0.5
 """Draws of the wide component, and of each other optimum, for one draw of q."""
 
-HEAVIEST = 3.0
-"""Fewest degrees of freedom of the wide component: its tails are heavier than any with a variance.
-Its radius varies by 1/√(2ν), so ν = d/2 in high dimensions keeps it near the shell of q."""
+OTHERS = 2.0
+"""Draws of all other optima together, at most, for one draw of q."""
 
 MOMENT_DRAWS = 4096
 """Draws from which mean and covariance of a q that is not Gaussian are taken."""
@@ -82,12 +90,14 @@ class Proposal:
     """
 
     q: Distribution
-    wide: StudentT | None = None
+    wide: StudentT | Tails | None = None
     others: tuple[Distribution, ...] = ()
 
     def counts(self, n: int) -> list[int]:
         """How many draws of each component go with n of q."""
-        return [n] + [int(SHARE * n)] * (len(self.others) + (self.wide is not None))
+        wide = [int(SHARE * n)] * (self.wide is not None)
+        each = min(SHARE, OTHERS / max(1, len(self.others)))
+        return [n, *wide, *[int(each * n)] * len(self.others)]
 
     def draws(
         self, n: int, seed: Seed, stream: int
@@ -132,7 +142,9 @@ def propose(
     others
         Other optima.
     """
-    freedom = max(HEAVIEST, q.dim / 2)
+    freedom = freedom_for(q.dim)
+    if isinstance(q, Pooled):
+        return Proposal(q, Tails.around(q.stack()), tuple(others))
     if not isinstance(q, NaturalGaussian):
         if not isinstance(q, Pushforward) or q.dim > LARGEST_DENSE:
             return Proposal(q, None, tuple(others))

@@ -26,6 +26,7 @@ from infimum._proposal import Proposal, StudentT
 from infimum._record import Route, RungReport, StartReport, Work
 from infimum._solver import Reason
 from infimum._space import NONE, Leaf, Space
+from infimum._stack import Tails
 from infimum.checks.weights import Estimate
 from infimum.supports import Support, named
 
@@ -175,10 +176,7 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         for place in range(described["members"])
     )
     wide = _below("wide", arrays)
-    student = None
-    if wide:
-        student = StudentT(wide["mean"], wide["factor"], float(wide["freedom"]))
-    proposal = Proposal(q, student, tuple(others))
+    proposal = Proposal(q, _wide(wide) if wide else None, tuple(others))
     leaves = tuple(
         Leaf(str(name), tuple(shape), *flags) for name, shape, *flags in described["leaves"]
     )
@@ -237,6 +235,14 @@ def _route(plain: dict[str, Any]) -> Route:
         rungs.append(RungReport(str(family), *known, str(verdict), seconds))
     skipped = tuple((str(name), str(why)) for name, why in plain["skipped"])
     return Route(tuple(rungs), skipped, str(plain["ended"]))
+
+
+def _wide(arrays: dict[str, np.ndarray]) -> StudentT | Tails:
+    """A wide proposal from its arrays, of one component or of several."""
+    freedom = float(arrays["freedom"])
+    if "log_weights" in arrays:
+        return Tails(arrays["means"], arrays["factors"], arrays["log_weights"], freedom)
+    return StudentT(arrays["mean"], arrays["factor"], freedom)
 
 
 def _bijection(leaves: Sequence[Leaf], structure: Any, supports: list[Any]) -> Bijection:

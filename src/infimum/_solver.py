@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import enum
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -165,8 +165,15 @@ class Solver(abc.ABC):
         """Let a start that has ended go on with more draws; False where that is of no use."""
 
 
+class Differentiable(Protocol):
+    """What has a value and a gradient: log p̂, as a target or in other coordinates."""
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At each row of z (n, d)."""
+
+
 def evaluate_together(
-    target: Target, batches: list[np.ndarray]
+    target: Differentiable, batches: list[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """log p̂ and its gradient over several batches of points, in one call of the target."""
     log_p, gradient = target.value_and_gradient(np.concatenate(batches))

@@ -7,12 +7,13 @@ or in a funnel); "example" climbs from the values the user gave.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from infimum._quasi_newton import History
-from infimum._solver import Info, evaluate_together
+from infimum._solver import Differentiable, Info, evaluate_together
 from infimum._target import Target
 
 CANDIDATES = 16
@@ -54,6 +55,13 @@ class Start:
     def trial(self) -> np.ndarray:
         """The point whose density is wanted next."""
         return self.x if self.direction is None else self.x + self.length * self.direction
+
+    def curvature(self) -> np.ndarray | None:
+        """Along each coordinate, as met on the way; None where there was no way."""
+        curvature = self.history.curvature()
+        if curvature is None:
+            return None
+        return np.maximum(curvature, 1e-12 * max(curvature.max(), 1e-300))
 
 
 def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
@@ -112,19 +120,30 @@ def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: n
     return f"log density is {what} {where} {target.describe(points[first])}. {cure}"
 
 
-def ascend(starts: list[Start], target: Target) -> None:
-    """Climb log p̂ by L-BFGS from every start together, one batched call a step, in place."""
+def ascend(
+    starts: list[Start],
+    target: Differentiable,
+    look: Callable[[list[Start]], None] | None = None,
+) -> None:
+    """Climb log p̂ by L-BFGS from every start together, one batched call a step, in place.
+
+    Parameters
+    ----------
+    look
+        Called after each step with the starts that took part; it may set `done`.
+    """
     while running := [start for start in starts if not start.done]:
         outcomes = evaluate_together(target, [start.trial[None] for start in running])
         for start, (log_p, gradient) in zip(running, outcomes, strict=True):
             undefined = 0 if np.isnan(log_p[0]) or log_p[0] == np.inf else None
             start.info.count(start.trial[None], log_p > -np.inf, undefined)
             _advance(start, float(log_p[0]), gradient[0])
+        if look is not None:
+            look(running)
     for start in starts:
-        curvature = start.history.curvature()
+        curvature = start.curvature()
         if curvature is not None:
-            floor = 1e-12 * max(curvature.max(), 1e-300)
-            start.scale = SHRINK / np.sqrt(np.maximum(curvature, floor))
+            start.scale = SHRINK / np.sqrt(curvature)
 
 
 def _advance(start: Start, value: float, gradient: np.ndarray) -> None:
