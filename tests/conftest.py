@@ -23,7 +23,8 @@ class Known:
 
     def kl_from(self, q) -> float:
         """KL[q ‖ p*] of a Gaussian q, exactly."""
-        shape = self.precision @ q.covariance()
+        root = np.asarray(q.spread(np.eye(q.dim)))
+        shape = self.precision @ root.T @ root
         offset = np.asarray(q.mean) - self.mean
         trace = np.trace(shape) - len(self.mean) - np.linalg.slogdet(shape)[1]
         return 0.5 * float(trace + offset @ self.precision @ offset)

@@ -397,6 +397,37 @@ class Gaussian(Pushforward):
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
 
 
+class SparseGaussian(Gaussian):
+    """Capability: a precision with entries on a pattern, moved by those entries.
+
+    Attributes
+    ----------
+    edges
+        Rows and columns of the entries below the diagonal, row > column, shape (2, n).
+    order
+        Coordinate i of ε belongs to coordinate order[i] of z, shape (d,).
+    """
+
+    edges: eqx.AbstractVar[Any]
+    order: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def precision(self) -> np.ndarray:
+        """Values of the precision: its diagonal, then its entries at `edges`."""
+
+    @abc.abstractmethod
+    def covariances(self) -> np.ndarray:
+        """Entries of the covariance in the same places."""
+
+    @abc.abstractmethod
+    def pivots(self) -> np.ndarray:
+        """Those of the precision's LDLᵀ in this order: inverse variances given what comes later."""
+
+    @abc.abstractmethod
+    def placed(self, mean: np.ndarray, precision: np.ndarray) -> SparseGaussian | None:
+        """The member with these; None if the precision is not positive definite."""
+
+
 class NaturalGaussian(Gaussian, NaturalGradient):
     """Capability: a Gaussian with a covariance that is held as a d×d matrix."""
 

@@ -67,12 +67,18 @@ class Structure:
 
     def width(self, batch: int) -> int:
         """Points in one compiled batch: fewer than wished for where one point alone takes much."""
-        fitting = max(1, WORKING_SET // self._largest)
+        fitting = max(1, WORKING_SET // self.largest)
         return min(batch, 1 << (fitting.bit_length() - 1))
 
     @functools.cached_property
-    def _largest(self) -> int:
+    def largest(self) -> int:
+        """Bytes of the largest intermediate array at one point."""
         return max(_sizes(self.jaxpr), default=8)
+
+    @functools.cached_property
+    def total(self) -> int:
+        """Numbers in all intermediate arrays at one point: what it takes to read the program."""
+        return sum(_sizes(self.jaxpr)) // 8
 
 
 class Program:

@@ -42,7 +42,7 @@ class Reason(enum.Enum):
     STALLED = "stalled: no step lowers the loss, though its gradient is not zero"
     LOST = "lost: the density was zero or undefined at every draw"
     IMPROPER = "improper: the density does not fall along a direction, and the ELBO has no bound"
-    OUTRUN = "given up: behind a start that had converged at a fraction of its cost"
+    OUTRUN = "given up: behind another start, which had cost less or was far ahead"
     MERGED = "merged: another start had reached the same q"
     BEHIND = "given up: another way from the same fit was better"
     INTERRUPTED = "interrupted"

@@ -180,6 +180,11 @@ class Target:
         return self._density.differentiable
 
     @property
+    def twice(self) -> bool:
+        """Whether JAX may differentiate that gradient once more: foreign code has only the one."""
+        return isinstance(self._density, _Compiled)
+
+    @property
     def failures(self) -> Failures:
         """Evaluations that raised an error so far; JAX's own never do."""
         return self._density.failures

@@ -19,6 +19,7 @@ from infimum._family import (
     Promise,
     Pushforward,
     Stacking,
+    UnsuitableError,
 )
 from infimum._program import double_precision
 
@@ -27,6 +28,10 @@ ROWS = 512
 
 INTERVAL = 6.0
 """Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
+
+
+LARGEST = 1000
+"""Largest d: a step costs 10 ms there for the networks alone."""
 
 
 class Flow(Stacking):
@@ -77,6 +82,10 @@ class Flow(Stacking):
             return q
         if not isinstance(q, Pushforward):
             raise TypeError(f"a flow needs a pushforward to start from, not a {type(q).__name__}")
+        if q.dim > LARGEST:
+            raise UnsuitableError(
+                f"a flow in {q.dim} dimensions would train for hours: the limit is {LARGEST}"
+            )
         identity = _skeleton(q.dim, self.layers, self.width).identity
         return Flowing(q, identity, self.layers, self.width)
 
@@ -99,7 +108,7 @@ class Flow(Stacking):
 
         In 66,000 to 195,000 gradients, and some 4 s of compilation.
         """
-        return Promise(0.95 * left.shape, 150_000.0, 4.0)
+        return Promise(0.95 * left.shape, 150_000.0, 4.0 + 0.015 * dim)
 
     def on(self, family: Family) -> Flow:
         """Of as many layers, on that base."""

@@ -1,0 +1,528 @@
+"""Natural gradient with the exact expected Hessian on a sparse pattern.
+
+q = N(m, Λ⁻¹) minimises KL[q ‖ p̂] where E_q[∇log p̂] = 0 and Λ = A = -E_q[∇²log p̂] (Bonnet 1964;
+Price 1958; Opper & Archambeau 2009). A step replaces Λ by A and m by m + Λ⁻¹ E_q[∇log p̂], both
+expectations over few antithetic draws: exact for a Gaussian target with any number of them. Steps
+are damped until the loss falls, and accelerated by what the last few have shown (Anderson 1965):
+plain ones converge slowly along scales of hierarchies, whose optimum moves with what they scale.
+
+The loss is estimated with the quadratic of curvature A as a control variate, whose expectation
+under q is known, so that it is as exact as the steps are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import numpy as np
+import scipy.special
+
+from infimum._cholesky import Analysis
+from infimum._family import (
+    LARGEST_FACTOR,
+    LOG_2PI,
+    Distribution,
+    SparseGaussian,
+    UnsuitableError,
+)
+from infimum._objective import Outcome, outcome
+from infimum._pattern import Evaluated, hessian_on, missing
+from infimum._solver import TOLERANCE, Info, Reason, Solver, State
+from infimum._target import Target
+
+FIRST_DRAWS = 8
+"""Draws to begin with: the Hessian is averaged, so that these already give every curvature."""
+
+MOST = 8192
+"""Largest number of draws."""
+
+MOST_NUMBERS = 2**24
+"""Numbers in a batch of draws (128 MB) that they do not outgrow."""
+
+GROUPS = 4
+"""Groups of draws, each stratified by itself: from their differences the sampling error is told."""
+
+SHARE = 100
+"""The tolerance holds for every so many coordinates: the error of a sum over thousands of groups
+grows with their number, while that of each quantity is what matters. Coordinates that more than
+so many others are coupled to must meet it together."""
+
+NEGLIGIBLE = 1e-3
+"""Optimisation ends when it has left this part of the draws' error."""
+
+ROUGH = 0.3
+"""The same for draws that are too few and will be replaced by more."""
+
+NEARER = 0.9
+"""Factor by which what is left must fall for a step that the noise of the loss hides."""
+
+EXACT = 1e-14
+"""Nats at which optimisation ends where the draws make no error: a Gaussian target."""
+
+MEMORY = 5
+"""Steps that acceleration remembers."""
+
+PROBES = 16
+"""Random vectors from which the error of the curvature is estimated: within a third of it."""
+
+REPAIRS = 30
+"""Most rounds in which an indefinite curvature is made positive."""
+
+SMALLEST_STEP = 1e-6
+"""A damping below this has found no way down."""
+
+HIDDEN = 0.1
+"""A damping below this, while draws are too few, says that their noise hides the way down."""
+
+NOISE = 0.5
+"""Nats of sampling error above which it says nothing yet: q is far from the optimum."""
+
+TRUST = 2.0
+"""sds of q that the first step may move any coordinate, given those that come after it in the
+order; a step that succeeds doubles it, one that fails halves it. Scales of hierarchies of 30,000
+groups otherwise leap, from a cold start, to where the density overflows."""
+
+HOPELESS = 100.0
+BEHIND = 50.0
+"""A start ends that is so many times what it is about to gain, and so many nats, behind another.
+Hierarchies have a second optimum where a scale is nearly zero, in which ascents end: it is wide and
+flat, and hundreds of nats below."""
+
+DEPENDENT = 1e-8
+"""Singular values, as a part of the largest, below which remembered steps say nothing new."""
+
+REACH = 3.0
+"""sds of q that the first accelerated step may move any coordinate; each that succeeds doubles it,
+each that fails halves it twice."""
+
+NARROWINGS = 20
+"""Times that a start is made half as wide for want of draws with a density: 1e-6 of its width."""
+
+
+class Place(NamedTuple):
+    """Where q may be: mean (d,) and values of the precision, its diagonal and its edges."""
+
+    mean: np.ndarray
+    precision: np.ndarray
+
+    def plus(self, other: Place, factor: float = 1.0) -> Place:
+        """Entry by entry."""
+        return Place(self.mean + factor * other.mean, self.precision + factor * other.precision)
+
+
+class Seen(NamedTuple):
+    """What the draws of one q say.
+
+    Attributes
+    ----------
+    loss
+        KL[q ‖ p̂] in nats.
+    doubt
+        Twice its standard error, from the differences between groups.
+    pulls
+        Mean score of each group of draws, shape (groups, d).
+    curvatures
+        Values of A from each group of draws, shape (groups, d + n_edges).
+    """
+
+    loss: float
+    doubt: float
+    pulls: np.ndarray
+    curvatures: np.ndarray
+
+
+@dataclass(kw_only=True)
+class NewtonState(State):
+    """`place` is that of q; `candidate`, at `trial`, is evaluated next.
+
+    Attributes
+    ----------
+    pull
+        Mean score under q.
+    goal
+        Where a whole step from q leads; None before q has been evaluated with these draws.
+    error
+        Nats for every `SHARE` coordinates that the draws' sampling error costs.
+    total
+        Nats that it costs in all.
+    last
+        The last place seen with these draws, and the whole step from there.
+    changes
+        How place and whole step have changed from one place to the next.
+    """
+
+    q: SparseGaussian
+    rng: np.random.Generator
+    eps: np.ndarray
+    place: Place
+    trial: Place
+    candidate: SparseGaussian
+    pull: np.ndarray | None = None
+    goal: Place | None = None
+    decrement: float = np.inf
+    doubt: float = 0.0
+    error: float = np.inf
+    total: float = np.inf
+    rounding: float = 0.0
+    rho: float = 1.0
+    accelerated: bool = False
+    reach: float = REACH
+    trust: float = TRUST
+    last: tuple[Place, Place] | None = None
+    changes: list[tuple[Place, Place]] = field(default_factory=list)
+    steps: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class SparseNewton(Solver):
+    """Damped, accelerated natural-gradient steps on 8 draws, multiplied while they are too few.
+
+    Parameters
+    ----------
+    max_steps
+        Limit of batched evaluations.
+    tolerance
+        Nats of KL, for every hundred coordinates, that may be lost to the finite number of draws.
+    draws
+        How many draws to begin with, rounded up to a multiple of 8.
+    """
+
+    order: ClassVar[int] = 1
+    max_steps: int = 150
+    tolerance: float = TOLERANCE
+    draws: int = FIRST_DRAWS
+
+    def accepts(self, q: Distribution) -> bool:
+        """Gaussians with a sparse precision."""
+        return isinstance(q, SparseGaussian)
+
+    def init(self, q: SparseGaussian, info: Info, rng: np.random.Generator) -> NewtonState:
+        """Fix the first draws."""
+        eps = stratified_draws(rng, self.draws, q.dim)
+        place = Place(np.asarray(q.mean), q.precision())
+        return NewtonState(
+            q=q,
+            info=info,
+            rng=rng,
+            eps=eps,
+            place=place,
+            trial=place,
+            candidate=q,
+            n_draws=len(eps),
+        )
+
+    def step(self, states: list[NewtonState], target: Target) -> None:
+        """Evaluate every candidate; move to it or damp the step."""
+        for state in states:
+            z = state.candidate.push(state.eps)
+            evaluated = hessian_on(target, state.q.edges)(z, GROUPS)
+            self._advance(state, z, evaluated)
+            if state.reason is not None and state.reason.converged:
+                self._verify(state, target)
+        best = min((state.loss + state.doubt for state in states), default=np.inf)
+        for state in states:
+            behind = state.loss - state.doubt - best
+            if state.reason is None and behind > max(HOPELESS * state.decrement, BEHIND):
+                state.reason = Reason.OUTRUN
+
+    def grow(self, state: NewtonState) -> bool:
+        """Go on with as many draws as the error calls for, at least twice as many."""
+        wanted = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
+        most = min(MOST, MOST_NUMBERS // state.q.dim)
+        n = int(min(most // (2 * GROUPS) * 2 * GROUPS, wanted * len(state.eps)))
+        if n <= len(state.eps):
+            return False
+        state.eps = stratified_draws(state.rng, n, state.q.dim)
+        state.n_draws, state.reason, state.goal, state.last = len(state.eps), None, None, None
+        state.trial, state.candidate, state.rho = state.place, state.q, 1.0
+        return True
+
+    def _verify(self, state: NewtonState, target: Target) -> None:
+        """Check the pattern where q is."""
+        z = state.q.push(state.rng.standard_normal((1, state.q.dim)))
+        rows = missing(target, state.q.edges, z, state.rng)[0]
+        if rows.size:
+            names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
+            raise UnsuitableError(
+                f"the Hessian of {target.name!r} couples coordinates at the optimum that it does "
+                f"not couple elsewhere, in {rows.size} rows ({names}): give the sparse family all "
+                'pairs as edges, or fit "fullrank" or "lowrank"'
+            )
+
+    def _advance(self, state: NewtonState, z: np.ndarray, evaluated: Evaluated) -> None:
+        q = state.candidate
+        log_q = np.asarray(q.log_prob_base(state.eps))
+        result = outcome(log_q, evaluated.log_p, evaluated.gradient)
+        state.info.count(z, result.inside, result.undefined)
+        state.steps += 1
+        seen = None
+        if np.isfinite(result.loss):
+            seen = look(q, state.eps, z, evaluated, result)
+        if seen is None:
+            self._reject(state)
+        else:
+            log_p = evaluated.log_p[result.inside]
+            self._judge(state, seen, 8 * np.finfo(float).eps * float(np.abs(log_p).max()))
+        if state.reason is None and state.steps >= self.max_steps:
+            state.reason = Reason.STEPS
+
+    def _judge(self, state: NewtonState, seen: Seen, rounding: float) -> None:
+        """Move to the candidate if the loss, taken high, falls; or noise hides it and q is nearer.
+
+        Few draws from a q with heavy tails under p̂ can make a bad q look good by the control
+        variate; they then disagree, so the loss is taken at two standard errors above.
+        """
+        q, pull = state.candidate, seen.pulls.mean(axis=0)
+        precision, goal = bounded(q, state.trial.precision, seen.curvatures.mean(axis=0))
+        decrement = decrease(q, pull, precision, goal)
+        gain = state.loss + state.doubt - seen.loss - seen.doubt
+        hidden = gain >= -state.total - state.rounding
+        nearer = hidden and decrement < NEARER * state.decrement
+        if state.goal is not None and not (gain > state.rounding or nearer):
+            self._reject(state)
+            return
+        state.q, state.place, state.loss, state.decrement = q, state.trial, seen.loss, decrement
+        state.pull, state.rounding, state.doubt = pull, rounding, seen.doubt
+        state.goal = Place(goal.push(goal.whiten(pull)), precision)
+        state.error, state.total = sampling_error(q, seen, state.rng)
+        state.info.record(state.loss, decrement, q)
+        state.reach *= 2.0 if state.accelerated else 1.0
+        state.rho, state.trust = min(1.0, 2 * state.rho), 2 * state.trust
+        self._remember(state)
+        if self._ended(state):
+            return
+        state.accelerated = state.rho == 1.0 and self._accelerate(state)
+        if not state.accelerated:
+            self._damp(state)
+
+    def _ended(self, state: NewtonState) -> bool:
+        """Say why the search ends, if it does; or go on with more draws."""
+        enough = state.error <= self.tolerance
+        part = NEGLIGIBLE * state.error if enough else ROUGH * state.total
+        left = max(EXACT, state.rounding / 8, part)
+        if state.decrement > left:
+            return False
+        if enough:
+            state.reason = Reason.CONVERGED
+        elif not self.grow(state):
+            state.reason = Reason.DRAWS
+        return True
+
+    def _damp(self, state: NewtonState) -> None:
+        """Next try a part rho of the whole step."""
+        assert state.goal is not None
+        assert state.pull is not None
+        rho, place = state.rho, state.place
+        precision = (1 - rho) * place.precision + rho * state.goal.precision
+        moved = state.q.placed(place.mean, precision)
+        if moved is None:  # by rounding alone: both are positive definite
+            state.reason = Reason.STALLED
+            return
+        step = np.asarray(state.q.pull_back(moved.push(rho * moved.whiten(state.pull))))
+        mean = np.asarray(state.q.push(np.clip(step, -state.trust, state.trust)))
+        state.trial = Place(mean, precision)
+        state.candidate = eqx.tree_at(lambda q: q.mean, moved, mean)
+
+    def _remember(self, state: NewtonState) -> None:
+        """Keep how the whole step has changed since the last place seen with these draws."""
+        assert state.goal is not None
+        step = state.goal.plus(state.place, -1.0)
+        if state.last is not None:
+            place, before = state.last
+            change = (state.place.plus(place, -1.0), step.plus(before, -1.0))
+            state.changes = [*state.changes, change][-MEMORY:]
+        state.last = (state.place, step)
+
+    def _accelerate(self, state: NewtonState) -> bool:
+        """Next try where the whole step, seen as linear in the place, would vanish.
+
+        If that is uphill the loss curves downwards, and the way of the last step is gone further.
+        Distances are measured by q: the mean whitened, the precision's diagonal relative to itself.
+        """
+        if not state.changes or state.last is None:
+            return False
+        d = state.q.dim
+
+        def seen_from_q(step: Place) -> np.ndarray:
+            mean = np.asarray(state.q.pull_back(state.place.mean + step.mean))
+            diagonal = step.precision[:d] / state.place.precision[:d]
+            return np.concatenate([mean, diagonal / np.sqrt(2)])
+
+        place, step = state.last
+        columns = np.stack([seen_from_q(change) for _, change in state.changes], axis=1)
+        way = seen_from_q(step)
+        weights = np.linalg.lstsq(columns, way, rcond=DEPENDENT)[0]
+        move = step
+        for weight, (moved, changed) in zip(weights, state.changes, strict=True):
+            move = move.plus(moved, -weight).plus(changed, -weight)
+        last = state.changes[-1][0]
+        along = seen_from_q(last)
+        if seen_from_q(move) @ way <= 0 and along @ way > 0:  # where it vanishes is no minimum
+            further = state.reach / float(np.abs(along).max())
+            move = Place(step.mean + further * last.mean, step.precision)
+        far = float(np.abs(seen_from_q(move)).max())
+        trial = place.plus(move, min(1.0, state.reach / far) if far > 0 else 1.0)
+        candidate = state.q.placed(*trial)
+        if candidate is None:
+            trial = Place(trial.mean, place.plus(step).precision)
+            candidate = state.q.placed(*trial)
+        if candidate is None or not np.isfinite(trial.mean).all():
+            return False
+        state.trial, state.candidate = trial, candidate
+        return True
+
+    def _reject(self, state: NewtonState) -> None:
+        """Back to the plain step, or a shorter one; a start whose draws see nothing is narrowed."""
+        if state.goal is None:
+            state.failures += 1
+            precision = 4.0 * state.trial.precision
+            narrow = state.candidate.placed(state.trial.mean, precision)
+            if narrow is None or state.failures > NARROWINGS:
+                state.reason = Reason.LOST
+                return
+            state.trial, state.candidate = Place(state.trial.mean, precision), narrow
+            return
+        if state.accelerated:
+            state.accelerated, state.changes, state.reach = False, [], 0.25 * state.reach
+        else:
+            state.rho, state.trust = 0.5 * state.rho, 0.5 * state.trust
+        hidden = state.rho < HIDDEN and self.tolerance < state.error <= NOISE
+        if hidden and state.decrement <= state.total and self.grow(state):
+            return
+        if state.rho * state.decrement <= state.rounding or state.rho < SMALLEST_STEP:
+            fine = state.decrement <= max(100 * state.rounding, 0.1 * min(state.error, NOISE))
+            state.reason = Reason.ROUNDING if fine else Reason.STALLED
+            return
+        self._damp(state)
+
+
+def stratified_draws(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """Antithetic draws in `GROUPS` groups; in each the sizes of every coordinate are stratified.
+
+    Unbiased for every expectation, unlike draws rescaled to exact moments: what is summed over
+    thousands of groups keeps no common error. Latin hypercube sampling (McKay, Beckman & Conover
+    1979) of |ε|, with random signs.
+
+    Parameters
+    ----------
+    n
+        Number of draws, rounded up to a multiple of 2·GROUPS.
+    dim
+        d.
+    """
+    strata = -(-n // (2 * GROUPS))
+    groups = []
+    for _ in range(GROUPS):
+        places = rng.permuted(np.tile(np.arange(strata), (dim, 1)), axis=1).T
+        size = scipy.special.ndtri(0.5 + 0.5 * (places + rng.random((strata, dim))) / strata)
+        half = size * rng.choice([-1.0, 1.0], (strata, dim))
+        groups += [half, -half]
+    return np.concatenate(groups)
+
+
+def look(
+    q: SparseGaussian, eps: np.ndarray, z: np.ndarray, evaluated: Evaluated, result: Outcome
+) -> Seen | None:
+    """What these draws of q say; None if they do not say enough.
+
+    The loss is -mean(log p̂ + ½ δᵀAδ) + ½ tr(A Λ⁻¹) - entropy with δ = z - mean: without noise for
+    a quadratic log p̂. Where part of the draws has zero density it is that of `outcome`.
+    """
+    d = q.dim
+    counts = np.add.reduceat(result.inside, np.arange(0, len(z), len(z) // GROUPS))
+    if not counts.all():
+        return None
+    score = np.where(result.inside[:, None], evaluated.gradient, 0.0)
+    pulls = score.reshape(GROUPS, -1, d).sum(axis=1) / counts[:, None]
+    curvatures = -evaluated.values / counts[:, None]
+    if not (np.isfinite(curvatures).all() and np.isfinite(pulls).all()):
+        return None
+    if not result.inside.all():
+        return Seen(result.loss, 0.0, pulls, curvatures)
+    curvature = curvatures.mean(axis=0)
+    analysis = Analysis.of(d, q.edges)
+    offset = z - np.asarray(q.mean)
+    quadratic = 0.5 * (analysis.times(curvature, offset) * offset).sum(axis=1)
+    expected = 0.5 * analysis.trace(curvature, q.covariances())
+    entropy = 0.5 * d * (1 + LOG_2PI) + float(q.log_det())
+    parts = (evaluated.log_p + quadratic).reshape(GROUPS, -1).mean(axis=1)
+    doubt = 2.0 * float(parts.std(ddof=1)) / np.sqrt(GROUPS)
+    return Seen(expected - entropy - float(parts.mean()), doubt, pulls, curvatures)
+
+
+def bounded(
+    q: SparseGaussian, precision: np.ndarray, curvature: np.ndarray
+) -> tuple[np.ndarray, SparseGaussian]:
+    """The curvature made a precision that q may step to: positive definite and not far from q's.
+
+    Each pivot stays within `LARGEST_FACTOR` of q's own. Small and negative ones are raised on the
+    diagonal; the rows of large ones are scaled down. Where the diagonal can't mend it, the
+    precision of q is mixed in.
+    """
+    analysis, order = Analysis.of(q.dim, q.edges), q.order
+    d, own = q.dim, q.pivots()
+    values = curvature
+    for _ in range(REPAIRS):
+        factor = analysis.factor(values)
+        low = None if factor is None else factor.pivots < own / LARGEST_FACTOR * (1 - 1e-9)
+        if low is not None and not low.any():
+            break
+        if factor is None or low is None:
+            values = 0.5 * (values + precision)
+            continue
+        shift = np.zeros(len(values))
+        shift[order[low]] = (own / LARGEST_FACTOR - factor.pivots)[low]
+        values = values + shift
+    else:
+        factor = None
+    while factor is None or np.any(factor.pivots <= 0):
+        values = 0.5 * (values + precision)
+        factor = analysis.factor(values)
+    scale = np.ones(d)
+    scale[order] = np.sqrt(np.minimum(1.0, LARGEST_FACTOR * own / factor.pivots))
+    if np.any(scale < 1):
+        row, column = q.edges
+        values = values * np.concatenate([scale**2, scale[row] * scale[column]])
+    placed = q.placed(np.asarray(q.mean), values)
+    return (values, placed) if placed is not None else (precision, q)
+
+
+def decrease(
+    q: SparseGaussian, pull: np.ndarray, precision: np.ndarray, goal: SparseGaussian
+) -> float:
+    """½ pullᵀ A⁻¹ pull + ½ (tr(A Λ⁻¹) - d + log |Λ| - log |A|): what is left if log p̂ is quadratic.
+
+    Parameters
+    ----------
+    precision, goal
+        Values of A, and the Gaussian of that precision.
+    """
+    trace = Analysis.of(q.dim, q.edges).trace(precision, q.covariances())
+    shape = trace - q.dim + 2 * (float(goal.log_det()) - float(q.log_det()))
+    return float(0.5 * (goal.whiten(pull) ** 2).sum() + 0.5 * max(shape, 0.0))
+
+
+def sampling_error(q: SparseGaussian, seen: Seen, rng: np.random.Generator) -> tuple[float, float]:
+    """Nats that the finite number of draws costs, for every `SHARE` coordinates and in all.
+
+    Half the variance of the whitened mean score and a quarter of that of the whitened curvature,
+    both from the differences between groups. The coordinates that more than `SHARE` others are
+    coupled to must meet it by themselves.
+    """
+    d = q.dim
+    parts = GROUPS * (GROUPS - 1)
+    pulls = q.whiten(seen.pulls - seen.pulls.mean(axis=0))
+    error = 0.5 * (pulls**2).sum(axis=0) / parts
+    few = d <= PROBES
+    probes = np.eye(d) if few else rng.choice([-1.0, 1.0], (PROBES, d))
+    analysis = Analysis.of(d, q.edges)
+    vectors = np.asarray(q.spread(probes))
+    for curvature in seen.curvatures - seen.curvatures.mean(axis=0):
+        images = q.whiten(analysis.times(curvature, vectors))
+        error += 0.25 * (images**2).sum(axis=0) / parts / (1 if few else PROBES)
+    shared = np.bincount(q.edges.ravel(), minlength=d)[q.order] > SHARE
+    total = float(error.sum())
+    return max(total / max(1.0, d / SHARE), float(error[shared].sum())), total
