@@ -31,7 +31,7 @@ INTERVAL = 6.0
 
 
 LARGEST = 1000
-"""Largest d: a step costs 10 ms there for the networks alone."""
+"""Largest d. A step of 128 draws takes 10 ms of the processor at d = 100, 42 at 300, 155 here."""
 
 
 class Flow(Stacking):
@@ -84,7 +84,7 @@ class Flow(Stacking):
             raise TypeError(f"a flow needs a pushforward to start from, not a {type(q).__name__}")
         if q.dim > LARGEST:
             raise UnsuitableError(
-                f"a flow in {q.dim} dimensions would train for hours: the limit is {LARGEST}"
+                f"a flow is trained in up to {LARGEST} dimensions, the target has {q.dim}"
             )
         identity = _skeleton(q.dim, self.layers, self.width).identity
         return Flowing(q, identity, self.layers, self.width)
@@ -108,7 +108,7 @@ class Flow(Stacking):
 
         In 66,000 to 195,000 gradients, and some 4 s of compilation.
         """
-        return Promise(0.95 * left.shape, 150_000.0, 4.0 + 0.015 * dim)
+        return Promise(0.95 * left.shape, 150_000.0, 4.0 + 0.15 * dim)
 
     def on(self, family: Family) -> Flow:
         """Of as many layers, on that base."""
