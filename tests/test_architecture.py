@@ -13,9 +13,19 @@ ROOT = Path(infimum.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_hierarchy"),
-    *("_location_scale", "_model", "_target", "_stack", "_family", "_warp", "_dense", "_cholesky"),
+    *(
+        "_location_scale",
+        "_model",
+        "_target",
+        "_stack",
+        "_family",
+        "_sketch",
+        "_warp",
+        "_dense",
+        "_cholesky",
+    ),
     *("_probe", "_pattern", "families", "_objective", "checks", "_quasi_newton", "_missing"),
-    *("_solver", "solvers", "_starts", "_scouts", "_loop", "_improper"),
+    *("_solver", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
     *("_proposal", "_arviz"),
     *("sources", "_record", "_fit", "_save", "_predict", "_progress", "_ladder", "_climb"),
     *("_scene", "plots", "_demo", "_user_file", "cli"),

@@ -19,6 +19,7 @@ from infimum._family import (
     Branching,
     Distribution,
     Family,
+    Growing,
     NaturalGaussian,
     Pooled,
     Pooling,
@@ -525,6 +526,8 @@ def _one(
     improper = _improper(target, best)
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
     n_draws = options.n_draws
+    if isinstance(family, Growing):
+        family = family.settled(best.q)
     try:
         others = [*_rivals(found, best), *_scouted(options, family, found, best)]
         proposal = propose(best.q, _curvature(target, best.q, seed), others)

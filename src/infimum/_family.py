@@ -223,6 +223,14 @@ class Branching(Family):
         """Members to start from, `start_from(q)` among them; the fit that ends best is kept."""
 
 
+class Growing(Family):
+    """Capability: a family whose fit chooses some of its fields, such as a rank."""
+
+    @abc.abstractmethod
+    def settled(self, q: Distribution) -> Family:
+        """The family with what the fit chose in the place of what was left open."""
+
+
 class Chart(abc.ABC):
     """Coordinates of a family around one member, in which the KL's Hessian is near I."""
 

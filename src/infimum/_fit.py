@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-SUMMARY_NUMBERS = 50_000_000
-"""Constrained numbers held at once for a summary (400 MB); more quantities get fewer draws."""
+SUMMARY_NUMBERS = 10_000_000
+"""Constrained numbers held at once for a summary (80 MB). Of more quantities the moments are still
+taken over all draws, a chunk at a time, and the quantiles over fewer."""
 
 MOST_ZERO = 0.01
 """Share of q's draws that may have zero density in a good fit."""
@@ -358,8 +359,8 @@ class Fit:
         rows = np.arange(0, len(self.log_p), every)
         if not self._constrains:
             return columns(self.stored)[rows], rows
-        kept = [columns(draws) for draws in self._pick(rows, self.check_chunks())]
-        return np.concatenate(kept), rows
+        kept = (columns(draws) for draws in self._pick(rows, self.check_chunks()))
+        return np.asarray(_gather(len(rows), kept)), rows
 
     @functools.cached_property
     def _quantity_draws(self) -> Float[np.ndarray, "n k"]:
@@ -369,6 +370,9 @@ class Fit:
 
     @functools.cached_property
     def _comparison(self) -> quantities.Comparison:
+        if self._constrains and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
+            draws = (columns(self.space.draws(z)) for z, *_ in self.check_chunks())
+            return quantities.compare_streamed(draws, self.n_draws, self.log_weights)
         values, rows = self._proposed
         return quantities.compare(self._quantity_draws, values, self.log_weights[rows])
 

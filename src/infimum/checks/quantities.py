@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -68,10 +69,47 @@ def compare(
     mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
     held = w > 0
     if np.isnan(w).any():
-        unknown = np.full(len(mean), np.nan)
-        return Comparison(mean, sd, unknown, unknown, unknown, unknown)
+        return _compared(mean, sd, mean, sd, True)
     corrected = w[held] @ proposals[held]
     spread = np.sqrt(w[held] @ (proposals[held] - corrected) ** 2)
+    return _compared(mean, sd, corrected, spread, False)
+
+
+def compare_streamed(
+    chunks: Iterable[Float[np.ndarray, "rows k"]], n: int, log_w: Float[np.ndarray, " m"]
+) -> Comparison:
+    """`compare` for more numbers than memory holds: the proposals a chunk at a time, q's n first.
+
+    Moments are taken about the mean of the first chunk, so that no digits cancel.
+    """
+    w = weights.normalised(log_w)
+    start, centre, sums = 0, None, np.zeros(0)
+    for values in chunks:
+        if centre is None:
+            centre = values.mean(axis=0)
+            sums = np.zeros((4, len(centre)))
+        end = start + len(values)
+        own = np.where(np.arange(start, end) < n, 1 / n, 0.0)
+        away = values - centre
+        shares = np.stack([own, np.where(w[start:end] > 0, w[start:end], 0.0)])
+        counted = np.flatnonzero(shares.sum(axis=0))
+        sums[:2] += shares[:, counted] @ away[counted]
+        sums[2:] += shares[:, counted] @ away[counted] ** 2
+        start = end
+    assert centre is not None
+    mean, corrected = centre + sums[0], centre + sums[1]
+    sd = np.sqrt(np.maximum(sums[2] - sums[0] ** 2, 0.0) * n / (n - 1))
+    spread = np.sqrt(np.maximum(sums[3] - sums[1] ** 2, 0.0))
+    return _compared(mean, sd, corrected, spread, bool(np.isnan(w).any()))
+
+
+def _compared(
+    mean: np.ndarray, sd: np.ndarray, corrected: np.ndarray, spread: np.ndarray, unknown: bool
+) -> Comparison:
+    """With the errors, or without anything of the reweighted draws."""
+    if unknown:
+        nothing = np.full(len(mean), np.nan)
+        return Comparison(mean, sd, nothing, nothing, nothing, nothing)
     constant = sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_error = np.where(constant, 0.0, (mean - corrected) / spread)

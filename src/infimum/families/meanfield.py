@@ -16,6 +16,7 @@ from infimum._family import (
     Promise,
     bounded,
 )
+from infimum._sketch import Sketch, SketchedGaussian, diagonal_of, inverted
 
 
 class MeanField(Family):
@@ -51,7 +52,7 @@ class MeanField(Family):
         return Promise(0.0, 0.0, 0.0)
 
 
-class DiagonalGaussian(NaturalGaussian):
+class DiagonalGaussian(NaturalGaussian, SketchedGaussian):
     """N(mean, diag(exp(2 log_scale)))."""
 
     mean: Any
@@ -104,6 +105,38 @@ class DiagonalGaussian(NaturalGaussian):
         h = bounded(np.diag(curvature))
         mean = np.sum((vectors.T @ pull) ** 2 / values)
         return float(0.5 * mean + 0.5 * np.sum(h - 1 - np.log(h)))
+
+    @property
+    def directions(self) -> np.ndarray:
+        """None."""
+        return np.zeros((self.dim, 0))
+
+    @property
+    def most(self) -> int:
+        """None."""
+        return 0
+
+    def towards(self, sketch: Sketch) -> DiagonalGaussian:
+        """Newton's step for the mean, with the whole sketch; precisions go to its diagonal."""
+        diagonal, core, step, _ = inverted(sketch)
+        precision = bounded(diagonal + diagonal_of(sketch.basis, core))
+        return DiagonalGaussian(self.push(step), self.log_scale - 0.5 * np.log(precision))
+
+    def between(self, other: DiagonalGaussian, rho: float) -> DiagonalGaussian:
+        """Precision (1 - ρ)/s² + ρ/s'², mean m + ρ(m' - m)."""
+        ratio = np.expm1(2 * (self.log_scale - other.log_scale))
+        mean = self.mean + rho * (other.mean - self.mean)
+        return DiagonalGaussian(mean, self.log_scale - 0.5 * np.log1p(rho * ratio))
+
+    def stretched(self, factor: float) -> DiagonalGaussian:
+        """All scales times the factor."""
+        return DiagonalGaussian(self.mean, self.log_scale + np.log(factor))
+
+    def divergence(self, other: DiagonalGaussian) -> float:
+        """½ Σ (s²/s'² - 1 - log s²/s'² + (m - m')²/s'²)."""
+        log_ratio = 2 * (self.log_scale - other.log_scale)
+        offset = np.sum(other.pull_back(self.mean) ** 2)
+        return float(0.5 * (np.sum(np.expm1(log_ratio) - log_ratio) + offset))
 
     def chart(self, curvature: np.ndarray | None) -> Chart:
         """Mean in units of the curvature's inverse root, log scales in units of 1/√2."""

@@ -18,6 +18,7 @@ import numpy as np
 from infimum._family import LARGEST_DENSE, Chart, Charted, Distribution
 from infimum._objective import outcome, structured_draws
 from infimum._quasi_newton import History
+from infimum._sketch import SketchedGaussian
 from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, evaluate_together
 from infimum._target import Target
 
@@ -84,8 +85,9 @@ class FixedDraws(Solver):
     draws: int | None = None
 
     def accepts(self, q: Distribution) -> bool:
-        """Every pushforward of a normal distribution."""
-        return isinstance(q, Charted)
+        """Every pushforward with a chart; large ones that move by a sketch do better by that."""
+        sketched = isinstance(q, SketchedGaussian) and q.dim > LARGEST_DENSE
+        return isinstance(q, Charted) and not sketched
 
     def init(self, q: Charted, info: Info, rng: np.random.Generator) -> FixedDrawsState:
         """Fix the first draws."""
