@@ -1,4 +1,4 @@
-"""Several modes, and shapes that no Gaussian has: every mode found, and nothing wrong called good.
+"""Several modes, and shapes that are not Gaussian: every mode found, and nothing wrong called good.
 
 Every target's log Z is known and not zero. A fit passes with log Z within 0.05 nats, every mode
 found and its weight within 10 %; or with a verdict that is not "good".

@@ -623,7 +623,14 @@ def _scouted(options: _Options, family: Family, found: Search, best: State) -> l
     known = [(state.q, -float(state.loss)) for state in states]
     if not atlas.explored:
         _explored(options, found, known)
-    return [family.start_from(_gaussian(mode)) for mode in atlas.beyond(known)]
+    return [_member(family, _gaussian(mode)) for mode in atlas.beyond(known)]
+
+
+def _member(family: Family, q: Distribution) -> Distribution:
+    """The member of a family that a Gaussian is, by way of what the family stands on."""
+    if isinstance(family, Stacking) and family.below is not None:
+        q = _family(family.below).start_from(q)
+    return family.start_from(q)
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
