@@ -51,7 +51,7 @@ from infimum._scouts import Atlas, Known, Mode, log_total
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._target import Target
 
-LADDER = ("meanfield", "fullrank", "sparse", "noncentred", "mixture", "flow")
+LADDER = ("meanfield", "fullrank", "sparse", "lowrank", "noncentred", "mixture", "flow")
 """Rungs of a climb. The first is where it begins; the others follow as they promise to pay.
 Sinh-arcsinh is left out: at two of six seeds eight schools were then "unreliable", and a flow made
 of them what it makes of the full-rank fit."""

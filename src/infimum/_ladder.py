@@ -9,6 +9,9 @@ from infimum._fit import Fit
 from infimum._proposal import StudentT
 from infimum.checks import weights
 
+PARTIAL = ("meanfield", "lowrank")
+"""Families that leave correlation."""
+
 PAYS = 0.01
 """Nats that a rung must promise: what the finite draws of a fit may cost."""
 
@@ -25,15 +28,15 @@ def left(fit: Fit) -> Left:
 
 
 def _correlation(fit: Fit) -> float | None:
-    """Nats that a dense covariance would gain on q = N(m, diag(s²)); 0 for a q that has one.
+    """Nats that a full covariance would gain on q = N(m, diag(s²)); 0 for a q that has one.
 
     The KL between Gaussians of precisions Λ and diag(Λ), ½ (Σ log Λ_ii - log |Λ|), for the Λ that
     the target's curvature under q implies; None where that was not formed.
     """
-    if fit.family.name != "meanfield":
+    if fit.family.name not in PARTIAL:
         return 0.0
     wide = fit.proposal.wide
-    if not isinstance(wide, StudentT) or wide.factor.ndim == 1:
+    if fit.family.name != PARTIAL[0] or not isinstance(wide, StudentT) or wide.factor.ndim == 1:
         return None
     inverse = np.linalg.inv(wide.factor)
     precisions = (inverse**2).sum(axis=0)

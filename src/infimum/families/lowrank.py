@@ -49,6 +49,10 @@ SETTLED = 1e-4
 """Relative change of the units at which they are settled: later steps of a fit see the rest."""
 
 
+SMALL = 500
+"""Largest d at which a climb leaves this family out, for a dense covariance."""
+
+
 class LowRank(Growing):
     """Q = {N(m, S T² S)}: S diagonal, T = I + U diag(exp(a) - 1) Uᵀ with d×r orthonormal U.
 
@@ -117,8 +121,13 @@ class LowRank(Growing):
         return 2 * dim + r * dim - r * (r - 1) // 2
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """Half of what is correlation, in some ten steps of 250 gradients with O(d) arithmetic."""
-        return Promise(0.5 * left.correlation, 2500.0, 0.1 + 3e-4 * dim)
+        """Half of what is correlation, in some ten steps of 250 gradients with O(d) arithmetic.
+
+        Nothing where a dense covariance is as quick: at d = 100 of a dense Gaussian it took 50,000
+        gradients in place of 2,800.
+        """
+        gain = 0.5 * left.correlation if dim > SMALL else 0.0
+        return Promise(gain, 2500.0, 0.1 + 3e-4 * dim)
 
     def settled(self, q: Distribution) -> Family:
         """With the rank that was chosen."""
