@@ -1,0 +1,131 @@
+"""The climb: which rung comes next, where it starts, why it ends, and what is refused."""
+
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import infimum
+from infimum import families
+from infimum._family import Left, UnsuitableError
+from infimum._ladder import left, ranked
+
+
+@pytest.fixture(scope="module")
+def banana():
+    """x ~ N(0, 1), y ~ N(x², 1), log Z = log 2π + 3."""
+    return infimum.Target(
+        lambda z: 3.0 - 0.5 * z[0] ** 2 - 0.5 * (z[1] - z[0] ** 2) ** 2, np.zeros(2)
+    )
+
+
+@pytest.fixture(scope="module")
+def climbed(banana):
+    return infimum.climb(banana, ["meanfield", "fullrank", "flow"], tol=0)
+
+
+def test_it_begins_with_the_smallest_and_stops_when_near(make_gaussian):
+    climb = infimum.climb(make_gaussian(5).target)
+    assert [fit.family.name for fit in climb] == ["meanfield", "fullrank"]
+    assert climb.ended == "the KL is below 0.05 nats"
+    assert climb.best.family.name == "fullrank"
+    assert climb.table().endswith("ended: the KL is below 0.05 nats")
+
+
+def test_a_ladder_given_is_climbed_to_its_end_with_tol_0(climbed):
+    assert [fit.family.name for fit in climbed] == ["meanfield", "fullrank", "flow"]
+    assert climbed.ended == "the last rung was tried"
+
+
+def test_the_elbo_never_falls(climbed):
+    """Every rung is judged by the same base draws: the differences are paired."""
+    for low, high in zip(climbed.fits, climbed.fits[1:], strict=False):
+        gain = high.log_w - low.log_w
+        assert gain.mean() > -2 * gain.std() / np.sqrt(len(gain))
+
+
+def test_auto_gives_the_best_rung_and_the_way_there(banana, tmp_path):
+    fit = infimum.fit(banana, seed=1)
+    assert fit.verdict == "good"
+    assert fit.kl.value + 2 * fit.kl.se <= 0.05
+    assert fit.route.rungs[0].family == "meanfield"
+    assert fit.route.rungs[-1].kl == fit.kl
+    assert "climb" in str(fit)
+    assert fit.route.ended in str(fit).replace("\n                  ", " ")
+    assert infimum.load(fit.save(tmp_path / "fit.zip")).route == fit.route
+
+
+def test_what_is_left_is_told_apart(climbed, make_gaussian):
+    known = make_gaussian(3)
+    low = infimum.fit(known.target, "meanfield")
+    precisions = np.diag(known.precision)
+    lost = 0.5 * (np.log(precisions).sum() - np.linalg.slogdet(known.precision)[1])
+    remaining = left(low)
+    assert remaining.correlation == pytest.approx(lost, rel=1e-3)
+    assert remaining.modes == 0.0
+    assert remaining.shape < 3 * low.kl.se
+    bent = left(climbed.fits[1])
+    assert bent.correlation == 0.0
+    assert bent.shape == climbed.fits[1].kl.value
+
+
+def test_rungs_are_ranked_by_nats_a_second(climbed):
+    """A Gaussian lacks shape: a flow is promised to help, a dense covariance is not."""
+    rungs = [families.named(name) for name in ("fullrank", "flow")]
+    assert [rung.name for rung, _ in ranked(rungs, climbed.fits[1])] == ["flow"]
+    nothing = Left(0.0, 0.0, 0.0)
+    for name in families.members():
+        assert families.named(name).promise(nothing, 10).gain == 0.0
+
+
+def test_a_rung_that_does_not_fit_the_target_is_skipped_with_the_reason(make_gaussian):
+    target = make_gaussian(2).target
+    climb = infimum.climb(target, ["meanfield", "noncentred", "fullrank"], tol=0)
+    ((name, why),) = climb.skipped
+    assert name == "noncentred"
+    assert "no location-scale hierarchy" in why
+    assert "noncentred: skipped" in climb.table()
+    with pytest.raises(UnsuitableError, match="no location-scale hierarchy"):
+        infimum.climb(target, ["noncentred"])
+
+
+def test_a_budget_ends_the_climb_where_it_is(banana):
+    def slow(progress):
+        time.sleep(0.2)
+
+    climb = infimum.climb(
+        banana, ["meanfield", "fullrank", "flow"], tol=0, budget=0.5, callback=slow
+    )
+    assert "budget of 0.5 s is spent" in climb.ended
+    assert 1 <= len(climb) < 3
+    assert np.isfinite(climb.best.elbo.value)
+
+
+def test_the_answer_is_the_rung_that_can_be_believed(climbed):
+    verdicts = [fit.verdict for fit in climbed]
+    assert climbed.best.verdict == "good"
+    assert climbed.best is climbed.fits[verdicts.index("good")] or verdicts.count("good") > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ladder": []}, "the ladder is empty"),
+        ({"ladder": ["meanfield", "meanfield"]}, "has a rung twice"),
+        ({"ladder": ["meanfield", "normal"]}, "unknown family 'normal'; known: auto, "),
+        ({"ladder": "fullrank"}, "ladder is 'fullrank', expected 'auto' or a list"),
+        ({"budget": 0}, "budget is 0, expected a positive number of seconds"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"tol": -0.1}, "tol is -0.1, expected"),
+        ({"tol": "small"}, "tol is 'small', expected"),
+    ],
+)
+def test_wrong_use_is_refused_before_any_work(options, told):
+    def never(z):
+        raise AssertionError("no work was asked for")
+
+    target = infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(2))
+    target.value_and_gradient = target.values = never
+    with pytest.raises(ValueError, match=told):
+        infimum.climb(target, **options)
