@@ -13,8 +13,12 @@ SUITES = {
     "peers": [0],
     "languages": [0],
     "modes": [0, 1, 2, 3, 4],
+    "lowrank": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
+
+WITHOUT_PATH = ("modes", "lowrank")
+"""Those that make their own targets."""
 
 
 def main() -> None:
@@ -22,7 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=SUITES, help="which one")
     parser.add_argument(
-        "path", type=Path, nargs="?", help="folder that contains posterior_database/; not for modes"
+        "path",
+        type=Path,
+        nargs="?",
+        help=f"folder that contains posterior_database/; not for {' and '.join(WITHOUT_PATH)}",
     )
     parser.add_argument("--posteriors", default="", help="only names with this in them")
     parser.add_argument("--seeds", type=int, nargs="+", help="0, or 0 1 2 3 4")
@@ -34,7 +41,7 @@ def main() -> None:
         help="also write here: JSON if it ends in .json, else Markdown; may be repeated",
     )
     options = parser.parse_args()
-    if options.path is None and options.name != "modes":
+    if options.path is None and options.name not in WITHOUT_PATH:
         parser.error("give the folder that contains posterior_database/")
     posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
     if not posteriors:

@@ -27,7 +27,17 @@ ORDER = (
     *("_probe", "_pattern", "families", "_objective", "checks", "_quasi_newton", "_missing"),
     *("_solver", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
     *("_proposal", "_arviz"),
-    *("sources", "_record", "_fit", "_save", "_predict", "_progress", "_ladder", "_climb"),
+    *(
+        "sources",
+        "_record",
+        "_fit",
+        "_save",
+        "_predict",
+        "_progress",
+        "_memory",
+        "_ladder",
+        "_climb",
+    ),
     *("_scene", "plots", "_demo", "_user_file", "cli"),
 )
 

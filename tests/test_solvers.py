@@ -6,7 +6,7 @@ import pytest
 import infimum
 from infimum import families, solvers
 from infimum._solver import Info, Reason, Solver
-from infimum.solvers import FixedDraws, Natural, Stochastic
+from infimum.solvers import FixedDraws, Natural, Stochastic, Subspace
 
 
 def placed(family, mean, scale):
@@ -79,7 +79,7 @@ def test_plan_takes_the_best_and_falls_back_to_the_general():
     q = families.named("fullrank").init(np.zeros(2), np.ones(2))
     assert [type(solver) for solver in solvers.plan(q)] == [Natural, FixedDraws]
     large = families.named("meanfield").init(np.zeros(5000), np.ones(5000))
-    assert [type(solver) for solver in solvers.plan(large)] == [FixedDraws]
+    assert [type(solver) for solver in solvers.plan(large)] == [Subspace]
     assert [type(solver) for solver in solvers.plan(object())] == [Stochastic]
 
 

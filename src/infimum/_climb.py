@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum import families, solvers
+from infimum import _memory, families, solvers
 from infimum._dense import raw_of
 from infimum._family import (
     LARGEST_DENSE,
@@ -457,6 +457,7 @@ def _worth(fit: Fit) -> tuple[int, float]:
 
 def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) -> Fit:
     """Fit a family, and before it the one that it starts from."""
+    _check_memory(options, family)
     placed: list[State] = []
     if family.below is not None and options.solver is None:
         below, found = _one(options, _family(family.below), watch)
@@ -464,6 +465,12 @@ def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) ->
         if found.interrupted:
             return below
     return _one(options, family, watch, placed)[0]
+
+
+def _check_memory(options: _Options, family: Family) -> None:
+    """Refuse a family that the machine has no memory for; a climb skips it."""
+    known = [families.named(name) for name in families.members()]
+    _memory.check(family, known, options.target.dim)
 
 
 def _starts_from(family: Family, q: Distribution) -> list[Distribution]:
@@ -512,6 +519,7 @@ def _one(
 ) -> tuple[Fit, Search]:
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
+    _check_memory(options, family)
     target.failures.clear()
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
     if isinstance(family, Adaptive):

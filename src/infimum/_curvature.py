@@ -119,8 +119,8 @@ def _book(info: Info, result: Outcome, first_undefined: np.ndarray | None) -> No
 
 
 def pieces(n: int, numbers: int) -> Iterator[slice]:
-    """Rows in pieces of at most `PIECE` numbers."""
-    size = max(1, PIECE // numbers)
+    """Rows in pieces of at most `PIECE` numbers, a power of two as in compiled batches."""
+    size = 1 << (max(1, PIECE // numbers).bit_length() - 1)
     return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
@@ -140,14 +140,19 @@ def subspace(
     mean = _besides(np.array(wanted).T, own)
     fixed = np.concatenate([own, mean], axis=1)
     excess = np.sum(seen.bent * eps, axis=0) / np.sum(eps**2, axis=0)
-    bent = (seen.bent - excess * eps).T / np.sqrt(len(eps))
+    bent = [((seen.bent - excess * eps) / np.sqrt(len(eps))).T]
     if recalled is not None:
-        bent = np.concatenate([bent, recalled], axis=1)
-    for _ in range(2):
-        bent = bent - fixed @ (fixed.T @ bent)
-    values, vectors = np.linalg.eigh(bent.T @ bent)
+        bent.append(recalled)
+    known = [fixed.T @ block for block in bent]
+    squares = np.block([[a.T @ b for b in bent] for a in bent])
+    inside = np.concatenate(known, axis=1)
+    values, vectors = np.linalg.eigh(squares - inside.T @ inside)
     visible = np.flatnonzero(values > VISIBLE**2)[-len(eps) :]
-    new = _besides(bent @ vectors[:, visible][:, ::-1], fixed)
+    ends = np.cumsum([block.shape[1] for block in bent])[:-1]
+    parts = np.split(vectors[:, visible[::-1]], ends)
+    new = sum(block @ part for block, part in zip(bent, parts, strict=True))
+    del bent
+    new = _besides(new, fixed)
     return np.concatenate([fixed, new], axis=1)[:, : q.dim]
 
 
@@ -156,7 +161,7 @@ def _besides(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(columns, axis=0)
     columns = columns[:, size > 0] / size[size > 0]
     left = columns - basis @ (basis.T @ columns)
-    left = left[:, np.linalg.norm(left, axis=0) > 1e-8]
+    left = left[:, np.linalg.norm(left, axis=0) > DEPENDENT]
     if left.shape[1] == 0 or basis.shape[1] >= len(basis):
         return left[:, :0]
     frame = orthonormal(left)

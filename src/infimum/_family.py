@@ -223,6 +223,14 @@ class Branching(Family):
         """Members to start from, `start_from(q)` among them; the fit that ends best is kept."""
 
 
+class Measured(Family):
+    """Capability: a family that knows how much memory its fit takes."""
+
+    @abc.abstractmethod
+    def n_bytes(self, dim: int) -> int:
+        """Largest memory of a fit with the default starts, besides JAX's own and the target's."""
+
+
 class Growing(Family):
     """Capability: a family whose fit chooses some of its fields, such as a rank."""
 

@@ -15,10 +15,10 @@ from infimum._dense import (
     raw_of,
     solve,
 )
-from infimum._family import Chart, Distribution, Family, Left, NaturalGaussian, Promise
+from infimum._family import Chart, Distribution, Left, Measured, NaturalGaussian, Promise
 
 
-class FullRank(Family):
+class FullRank(Measured):
     """Q = {N(m, LLᵀ)}, L lower triangular with a positive diagonal.
 
     Exact for a Gaussian target; it follows every correlation and no skew.
@@ -43,6 +43,10 @@ class FullRank(Family):
     def n_parameters(self, dim: int) -> int:
         """D + d(d + 1)/2."""
         return dim + dim * (dim + 1) // 2
+
+    def n_bytes(self, dim: int) -> int:
+        """Measured: 0.14 GB at d = 300, 0.33 GB at 600, 0.86 GB at 1,000."""
+        return int(760 * dim**2 + 1e5 * dim)
 
     def promise(self, left: Left, dim: int) -> Promise:
         """All that is correlation, in some 15 batches of 4(d + 2) draws with an O(d³) step each."""

@@ -12,8 +12,8 @@ from infimum._family import (
     Chart,
     Charted,
     Distribution,
-    Family,
     Left,
+    Measured,
     NaturalGaussian,
     Promise,
 )
@@ -26,7 +26,7 @@ INFORMATION = np.array([0.5096, 0.2267])
 """Fisher information of skew and of tail that is then left."""
 
 
-class SinhArcsinh(Family):
+class SinhArcsinh(Measured):
     """Q = {z = m + u·S(y), y = L ε / u}, S_i(y) = sinh(a_i + exp(b_i) asinh y_i).
 
     a skews a coordinate, b > 0 makes its tails heavier and b < 0 lighter; a = b = 0 is the Gaussian
@@ -57,6 +57,10 @@ class SinhArcsinh(Family):
     def n_parameters(self, dim: int) -> int:
         """3d + d(d + 1)/2; the units are fixed."""
         return 3 * dim + dim * (dim + 1) // 2
+
+    def n_bytes(self, dim: int) -> int:
+        """Measured: 0.17 GB at d = 300, 0.45 GB at 600."""
+        return int(600 * dim**2 + 4e5 * dim)
 
     def promise(self, left: Left, dim: int) -> Promise:
         """Half of what is shape, at best: of 0.23 nats (eight schools) 0.09 stayed."""

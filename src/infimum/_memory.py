@@ -1,0 +1,57 @@
+"""How much memory this machine has, and what to say when a fit needs more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from infimum._family import Family, Measured, UnsuitableError
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells the limit of a container, in its second and first version."""
+
+
+def total() -> int | None:
+    """Bytes of memory that this process may use; None where the system does not say."""
+    try:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        return None
+    for limit in LIMITS:
+        try:
+            text = Path(limit).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return min(found)
+
+
+def check(family: Family, others: Iterable[Family], dim: int) -> None:
+    """Refuse a fit that the machine has no memory for.
+
+    Parameters
+    ----------
+    others
+        Families to name in its place: the largest that fits.
+
+    Raises
+    ------
+    UnsuitableError
+        With the estimate, what there is, and what to try.
+    """
+    held = total()
+    if held is None or not isinstance(family, Measured) or family.n_bytes(dim) <= held:
+        return
+    smaller = [x for x in others if isinstance(x, Measured) and x.n_bytes(dim) <= held]
+    best = max(smaller, key=lambda other: other.n_bytes(dim), default=None)
+    cure = "use a larger machine" if best is None else f"try {best.name}"
+    raise UnsuitableError(
+        f"{family.name} at d = {dim:,} needs about {_in_words(family.n_bytes(dim))} of memory, and "
+        f"this machine has {_in_words(held)}: {cure}"
+    )
+
+
+def _in_words(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
