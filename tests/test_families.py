@@ -51,7 +51,7 @@ def covariance(q):
 
 def test_the_folder_is_the_registry():
     assert {"meanfield", "fullrank"} <= set(NAMES)
-    with pytest.raises(ValueError, match="unknown family 'medium'; known: auto, .*fullrank"):
+    with pytest.raises(ValueError, match=r"unknown family 'medium'; known: auto, .*fullrank"):
         families.named("medium")
 
 
