@@ -322,6 +322,8 @@ class _Search:
             curvature = start.curvature()
             root = np.ones(d) if curvature is None else 1 / np.sqrt(curvature)
         stack = _local(frame, x, root)
+        if not (np.isfinite(stack.means).all() and np.isfinite(stack.log_dets()).all()):
+            return None
         tails = Tails.around(stack)
         z = tails.draw(self.rng, PROBES)
         log_p, _ = self.target.value_and_gradient(z)

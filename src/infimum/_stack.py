@@ -226,7 +226,9 @@ class Tails:
     @classmethod
     def around(cls, stack: Stack) -> Tails:
         """Of these components, and of one with the moments of them all."""
-        if stack.dense:
+        if len(stack) == 1:
+            whole = stack.factors[0]
+        elif stack.dense:
             whole = np.linalg.cholesky(stack.covariance())
         else:
             apart = (stack.means - stack.mean()) ** 2

@@ -22,7 +22,17 @@ import numpy as np
 
 from infimum._dense import factor_error
 from infimum._family import Distribution, Pooled
-from infimum._missing import SHAPED, Place, View, divergence, lacking, probes, shaped, view
+from infimum._missing import (
+    SHAPED,
+    Place,
+    View,
+    balanced,
+    divergence,
+    lacking,
+    probes,
+    shaped,
+    view,
+)
 from infimum._objective import OUTSIDE, outcome, structured_draws
 from infimum._quasi_newton import History
 from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, evaluate_together
@@ -54,8 +64,8 @@ MOST = 8192
 TRUST = 2.0
 """Longest step along any natural coordinate of a component, where 1 is about one sd of it."""
 
-ENOUGH = 0.02
-"""Nats of KL at which no more components are tried; what draws may cost is half of that."""
+ENOUGH = TOLERANCE
+"""Nats of KL at which no more components are tried: what draws may cost."""
 
 SPENT = 200_000
 """Gradients after which no more components are tried. Two rings take 150,000 to 24 components."""
@@ -92,6 +102,7 @@ class Stage(enum.Enum):
     REFINE = enum.auto()
     LOOK = enum.auto()
     SHAPE = enum.auto()
+    BALANCE = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -193,6 +204,8 @@ class StratifiedDraws(Solver):
                 self._refine(state, log_p, gradient)
             elif state.stage is Stage.LOOK:
                 self._judge(state, log_p)
+            elif state.stage is Stage.BALANCE:
+                self._balance(state, log_p)
             else:
                 self._place(state, gradient)
             if state.reason is None and state.steps >= self.max_steps:
@@ -219,7 +232,7 @@ class StratifiedDraws(Solver):
             else:
                 state.candidate = state.chart.move(state.theta + state.length * state.direction)
             state.points = state.candidate.push(state.eps).reshape(-1, state.q.dim)
-        elif state.stage is Stage.LOOK:
+        elif state.stage in (Stage.LOOK, Stage.BALANCE):
             state.view = view(state.stack, state.rng)
             state.points = state.view.z
         else:
@@ -355,8 +368,10 @@ class StratifiedDraws(Solver):
                 self._restart(state, fewer)
                 return
             state.q = state.q.restacked(fewer)
-        if state.last:
+        if state.last and len(fewer) == 1:
             state.reason = reason
+        elif state.last:
+            state.stage, state.outcome = Stage.BALANCE, reason
         else:
             state.stage, state.outcome = Stage.LOOK, reason
 
@@ -407,6 +422,13 @@ class StratifiedDraws(Solver):
         mass = sum(place.mass for place in state.places)
         self._restart(state, state.stack.joined(new, float(np.clip(mass, LEAST, MUCH))))
 
+    def _balance(self, state: StratifiedState, log_p: np.ndarray) -> None:
+        """Give every component the mass that importance weights find at it, and end."""
+        assert state.view is not None
+        state.info.count(state.points, log_p > -np.inf, None)
+        state.q = state.q.restacked(balanced(state.view, log_p, state.stack))
+        state.reason = state.outcome
+
     def _stop(self, state: StratifiedState) -> None:
         """At the limit of steps: settle what was seen, or stop where it is."""
         if state.seen is None or (state.last and state.since >= LAST_ROUND):
@@ -419,12 +441,15 @@ class StratifiedDraws(Solver):
         assert state.seen is not None
         seen = state.seen
         state.q, state.loss, state.error, state.last = seen.q, seen.loss, seen.error, True
-        state.reason = seen.reason
+        state.reason = None
         if state.error > self.tolerance:
-            state.reason = None if self.grow(state) else Reason.DRAWS
+            if not self.grow(state):
+                self._refined(state, Reason.DRAWS)
         elif not seen.reason.converged:
-            state.reason, state.since = None, 0
+            state.since = 0
             self._restart(state, state.stack)
+        else:
+            self._refined(state, seen.reason)
 
 
 def _draws(rng: np.random.Generator, k: int, m: int, dim: int) -> np.ndarray:
