@@ -13,6 +13,7 @@ SUITES = {
     "peers": [0],
     "languages": [0],
     "modes": [0, 1, 2, 3, 4],
+    "sparse": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
 
