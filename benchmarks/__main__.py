@@ -14,6 +14,7 @@ SUITES = {
     "languages": [0],
     "modes": [0, 1, 2, 3, 4],
     "lowrank": [0],
+    "sparse": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
 
