@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 from typing import Any
 
-from infimum._family import Distribution
+from infimum._family import Distribution, UnsuitableError
 from infimum._solver import Solver
 
 
@@ -35,7 +35,7 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
 
     Raises
     ------
-    ValueError
+    UnsuitableError
         If there is none: a family that needs gradients, and a target without.
     """
     able = [
@@ -44,7 +44,7 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
         if solver().accepts(q) and solver.needs_gradient == differentiable
     ]
     if not able:
-        raise ValueError(
+        raise UnsuitableError(
             f"no solver moves a {type(q).__name__} without a gradient: give the target one, or fit "
             "a Gaussian family"
         )
