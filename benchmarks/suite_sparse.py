@@ -86,13 +86,13 @@ def crossed(users: int, items: int, n: int) -> tuple[infimum.Target, dict[str, n
 def walk(steps: int) -> tuple[infimum.Target, dict[str, np.ndarray]]:
     """Counts whose log rate is a random walk."""
     rng = np.random.default_rng(0)
-    path = np.cumsum(0.1 * rng.standard_normal(steps))
+    path = np.cumsum(0.02 * rng.standard_normal(steps))
     y = jnp.asarray(rng.poisson(np.exp(1 + path - path.mean())).astype(float))
 
     def log_density(p: Any) -> Any:
         steps_taken = jnp.diff(p["x"]) * jnp.exp(-p["log_s"])
         total = jnp.sum(y * p["x"] - jnp.exp(p["x"])) - 0.5 * jnp.sum(steps_taken**2)
-        return total - (steps - 1) * p["log_s"] - 0.5 * (p["x"][0] ** 2 + (p["log_s"] + 2) ** 2)
+        return total - (steps - 1) * p["log_s"] - 0.5 * (p["x"][0] ** 2 + (p["log_s"] + 3) ** 2)
 
     return infimum.Target(log_density, {"log_s": 0.0, "x": np.zeros(steps)}), {}
 
@@ -100,7 +100,7 @@ def walk(steps: int) -> tuple[infimum.Target, dict[str, np.ndarray]]:
 LARGE: dict[str, Callable[[], Any]] = {
     "intercepts 30,000": lambda: intercepts(30_000),
     "walk 20,000": lambda: walk(20_000),
-    "crossed 19,800 × 200": lambda: crossed(19_800, 200, 120_000),
+    "crossed 19,950 × 50": lambda: crossed(19_950, 50, 60_000),
     "intercepts 300,000": lambda: intercepts(300_000),
 }
 

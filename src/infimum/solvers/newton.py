@@ -55,6 +55,10 @@ NEGLIGIBLE = 1e-3
 ROUGH = 0.3
 """The same for draws that are too few and will be replaced by more."""
 
+SETTLED = 0.1
+"""Part of the draws' error at which a search that finds no way down has arrived: the loss and the
+steps are estimated from the same draws in two ways, which agree no better than that."""
+
 NEARER = 0.9
 """Factor by which what is left must fall for a step that the noise of the loss hides."""
 
@@ -390,7 +394,12 @@ class SparseNewton(Solver):
         else:
             state.rho, state.trust = 0.5 * state.rho, 0.5 * state.trust
         hidden = state.rho < HIDDEN and self.tolerance < state.error <= NOISE
-        if hidden and state.decrement <= state.total and self.grow(state):
+        enough = state.error <= self.tolerance
+        if state.rho < HIDDEN and enough and state.decrement <= SETTLED * state.total:
+            state.reason = Reason.CONVERGED
+            return
+        lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
+        if hidden and lost and self.grow(state):
             return
         if state.rho * state.decrement <= state.rounding or state.rho < SMALLEST_STEP:
             fine = state.decrement <= max(100 * state.rounding, 0.1 * min(state.error, NOISE))
