@@ -22,9 +22,12 @@ class Known:
     log_z: float
 
     def kl_from(self, q) -> float:
-        """KL[q ‖ p*] of a Gaussian q, exactly."""
-        root = np.asarray(q.spread(np.eye(q.dim)))
-        shape = self.precision @ root.T @ root
+        """KL[q ‖ p*] of a Gaussian q, exactly; of a mixture of one component as well."""
+        if hasattr(q, "spread"):
+            root = np.asarray(q.spread(np.eye(q.dim)))
+            shape = self.precision @ root.T @ root
+        else:
+            shape = self.precision @ q.covariance()
         offset = np.asarray(q.mean) - self.mean
         trace = np.trace(shape) - len(self.mean) - np.linalg.slogdet(shape)[1]
         return 0.5 * float(trace + offset @ self.precision @ offset)

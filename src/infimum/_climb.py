@@ -537,7 +537,9 @@ def _one(
     if isinstance(family, Growing):
         family = family.settled(best.q)
     try:
-        others = [*_rivals(found, best), *_scouted(options, family, found, best)]
+        others = _rivals(found, best)
+        if improper is None:
+            others += _scouted(options, family, found, best)
         proposal = propose(best.q, _curvature(target, best.q, seed), others)
         densities = _densities(target, proposal, n_draws, seed)
     except KeyboardInterrupt:

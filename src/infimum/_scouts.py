@@ -67,7 +67,8 @@ STEP = 1e-3
 """Of finite differences, in sds of what is known."""
 
 FLATTEST = 1e-4
-"""Curvatures below this part of the largest are taken for as much."""
+"""Curvatures below this part of the largest are taken for none, and the mode for no longer there
+than what is known: on an endless ridge each mode would otherwise be longer than the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +147,8 @@ class Atlas:
         self.modes = self.beyond(known)
         spent = self.n_gradients
         search = _Search(self, target, known, rng)
+        if not np.isfinite(search.ground.log_dets()).all():
+            return
         party = quiet = 0
         while True:
             before = len(self.modes)
@@ -310,7 +313,8 @@ class _Search:
                 return None
             change = (gradient[:d] - gradient[d : 2 * d]) / (2 * STEP)
             values, vectors = np.linalg.eigh(-0.5 * (change + change.T))
-            values = np.maximum(np.abs(values), FLATTEST * np.abs(values).max())
+            flat = np.abs(values) < FLATTEST * np.abs(values).max()
+            values = np.where(flat, max(1.0, FLATTEST * np.abs(values).max()), np.abs(values))
             if not values.max() > 0:
                 return None
             newton = vectors @ ((vectors.T @ gradient[-1]) / values)
