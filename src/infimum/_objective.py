@@ -26,8 +26,8 @@ Seed = int | np.integer | np.ndarray | PRNGKeyArray
 CHUNK = 1024
 """Most fresh draws made at a time."""
 
-CHUNK_NUMBERS = 2**22
-"""Most numbers in one chunk of draws (32 MB); which draws a seed gives depends on it."""
+CHUNK_NUMBERS = 2**21
+"""Most numbers in one chunk of draws (16 MB); which draws a seed gives depends on it."""
 
 
 def generator(seed: Seed, *stream: int) -> np.random.Generator:

@@ -18,7 +18,7 @@ the subspace; Polyak & Juditsky (1992) for the averages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -77,6 +77,24 @@ class SubspaceState(State):
     moves: int = 0
     rounds: int = 0
 
+    def clear(self) -> None:
+        """Let go of what only further steps need."""
+        self.eps = self.seen = self.goal = self.recalled = None
+        self.candidate = self.q
+
+
+@dataclass
+class Desk:
+    """Which of several large states is at work; the arrays of one alone are held."""
+
+    owner: SubspaceState | None = None
+
+    def take(self, state: SubspaceState) -> None:
+        """Clear it for another state; the last one may have been ended by the loop."""
+        if self.owner is not None and self.owner is not state:
+            self.owner.clear()
+        self.owner = state
+
 
 @dataclass(frozen=True)
 class Subspace(Solver):
@@ -96,6 +114,7 @@ class Subspace(Solver):
     max_steps: int = 400
     tolerance: float = TOLERANCE
     draws: int = FEWEST
+    desk: Desk = field(default_factory=Desk, init=False, repr=False, compare=False)
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians that move by a sketch, where no d×d curvature moves them."""
@@ -117,6 +136,8 @@ class Subspace(Solver):
     def step(self, states: list[SubspaceState], target: Target) -> None:
         """Evaluate one batch of each state; of one state at a time where batches are large."""
         large = self.draws * states[0].q.dim > CHUNK_NUMBERS
+        if large:
+            self.desk.take(states[0])
         for state in states[:1] if large else states:
             state.steps += 1
             if state.seen is None:
@@ -126,8 +147,7 @@ class Subspace(Solver):
             if state.steps >= self.max_steps and state.reason is None:
                 state.reason = Reason.STEPS
             if state.reason is not None:
-                state.eps = state.seen = state.goal = state.recalled = None
-                state.candidate = state.q
+                state.clear()
 
     def _look(self, state: SubspaceState, target: Target) -> None:
         """Evaluate the candidate; move to it, or shorten the step."""
@@ -162,7 +182,7 @@ class Subspace(Solver):
         basis = subspace(q, seen, state.eps, state.last, state.recalled)
         columns, noise = self._columns(state, basis, target)
         sketch, error = sketched(q, seen, state.eps, basis, columns)
-        state.recalled = columns[:, q.directions.shape[1] :]
+        state.recalled = columns[:, q.directions.shape[1] :].copy()
         state.error = seen.error + error + noise
         goal = q.towards(sketch)
         state.seen, state.goal = None, goal
