@@ -107,5 +107,5 @@ class Route:
 
     def __str__(self) -> str:
         steps = " → ".join(f"{rung.family} {rung.kl.value:.2g}" for rung in self.rungs)
-        told = "".join(f"; {name} skipped, {why}" for name, why in self.skipped)
+        told = "".join(f"; {name} skipped" for name, _ in self.skipped)
         return f"KL {steps} nats in {self.seconds:.1f} s{told}; ended: {self.ended}"
