@@ -622,14 +622,17 @@ def _explored(options: _Options, found: Search, known: Known) -> None:
 
 
 def _scouted(options: _Options, family: Family, found: Search, best: State) -> list[Distribution]:
-    """Modes that no start found and q does not cover; scouts are sent out once in a climb."""
+    """Modes that no start found and q does not cover; scouts are sent out once in a climb.
+
+    None beyond `LARGEST_DENSE` dimensions: at d = 100,000 they took 0.37 GB more than the fit.
+    """
     target, atlas = options.target, options.atlas
     settled = best.reason is not None and best.reason.converged
     if not (settled and target.differentiable and np.isfinite(best.loss)):
         return []
     states = [best, *(s for s in _placed(found) if s is not best and np.isfinite(s.loss))]
     known = [(state.q, -float(state.loss)) for state in states]
-    if not atlas.explored:
+    if not atlas.explored and target.dim <= LARGEST_DENSE:
         _explored(options, found, known)
     return [_member(family, _gaussian(mode)) for mode in atlas.beyond(known)]
 
