@@ -637,7 +637,7 @@ def _scouted(options: _Options, family: Family, found: Search, best: State) -> l
         return []
     states = [best, *(s for s in _placed(found) if s is not best and np.isfinite(s.loss))]
     known = [(state.q, -float(state.loss)) for state in states]
-    if not atlas.explored and target.dim <= LARGEST_DENSE:
+    if not atlas.explored:
         _explored(options, found, known)
     return [_member(family, _gaussian(mode)) for mode in atlas.beyond(known)]
 
