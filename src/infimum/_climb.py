@@ -162,8 +162,8 @@ def fit(
     target
         What to approximate.
     family
-        "meanfield", "fullrank", "sinharcsinh", "noncentred", "flow" or a `Family`; "auto" climbs,
-        and gives the best rung's fit.
+        "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh", "mixture", "flow"
+        or a `Family`; "auto" climbs, and gives the best rung's fit.
     tol, budget
         For "auto": nats of KL at which the climb ends, and seconds it may take; see `climb`.
     seed
