@@ -172,7 +172,7 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="meanfield, fullrank, sinharcsinh, noncentred, or auto: until near enough.",
+            help="meanfield, fullrank, sparse, flow and so on; or auto: climb until near enough.",
         ),
     ] = "auto",
     seed: Annotated[
