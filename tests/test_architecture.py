@@ -14,10 +14,20 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_hierarchy"),
     *("_location_scale", "_model", "_target", "_stack", "_family", "_sketch", "_warp", "_dense"),
-    *("_cholesky", "_probe", "_pattern", "families", "_objective", "checks", "_quasi_newton"),
-    *("_missing", "_solver", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
+    *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "families", "_objective", "checks"),
+    *(
+        "_quasi_newton",
+        "_missing",
+        "_solver",
+        "_curvature",
+        "solvers",
+        "_starts",
+        "_scouts",
+        "_loop",
+        "_improper",
+    ),
     *("_proposal", "_arviz", "sources", "_record", "_fit", "_save", "_predict", "_progress"),
-    *("_memory", "_ladder", "_climb", "_scene", "plots", "_demo", "_user_file", "cli"),
+    *("_ladder", "_rung", "_climb", "_scene", "plots", "_demo", "_user_file", "cli"),
 )
 
 

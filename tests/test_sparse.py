@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _pattern, families
+from infimum import _memory, _pattern, families
 from infimum._cholesky import Analysis
 from infimum._family import UnsuitableError
+from infimum._fill import fill
 from infimum._probe import probed
 
 
@@ -198,3 +199,35 @@ def test_survives_a_file(tmp_path):
     again = infimum.load(fit.save(tmp_path / "fit.zip"))
     assert str(again) == str(fit)
     np.testing.assert_array_equal(again.sample(5), fit.sample(5))
+
+
+class TestFill:
+    @pytest.mark.parametrize(("dim", "share"), [(1, 0.0), (6, 1.0), (60, 0.05), (200, 0.01)])
+    def test_it_is_near_what_the_factor_has(self, dim, share):
+        edges = random_edges(dim, share, np.random.default_rng(dim))
+        told = fill(dim, edges, 10**6)
+        held = len(Analysis.of(dim, edges).layout.rows)
+        assert told.complete
+        assert abs(told.entries - held) <= 0.1 * held
+
+    def test_rows_that_couple_everything_come_last(self):
+        row, column = np.tril_indices(2000, -1)
+        edges = np.stack([row, column])[:, column < 2]
+        assert fill(2000, edges, 10**6).entries == edges.shape[1]
+
+    def test_counting_ends_at_the_most(self):
+        told = fill(300, np.array(np.tril_indices(300, -1)), 1000)
+        assert not told.complete
+        assert 1000 < told.entries < 1400
+
+    def test_a_factor_larger_than_memory_is_refused_before_it_is_formed(self, monkeypatch):
+        target, _, _ = chain(50)
+        monkeypatch.setattr(families.sparse, "total", lambda: 4000)
+        monkeypatch.setattr(_memory, "total", lambda: 4000)
+        with pytest.raises(UnsuitableError, match=r"more than 4\d entries at d = 50.*lowrank"):
+            families.Sparse().adapted(target, np.random.default_rng(0))
+
+    def test_a_factor_that_takes_minutes_is_refused(self, monkeypatch):
+        monkeypatch.setattr(families.sparse, "MOST_FLOPS", 10)
+        with pytest.raises(UnsuitableError, match=r"s to form, once and more a step.*lowrank"):
+            families.Sparse().adapted(chain(50)[0], np.random.default_rng(0))

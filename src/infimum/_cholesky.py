@@ -247,13 +247,13 @@ def inverse_entries(
     )
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled at its first call, and kept in a file for other processes."""
-    compiled: Callable[..., Any] = numba.njit(cache=True)(function)
-    return compiled
+    kernel: Callable[..., Any] = numba.njit(cache=True)(function)
+    return kernel
 
 
-@_compiled
+@compiled
 def _solve_lower(starts: Any, rows: Any, below: Any, x: Any) -> None:  # pragma: no cover
     for j in range(len(starts) - 1):
         for k in range(starts[j], starts[j + 1]):
@@ -262,7 +262,7 @@ def _solve_lower(starts: Any, rows: Any, below: Any, x: Any) -> None:  # pragma:
                 x[i, n] -= value * x[j, n]
 
 
-@_compiled
+@compiled
 def _solve_upper(starts: Any, rows: Any, below: Any, x: Any) -> None:  # pragma: no cover
     for j in range(len(starts) - 2, -1, -1):
         for k in range(starts[j], starts[j + 1]):
@@ -271,7 +271,7 @@ def _solve_upper(starts: Any, rows: Any, below: Any, x: Any) -> None:  # pragma:
                 x[j, n] -= value * x[i, n]
 
 
-@_compiled
+@compiled
 def _inverse(starts: Any, rows: Any, below: Any, pivots: Any) -> Any:  # pragma: no cover
     d = len(pivots)
     diagonal = np.zeros(d)
@@ -297,7 +297,7 @@ def _inverse(starts: Any, rows: Any, below: Any, pivots: Any) -> Any:  # pragma:
     return diagonal, out
 
 
-@_compiled
+@compiled
 def _find(starts: Any, rows: Any, columns: Any, wanted: Any) -> Any:  # pragma: no cover
     """Places of entries (wanted, columns) among sorted rows."""
     out = np.empty(len(columns), np.int64)

