@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import families
+from infimum import _directions, families
+from infimum._family import Left, UnsuitableError
 from infimum._solver import Info, Reason
 from infimum.solvers import Rounds
 
@@ -132,3 +133,70 @@ def test_wrong_sizes_are_refused(options):
 def test_a_base_that_is_no_pushforward_is_refused():
     with pytest.raises(TypeError, match="a flow needs a pushforward to start from, not a Thing"):
         families.Flow().start_from(type("Thing", (), {})())
+
+
+def bent_hub(n):
+    """Two bent coordinates, and n others around one of them; log Z is known."""
+
+    def log_density(p):
+        bend = -0.5 * p["a"] ** 2 - 0.5 * (p["b"] - p["a"] ** 2 + 1) ** 2
+        return bend - 0.5 * jnp.sum((p["t"] - 0.3 * p["b"]) ** 2)
+
+    target = infimum.Target(log_density, {"a": 0.0, "b": 0.0, "t": np.zeros(n)})
+    return target, 0.5 * (n + 2) * np.log(2 * np.pi)
+
+
+class TestFewDirections:
+    """Above 1,000 dimensions, here above 20, a flow moves a few of them."""
+
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch):
+        monkeypatch.setattr(families.flow, "LARGEST", 20)
+        monkeypatch.setattr(_directions, "HUB", 10)
+
+    @pytest.mark.parametrize("base", ["sparse", "lowrank"])
+    def test_they_hold_what_is_bent(self, base, tmp_path):
+        target, log_z = bent_hub(30)
+        fit = infimum.fit(target, families.Flow(base, directions=4), starts=1)
+        assert fit.q.directions.shape == (32, 4)
+        assert log_z - fit.elbo.value < 0.03 + 3 * fit.elbo.se
+        assert fit.verdict == "good"
+        again = infimum.load(fit.save(tmp_path / "few.zip"))
+        np.testing.assert_array_equal(again.sample(5)["t"], fit.sample(5)["t"])
+
+    def test_push_and_its_inverse_agree_on_the_density(self):
+        target, _ = bent_hub(30)
+        base = families.Sparse().adapted(target, np.random.default_rng(0))
+        q = families.Flow("sparse", directions=3).start_at(
+            base.init(np.zeros(32), np.ones(32)), target, np.random.default_rng(1)
+        )
+        rng = np.random.default_rng(2)
+        q = q.moved({k: v + 0.1 * rng.standard_normal(v.shape) for k, v in q.f.items()})
+        eps = rng.standard_normal((6, 32))
+        np.testing.assert_allclose(q.pull_back(q.push(eps)), eps, atol=1e-10)
+        with jax.enable_x64(True):
+            jacobian = jax.jacrev(q.push)(jnp.asarray(eps[0]))
+        expected = -0.5 * (eps[0] ** 2).sum() - 16 * np.log(2 * np.pi)
+        expected -= np.linalg.slogdet(np.asarray(jacobian))[1]
+        assert q.log_prob_base(eps)[0] == pytest.approx(expected, abs=1e-9)
+
+    def test_it_needs_a_gaussian_base(self):
+        target, _ = bent_hub(30)
+        with pytest.raises(UnsuitableError, match=r"goes on a Gaussian only, and not on a Sinh.*"):
+            infimum.fit(target, families.Flow("sinharcsinh"), starts=1, max_steps=3)
+
+    def test_a_climb_does_not_expect_it_to_pay(self):
+        assert families.Flow().promise(Left(0.0, 0.0, 5.0), 32).gain == 0
+
+
+def test_the_least_gaussian_coordinates_are_found_in_the_scores():
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((2000, 6))
+    eps = np.concatenate([half, -half])
+    residual = 0.1 * rng.standard_normal(eps.shape)
+    residual[:, 2] += 0.3 * (eps[:, 2] ** 2 - 1)
+    residual[:, 4] += 0.2 * (eps[:, 4] ** 3 - 3 * eps[:, 4])
+    nats = _directions.departure(eps, residual)
+    assert nats[2] == pytest.approx((2 * 0.3) ** 2 / 12, rel=0.2)
+    assert nats[4] == pytest.approx((6 * 0.2) ** 2 / 48, rel=0.2)
+    assert nats[[0, 1, 3, 5]].max() < 1e-3

@@ -223,6 +223,20 @@ class Branching(Family):
         """Members to start from, `start_from(q)` among them; the fit that ends best is kept."""
 
 
+class Directed(Family):
+    """Capability: a family whose start also depends on the target where q is."""
+
+    @abc.abstractmethod
+    def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> Distribution:
+        """As `start_from`, having looked at the target around q.
+
+        Raises
+        ------
+        UnsuitableError
+            If there is no start from that q.
+        """
+
+
 class Measured(Family):
     """Capability: a family that knows how much memory its fit takes."""
 
@@ -297,7 +311,14 @@ class Layered(Pushforward):
     """Capability: z = T(f(ε)), a flow f on the draws of a fitted base, of which only f moves.
 
     These methods take JAX arrays, over batches, inside a compiled loop.
+
+    Attributes
+    ----------
+    base
+        The distribution of T(ε).
     """
+
+    base: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
     def flow(self, eps: Any) -> Any:
@@ -411,6 +432,27 @@ class Gaussian(Pushforward):
     def log_prob_base(self, eps: Any) -> Any:
         """log q(push(eps)) for base draws of shape (..., d)."""
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
+
+
+class Apart(Layered):
+    """Capability: a Gaussian base, and f confined to some directions B of its draws, or to all.
+
+    f(ε) = ε + B (g(Bᵀε) - Bᵀε), and g can be trained with the base, and the target, on the host.
+    """
+
+    base: eqx.AbstractVar[Gaussian]
+
+    @abc.abstractmethod
+    def inner(self) -> Layered:
+        """G on independent standard normals, with the same moving part."""
+
+    @abc.abstractmethod
+    def within(self, x: Any) -> Any:
+        """Bᵀ x for x of shape (..., d)."""
+
+    @abc.abstractmethod
+    def across(self, x: Any) -> Any:
+        """B x for x of shape (..., k)."""
 
 
 class SparseGaussian(Gaussian):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, ClassVar
 
@@ -10,18 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infimum._directions import least_gaussian
 from infimum._family import (
     LOG_2PI,
+    Apart,
+    Directed,
     Distribution,
     Family,
+    Gaussian,
     Layered,
     Left,
     Promise,
     Pushforward,
+    SparseGaussian,
     Stacking,
     UnsuitableError,
 )
 from infimum._program import double_precision
+from infimum._target import Target
 
 ROWS = 512
 """Points in one compiled batch on the host: a flow costs microseconds a point, a call 100."""
@@ -29,18 +36,19 @@ ROWS = 512
 INTERVAL = 6.0
 """Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
 
-
 LARGEST = 1000
-"""Largest d. A step of 128 draws takes 10 ms of the processor at d = 100, 42 at 300, 155 here."""
+"""Largest d for a flow of all coordinates. A step of 128 draws takes 10 ms of the processor at
+d = 100, 42 at 300, 155 here."""
 
 
-class Flow(Stacking):
+class Flow(Stacking, Directed):
     """Q = {z = T(f(ε))}: f a stack of affine coupling layers, T the map of the family `base`.
 
     A layer moves and stretches half of the coordinates by what a small network says of the other
     half; between layers the coordinates are shuffled. f begins as the identity, so that q begins
     as the base's fit, which stays as it is. In one dimension, where there is nothing to look at, f
-    is a spline. Dinh, Sohl-Dickstein & Bengio (2017); FlowJAX has the layers.
+    is a spline. Above 1,000 dimensions f moves a few directions B only, by a flow g within them:
+    f(ε) = ε + B (g(Bᵀε) - Bᵀε). Dinh, Sohl-Dickstein & Bengio (2017); FlowJAX has the layers.
 
     Parameters
     ----------
@@ -49,15 +57,19 @@ class Flow(Stacking):
     layers, width
         Coupling layers, and hidden units of each network. On Poisson Gaussian-process regression
         (d = 13) 8 layers left 0.06 nats where 6 left 0.11; 64 units in place of 32 left as much.
+    directions
+        How many directions are moved where d is above 1,000: hubs, which many coordinates are
+        coupled to, directions that a low-rank base stretches, and the least Gaussian coordinates.
     """
 
     name: ClassVar[str] = "flow"
     base: str = "fullrank"
     layers: int = 8
     width: int = 32
+    directions: int = 16
 
     def __check_init__(self) -> None:
-        for field in ("layers", "width"):
+        for field in ("layers", "width", "directions"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{field} is {value!r}, expected a positive integer")
@@ -77,42 +89,61 @@ class Flow(Stacking):
         return self.start_from(self._family().init(mean, scale))
 
     def start_from(self, q: Distribution) -> Flowing:
-        """The same distribution: q under the identity."""
+        """The same distribution: q under the identity. Above 1,000 dimensions of no directions."""
         if isinstance(q, Flowing):
             return q
         if not isinstance(q, Pushforward):
             raise TypeError(f"a flow needs a pushforward to start from, not a {type(q).__name__}")
-        if q.dim > LARGEST:
+        return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST else None)
+
+    def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> Flowing:
+        """The same, with the directions along which this target is least like q."""
+        if q.dim <= LARGEST or isinstance(q, Flowing):
+            return self.start_from(q)
+        if not isinstance(q, Gaussian):
             raise UnsuitableError(
-                f"a flow is trained in up to {LARGEST} dimensions, the target has {q.dim}"
+                f"in {q.dim:,} dimensions, more than {LARGEST:,}, a flow goes on a Gaussian only, "
+                f'and not on a {type(q).__name__}: give a base such as Flow(base="sparse")'
             )
-        identity = _skeleton(q.dim, self.layers, self.width).identity
-        return Flowing(q, identity, self.layers, self.width)
+        return self._identity(q, least_gaussian(q, target, rng, self.directions))
+
+    def _identity(self, q: Any, directions: np.ndarray | None) -> Flowing:
+        moved = q.dim if directions is None else directions.shape[1]
+        identity = _skeleton(moved, self.layers, self.width).identity if moved else {}
+        if directions is None and not isinstance(q, SparseGaussian):
+            return Flowing(q, identity, self.layers, self.width)
+        return FlowingApart(q, identity, self.layers, self.width, directions)
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> Flowing:
-        """From those of the base under `base/` and those of f under `f/`."""
+        """From those of the base under `base/`, those of f under `f/`, and `directions` if any."""
         below = {k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}
         f = {k.removeprefix("f/"): v for k, v in arrays.items() if k.startswith("f/")}
-        blank = self.start_from(self._family().from_arrays(below))
+        base, directions = self._family().from_arrays(below), arrays.get("directions")
+        if directions is not None and (directions.ndim != 2 or len(directions) != base.dim):
+            raise ValueError(f"directions have shape {directions.shape}, not ({base.dim}, k)")
+        blank = self._identity(base, directions)
         if {k: v.shape for k, v in f.items()} != {k: v.shape for k, v in blank.f.items()}:
             raise ValueError("the arrays of its q do not belong together")
         return blank.moved(f)
 
     def n_parameters(self, dim: int) -> int:
         """Those of the base and of the networks."""
-        identity = _skeleton(dim, self.layers, self.width).identity
+        moved = dim if dim <= LARGEST else self.directions
+        identity = _skeleton(moved, self.layers, self.width).identity
         return self._family().n_parameters(dim) + sum(np.size(x) for x in identity.values())
 
     def promise(self, left: Left, dim: int) -> Promise:
         """Nearly all that is shape: eight schools 0.23 to 0.003 nats, garch 0.22 to 0.004.
 
-        In 66,000 to 195,000 gradients, and some 4 s of compilation.
+        In 66,000 to 195,000 gradients, and some 4 s of compilation. Nothing above 1,000 dimensions,
+        where most of what is left is not along a few directions.
         """
-        return Promise(0.95 * left.shape, 150_000.0, 4.0 + 0.15 * dim)
+        gain = 0.95 * left.shape if dim <= LARGEST else 0.0
+        return Promise(gain, 150_000.0, 4.0 + 0.15 * dim)
 
     def on(self, family: Family) -> Flow:
         """Of as many layers, on that base."""
-        return Flow(family.name, self.layers, self.width)
+        return Flow(family.name, self.layers, self.width, self.directions)
 
 
 class Flowing(Layered):
@@ -156,14 +187,66 @@ class Flowing(Layered):
 
     def moved(self, f: Any) -> Flowing:
         """With other weights."""
-        return Flowing(self.base, f, self.layers, self.width)
+        return dataclasses.replace(self, f=f)
 
     def _apply(self, method: str, x: Any) -> tuple[Any, Any]:
         """f or f⁻¹, and its log-determinant, over any leading axes, for NumPy and JAX."""
-        skeleton = _skeleton(self.dim, self.layers, self.width)
+        skeleton = _skeleton(x.shape[-1], self.layers, self.width)
         apply = _on_host if isinstance(x, np.ndarray) else _over_rows
-        y, log_det = apply(skeleton, method, self.f, x.reshape(-1, self.dim))
+        y, log_det = apply(skeleton, method, self.f, x.reshape(-1, x.shape[-1]))
         return y.reshape(x.shape), log_det.reshape(x.shape[:-1])
+
+
+class FlowingApart(Flowing, Apart):
+    """One of a Gaussian that stays on the host, or of a few `directions` of a large one.
+
+    Directions are orthonormal, of shape (d, k); None where all coordinates are moved.
+    """
+
+    directions: Any
+
+    def inner(self) -> Flowing:
+        """G on independent standard normals."""
+        k = self.dim if self.directions is None else self.directions.shape[1]
+        return Flowing(Standard(k), self.f, self.layers, self.width)
+
+    def within(self, x: Any) -> Any:
+        """Bᵀ x."""
+        return x if self.directions is None else x @ self.directions
+
+    def across(self, x: Any) -> Any:
+        """B x."""
+        return x if self.directions is None else x @ self.directions.T
+
+    def _apply(self, method: str, x: Any) -> tuple[Any, Any]:
+        within = self.within(x)
+        if not within.shape[-1]:
+            return x, 0.0 * x[..., 0]
+        y, log_det = super()._apply(method, within)
+        return x + self.across(y - within), log_det
+
+
+class Standard(Pushforward):
+    """Independent standard normals."""
+
+    size: int = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.size
+
+    def push(self, eps: Any) -> Any:
+        """ε itself."""
+        return eps
+
+    def pull_back(self, z: Any) -> Any:
+        """The same."""
+        return z
+
+    def log_prob_base(self, eps: Any) -> Any:
+        """Their log density."""
+        return _normal(eps)
 
 
 FORWARD, BACKWARD = "transform_and_log_det", "inverse_and_log_det"

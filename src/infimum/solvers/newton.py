@@ -53,7 +53,8 @@ NEGLIGIBLE = 1e-3
 """Optimisation ends when it has left this part of the draws' error."""
 
 ROUGH = 1.0
-"""The same for draws that are too few and will be replaced by more."""
+"""The same for draws that are too few and will be replaced by more, of their error in all: with a
+third of that two crossed sets of effects at d = 20,003 took 59 steps, of which 22 at too few."""
 
 SETTLED = 0.1
 """Part of the draws' error at which a search that finds no way down has arrived: the loss and the
@@ -81,7 +82,8 @@ HIDDEN = 0.1
 """A damping below this, while draws are too few, says that their noise hides the way down."""
 
 NOISE = 0.5
-"""Nats of sampling error above which it says nothing yet: q is far from the optimum."""
+"""Nats of sampling error, for every `SHARE` coordinates, above which it says nothing yet: q is far
+from the optimum."""
 
 TRUST = 2.0
 """sds of q that the first step may move any coordinate, given those that come after it in the
@@ -305,7 +307,8 @@ class SparseNewton(Solver):
     def _ended(self, state: NewtonState) -> bool:
         """Say why the search ends, if it does; or go on with more draws."""
         enough = state.error <= self.tolerance
-        part = NEGLIGIBLE * state.error if enough else ROUGH * state.total
+        noise = min(state.total, NOISE * max(1.0, state.q.dim / SHARE))
+        part = NEGLIGIBLE * state.error if enough else ROUGH * noise
         left = max(EXACT, state.rounding / 8, part)
         if state.decrement > left:
             return False

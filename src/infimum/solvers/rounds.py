@@ -19,7 +19,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from infimum._family import Distribution, Layered
+from infimum._family import Apart, Distribution, Layered
 from infimum._objective import outcome
 from infimum._program import Structure, differentiable, double_precision
 from infimum._solver import Info, Reason, Solver, State
@@ -44,6 +44,9 @@ FIRST = 500
 
 LOOK = 1024
 """Draws that the rounds of a fit are judged by, and none was trained on."""
+
+LOOK_NUMBERS = 2**23
+"""Most numbers in these (64 MB): in many dimensions they are fewer."""
 
 NEAR = 0.01
 """Nats of KL, two standard errors included, at which rounds end: a fifth of what a climb asks."""
@@ -86,7 +89,7 @@ class Rounds(Solver):
 
     def init(self, q: Layered, info: Info, rng: np.random.Generator) -> RoundsState:
         """Keep draws for judging q by."""
-        look = rng.standard_normal((LOOK, q.dim))
+        look = rng.standard_normal((max(2, min(LOOK, LOOK_NUMBERS // q.dim)), q.dim))
         with double_precision():
             memory = _adam().init(q.moving())
         return RoundsState(q=q, info=info, current=q, memory=memory, rng=rng, look=look)
@@ -110,20 +113,15 @@ class Rounds(Solver):
         dim = state.q.dim
         size = max(1, min(CHUNK, CHUNK_NUMBERS // (BATCH * dim)))
         half = state.rng.standard_normal((size, BATCH // 2, dim))
+        eps = np.concatenate([half, -half], axis=1)
         phase = (state.done + np.arange(size)) / state.length
         rates = np.where(phase < 1, 0.5 * RATE * (1 + np.cos(np.pi * np.minimum(phase, 1))), 0.0)
-        program = target.program
-        with double_precision():
-            f, state.memory, wrong, first = _run(
-                program.structure,
-                state.current,
-                state.memory,
-                program.constants,
-                np.concatenate([half, -half], axis=1),
-                rates,
-            )
-            state.current = state.current.moved(jax.tree_util.tree_map(np.asarray, f))
-        target.resume()
+        q, memory = state.current, state.memory
+        if isinstance(q, Apart):
+            f, state.memory, wrong, first = _run_apart(q, memory, target, eps, rates)
+        else:
+            f, state.memory, wrong, first = _run_together(q, memory, target, eps, rates)
+        state.current = state.current.moved(jax.tree_util.tree_map(np.asarray, f))
         state.done += size
         state.info.n_steps += 1
         state.info.n_gradients += size * BATCH
@@ -177,11 +175,19 @@ def _adam() -> Any:
     return optax.adam(1.0)
 
 
+def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
+    """One chunk: f, the optimiser's memory, how many steps were rejected, a point of the first."""
+    program = target.program
+    with double_precision():
+        found = _scanned(program.structure, q, memory, program.constants, draws, rates)
+    target.resume()
+    return found
+
+
 @eqx.filter_jit
-def _run(
+def _scanned(
     structure: Structure, q: Layered, memory: Any, constants: list[Any], draws: Any, rates: Any
 ) -> Any:
-    """One chunk: f, the optimiser's memory, how many steps were rejected, a point of the first."""
     log_p = jax.vmap(differentiable(structure, constants))
 
     def loss(leaves: Any, eps: Any) -> Any:
@@ -193,15 +199,54 @@ def _run(
         leaves, memory, wrong, first = carry
         eps, rate = given
         gradient, z = jax.grad(loss, has_aux=True)(leaves, eps)
-        fine = jnp.isfinite(jax.flatten_util.ravel_pytree(gradient)[0]).all()
-        updates, following = _adam().update(gradient, memory)
-        moved = jax.tree_util.tree_map(lambda x, u: x + rate * u, leaves, updates)
-        kept = jax.tree_util.tree_map(
-            lambda a, b: jnp.where(fine, a, b), (moved, following), (leaves, memory)
-        )
+        leaves, memory, fine = _moved(leaves, memory, gradient, rate)
         first = jnp.where(fine | (wrong > 0), first, z)
-        return (*kept, wrong + jnp.where(fine, 0, 1), first), None
+        return (leaves, memory, wrong + jnp.where(fine, 0, 1), first), None
 
     start = (q.moving(), memory, jnp.zeros((), int), jnp.zeros(draws.shape[-1]))
     (leaves, memory, wrong, first), _ = jax.lax.scan(step, start, (draws, rates))
     return leaves, memory, wrong, first
+
+
+def _run_apart(q: Apart, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
+    """The same with base and target on the host: what the flow feels of both is a pull on y."""
+    inner, wrong, first = q.inner(), 0, np.zeros(q.dim)
+    leaves: Any = inner.moving()
+    for eps, rate in zip(draws, rates, strict=True):
+        e = q.within(eps)
+        with double_precision():
+            y = np.asarray(_flowed(inner.moved(leaves), e))
+        z = np.asarray(q.base.push(eps + q.across(y - e)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            pull = q.within(q.base.whiten(target.value_and_gradient(z)[1]))
+        with double_precision():
+            leaves, memory, fine = _pulled(inner, leaves, memory, e, pull, rate)
+        if not fine:
+            first, wrong = (first, wrong + 1) if wrong else (z[0], 1)
+    return leaves, memory, wrong, first
+
+
+@eqx.filter_jit
+def _flowed(q: Layered, eps: Any) -> Any:
+    return q.flow(eps)
+
+
+@eqx.filter_jit
+def _pulled(q: Layered, leaves: Any, memory: Any, eps: Any, pull: Any, rate: Any) -> Any:
+    def loss(leaves: Any) -> Any:
+        y = q.moved(leaves).flow(eps)
+        _, log_q = q.moved(jax.lax.stop_gradient(leaves)).land(y)
+        return jnp.mean(log_q - (pull * y).sum(-1))
+
+    return _moved(leaves, memory, jax.grad(loss)(leaves), rate)
+
+
+def _moved(leaves: Any, memory: Any, gradient: Any, rate: Any) -> Any:
+    """A step of Adam, and whether it was taken: not where the gradient is not finite."""
+    fine = jnp.isfinite(jax.flatten_util.ravel_pytree(gradient)[0]).all()
+    updates, following = _adam().update(gradient, memory)
+    moved = jax.tree_util.tree_map(lambda x, u: x + rate * u, leaves, updates)
+    kept = jax.tree_util.tree_map(
+        lambda a, b: jnp.where(fine, a, b), (moved, following), (leaves, memory)
+    )
+    return *kept, fine
