@@ -79,6 +79,35 @@ def test_rungs_are_ranked_by_nats_a_second(climbed):
         assert families.named(name).promise(nothing, 10).gain == 0.0
 
 
+def test_what_a_rung_too_large_would_take_is_told_before_the_work(
+    make_gaussian, monkeypatch, capsys
+):
+    monkeypatch.setattr("infimum._climb.LARGEST_DENSE", 2)
+    target = make_gaussian(5).target
+    seen = []
+    climb = infimum.climb(
+        target, ["meanfield", "fullrank"], tol=0, progress=True, callback=seen.append
+    )
+    (skipped,) = climb.skipped
+    assert skipped[0] == "fullrank"
+    assert "its 20 parameters would take about" in skipped[1]
+    assert f"infimum: fullrank skipped: {skipped[1]}" in capsys.readouterr().err
+    assert [p.stage for p in seen].index("skipped") == 0
+    assert {p.family for p in seen[1:]} == {"meanfield"}
+
+
+def test_many_dimensions_begin_with_sparse_if_the_hessian_is():
+    n = 120
+    chain = infimum.Target(lambda z: -jnp.sum(z**2) + 0.5 * jnp.sum(z[1:] * z[:-1]), np.zeros(n))
+    climb = infimum.climb(chain, starts=1)
+    assert [fit.family.name for fit in climb] == ["sparse"]
+    assert climb.best.verdict == "good"
+    dense = infimum.Target(lambda z: -jnp.sum(z**2) - 0.01 * jnp.sum(z) ** 2, np.zeros(n))
+    climb = infimum.climb(dense, starts=1)
+    assert climb.skipped[0][0] == "sparse"
+    assert climb.fits[0].family.name == "meanfield"
+
+
 def test_a_rung_that_does_not_fit_the_target_is_skipped_with_the_reason(make_gaussian):
     target = make_gaussian(2).target
     climb = infimum.climb(target, ["meanfield", "noncentred", "fullrank"], tol=0)

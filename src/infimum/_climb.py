@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Family, Stacking, UnsuitableError
+from infimum._family import LARGEST_DENSE, Family, Measured, Stacking, UnsuitableError
 from infimum._fit import Fit
 from infimum._ladder import PAYS, ranked, seconds
 from infimum._loop import Progress
+from infimum._memory import in_words
 from infimum._objective import Seed
 from infimum._progress import display
 from infimum._record import Route, RungReport
@@ -222,6 +223,7 @@ def _climbed(
     if given is None and options.target.dim > MANY:
         rungs.sort(key=lambda rung: not isinstance(rung, Sparse))
     way = _Way(options, tol, budget, watch)
+    rungs = rungs[:1] + way.within_reason(rungs[1:])
     while rungs and not way.ended:
         if not way.fits or given is not None:
             rung, predicted = rungs[0], 0.0
@@ -279,16 +281,26 @@ class _Way:
         """The nearest fit so far, whatever its verdict: where the next rung starts."""
         return max(self.fits, key=lambda fit: np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
+    def within_reason(self, rungs: list[Family]) -> list[Family]:
+        """Those of reasonable size; of the others the estimate is told before the work."""
+        dim, fitting = self.options.target.dim, []
+        for rung in rungs:
+            size = rung.n_parameters(dim)
+            if size <= LARGEST_DENSE**2:
+                fitting.append(rung)
+                continue
+            n_bytes = rung.n_bytes(dim) if isinstance(rung, Measured) else 8 * size
+            why = f"its {size:,} parameters would take about {in_words(n_bytes)} of memory"
+            self.skipped.append((rung.name, why))
+            self.watch(Progress("skipped", 0, np.inf, 0, 0, rung.name, why))
+        return fitting
+
     def go(self, rung: Family, predicted: float) -> None:
         """Fit one rung, or note why it is skipped; see whether the climb has ended."""
         spent = time.perf_counter() - self.begun
         if self.budget is not None and self.fits and spent + predicted > self.budget:
             told = f"it would take about {predicted:.0f} s of the {self.budget - spent:.0f} s left"
             self.skipped.append((rung.name, told))
-            return
-        size = rung.n_parameters(self.options.target.dim)
-        if self.fits and size > LARGEST_DENSE**2:
-            self.skipped.append((rung.name, f"it has {size:,} parameters ({8e-9 * size:.1f} GB)"))
             return
         try:
             rung, placed = self._start(rung)

@@ -49,13 +49,17 @@ class Progress:
     Attributes
     ----------
     stage
-        "starting", "fitting" or "checking".
+        "starting", "fitting" or "checking"; or "skipped", of a rung that is too large for a climb.
     running
         Starts still on their way.
     loss
         Lowest estimate of KL[q ‖ p̂] so far, in nats; the ELBO is its negative.
     n_calls, n_gradients
         Batched calls of the target, and gradients in them, over all starts.
+    family
+        Name of the family that is being fitted.
+    note
+        Why it is skipped.
     """
 
     stage: str
@@ -63,6 +67,8 @@ class Progress:
     loss: float
     n_calls: int
     n_gradients: int
+    family: str = ""
+    note: str = ""
 
 
 OVER = (Reason.MERGED, Reason.BEHIND)

@@ -55,10 +55,11 @@ def demand(what: str, n_bytes: float, cure: str) -> None:
     held = total()
     if held is not None and n_bytes > held:
         raise UnsuitableError(
-            f"{what} needs about {_in_words(n_bytes)} of memory, and this machine has "
-            f"{_in_words(held)}: {cure}"
+            f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
+            f"{in_words(held)}: {cure}"
         )
 
 
-def _in_words(size: float) -> str:
+def in_words(size: float) -> str:
+    """Bytes as GB, for people."""
     return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"

@@ -51,11 +51,15 @@ class _Line:
         self.status: Any = None
 
     def show(self, progress: Progress) -> None:
+        if progress.note:
+            print(f"infimum: {progress.family} {progress.stage}: {progress.note}", file=sys.stderr)
+            return
         seconds = time.perf_counter() - self.began
         if seconds < SILENT_SECONDS:
             return
         text = (
-            f"{progress.stage}: {progress.running} starts running, ELBO {-progress.loss:.3f}, "
+            f"{progress.family}, {progress.stage}: {progress.running} starts running, "
+            f"ELBO {-progress.loss:.3f}, "
             f"{progress.n_gradients:,} gradients in {progress.n_calls} calls, {seconds:.0f} s"
         )
         if not sys.stderr.isatty():

@@ -156,11 +156,15 @@ def check_memory(options: Options, family: Family) -> None:
 def fit_rung(
     options: Options,
     family: Family,
-    watch: Callable[..., Any],
+    tell: Callable[[Progress], Any],
     placed: Sequence[State] = (),
 ) -> tuple[Fit, Search]:
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
+
+    def watch(progress: Progress) -> Any:
+        return tell(dataclasses.replace(progress, family=family.name))
+
     check_memory(options, family)
     target.failures.clear()
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
