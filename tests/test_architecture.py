@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_foreign", "_hierarchy"),
     *("_location_scale", "_model", "_target", "_stack", "_family", "_sketch", "_warp", "_dense"),
-    *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions"),
+    *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),
     *(
         "families",
         "_objective",

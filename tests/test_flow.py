@@ -182,7 +182,9 @@ class TestFewDirections:
 
     def test_it_needs_a_gaussian_base(self):
         target, _ = bent_hub(30)
-        with pytest.raises(UnsuitableError, match=r"goes on a Gaussian only, and not on a Sinh.*"):
+        with pytest.raises(
+            UnsuitableError, match=r"goes on a Gaussian only, and not on a Skewed: give a base"
+        ):
             infimum.fit(target, families.Flow("sinharcsinh"), starts=1, max_steps=3)
 
     def test_a_climb_does_not_expect_it_to_pay(self):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from infimum._couplings import BACKWARD, FORWARD, coupled, skeleton_of
 from infimum._directions import least_gaussian
 from infimum._family import (
     LOG_2PI,
@@ -27,14 +26,7 @@ from infimum._family import (
     Stacking,
     UnsuitableError,
 )
-from infimum._program import double_precision
 from infimum._target import Target
-
-ROWS = 512
-"""Points in one compiled batch on the host: a flow costs microseconds a point, a call 100."""
-
-INTERVAL = 6.0
-"""Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
 
 LARGEST = 1000
 """Largest d for a flow of all coordinates. A step of 128 draws takes 10 ms of the processor at
@@ -84,21 +76,21 @@ class Flow(Stacking, Directed):
 
         return families.named(self.base)
 
-    def init(self, mean: np.ndarray, scale: np.ndarray) -> Flowing:
+    def init(self, mean: np.ndarray, scale: np.ndarray) -> _Bent:
         """The base's member of this mean and scale."""
         return self.start_from(self._family().init(mean, scale))
 
-    def start_from(self, q: Distribution) -> Flowing:
+    def start_from(self, q: Distribution) -> _Bent:
         """The same distribution: q under the identity. Above 1,000 dimensions of no directions."""
-        if isinstance(q, Flowing):
+        if isinstance(q, _Bent):
             return q
         if not isinstance(q, Pushforward):
             raise TypeError(f"a flow needs a pushforward to start from, not a {type(q).__name__}")
         return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST else None)
 
-    def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> Flowing:
+    def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> _Bent:
         """The same, with the directions along which this target is least like q."""
-        if q.dim <= LARGEST or isinstance(q, Flowing):
+        if q.dim <= LARGEST or isinstance(q, _Bent):
             return self.start_from(q)
         if not isinstance(q, Gaussian):
             raise UnsuitableError(
@@ -107,14 +99,14 @@ class Flow(Stacking, Directed):
             )
         return self._identity(q, least_gaussian(q, target, rng, self.directions))
 
-    def _identity(self, q: Any, directions: np.ndarray | None) -> Flowing:
+    def _identity(self, q: Any, directions: np.ndarray | None) -> _Bent:
         moved = q.dim if directions is None else directions.shape[1]
-        identity = _skeleton(moved, self.layers, self.width).identity if moved else {}
+        identity = skeleton_of(moved, self.layers, self.width).identity if moved else {}
         if directions is None and not isinstance(q, SparseGaussian):
             return Flowing(q, identity, self.layers, self.width)
         return FlowingApart(q, identity, self.layers, self.width, directions)
 
-    def from_arrays(self, arrays: dict[str, np.ndarray]) -> Flowing:
+    def from_arrays(self, arrays: dict[str, np.ndarray]) -> _Bent:
         """From those of the base under `base/`, those of f under `f/`, and `directions` if any."""
         below = {k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}
         f = {k.removeprefix("f/"): v for k, v in arrays.items() if k.startswith("f/")}
@@ -124,12 +116,12 @@ class Flow(Stacking, Directed):
         blank = self._identity(base, directions)
         if {k: v.shape for k, v in f.items()} != {k: v.shape for k, v in blank.f.items()}:
             raise ValueError("the arrays of its q do not belong together")
-        return blank.moved(f)
+        return dataclasses.replace(blank, f=f)
 
     def n_parameters(self, dim: int) -> int:
         """Those of the base and of the networks."""
         moved = dim if dim <= LARGEST else self.directions
-        identity = _skeleton(moved, self.layers, self.width).identity
+        identity = skeleton_of(moved, self.layers, self.width).identity
         return self._family().n_parameters(dim) + sum(np.size(x) for x in identity.values())
 
     def promise(self, left: Left, dim: int) -> Promise:
@@ -146,13 +138,15 @@ class Flow(Stacking, Directed):
         return Flow(family.name, self.layers, self.width, self.directions)
 
 
-class Flowing(Layered):
-    """One of them: `f` holds the networks' weights by name."""
+class _Bent(Layered):
+    """z = T(f(ε)): what members with any kind of f have in common."""
 
-    base: Any
-    f: dict[str, Any]
-    layers: int = eqx.field(static=True)
-    width: int = eqx.field(static=True)
+    base: eqx.AbstractVar[Any]
+    f: eqx.AbstractVar[dict[str, Any]]
+
+    @abc.abstractmethod
+    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+        """f or f⁻¹, and its log-determinant, over any leading axes, for NumPy and JAX."""
 
     @property
     def dim(self) -> int:
@@ -161,48 +155,58 @@ class Flowing(Layered):
 
     def push(self, eps: Any) -> Any:
         """T(f(ε))."""
-        return self.base.push(self._apply(FORWARD, eps)[0])
+        return self.base.push(self.apply(FORWARD, eps)[0])
 
     def pull_back(self, z: Any) -> Any:
         """f⁻¹(T⁻¹(z))."""
-        return self._apply(BACKWARD, self.base.pull_back(z))[0]
+        return self.apply(BACKWARD, self.base.pull_back(z))[0]
 
     def log_prob_base(self, eps: Any) -> Any:
         """log q(push(eps))."""
-        y, log_det = self._apply(FORWARD, eps)
+        y, log_det = self.apply(FORWARD, eps)
         return self.base.log_prob_base(y) - _normal(y) + _normal(eps) - log_det
 
     def land(self, y: Any) -> tuple[Any, Any]:
         """z = T(y), and log q there, for y = f(ε) of shape (n, d)."""
-        eps, log_det = self._apply(BACKWARD, y)
+        eps, log_det = self.apply(BACKWARD, y)
         return self.base.push(y), self.base.log_prob_base(y) - _normal(y) + _normal(eps) + log_det
 
     def flow(self, eps: Any) -> Any:
         """y = f(ε)."""
-        return self._apply(FORWARD, eps)[0]
+        return self.apply(FORWARD, eps)[0]
 
     def moving(self) -> dict[str, Any]:
         """The weights of f; the base stays."""
         return self.f
 
-    def moved(self, f: Any) -> Flowing:
+    def moved(self, f: Any) -> Any:
         """With other weights."""
         return dataclasses.replace(self, f=f)
 
-    def _apply(self, method: str, x: Any) -> tuple[Any, Any]:
-        """f or f⁻¹, and its log-determinant, over any leading axes, for NumPy and JAX."""
-        skeleton = _skeleton(x.shape[-1], self.layers, self.width)
-        apply = _on_host if isinstance(x, np.ndarray) else _over_rows
-        y, log_det = apply(skeleton, method, self.f, x.reshape(-1, x.shape[-1]))
-        return y.reshape(x.shape), log_det.reshape(x.shape[:-1])
+
+class Flowing(_Bent):
+    """One that moves all coordinates: `f` holds the networks' weights by name."""
+
+    base: Any
+    f: dict[str, Any]
+    layers: int = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+
+    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+        """f or f⁻¹, and its log-determinant."""
+        return coupled(self.f, self.layers, self.width, method, x)
 
 
-class FlowingApart(Flowing, Apart):
+class FlowingApart(_Bent, Apart):
     """One of a Gaussian that stays on the host, or of a few `directions` of a large one.
 
     Directions are orthonormal, of shape (d, k); None where all coordinates are moved.
     """
 
+    base: Any
+    f: dict[str, Any]
+    layers: int = eqx.field(static=True)
+    width: int = eqx.field(static=True)
     directions: Any
 
     def inner(self) -> Flowing:
@@ -218,11 +222,12 @@ class FlowingApart(Flowing, Apart):
         """B x."""
         return x if self.directions is None else x @ self.directions.T
 
-    def _apply(self, method: str, x: Any) -> tuple[Any, Any]:
+    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+        """f or f⁻¹, and its log-determinant, which is that of g."""
         within = self.within(x)
         if not within.shape[-1]:
             return x, 0.0 * x[..., 0]
-        y, log_det = super()._apply(method, within)
+        y, log_det = coupled(self.f, self.layers, self.width, method, within)
         return x + self.across(y - within), log_det
 
 
@@ -249,127 +254,5 @@ class Standard(Pushforward):
         return _normal(eps)
 
 
-FORWARD, BACKWARD = "transform_and_log_det", "inverse_and_log_det"
-"""What FlowJAX calls f and f⁻¹."""
-
-
 def _normal(x: Any) -> Any:
     return -0.5 * (x**2).sum(-1) - 0.5 * x.shape[-1] * LOG_2PI
-
-
-def _over_rows(skeleton: _Skeleton, method: str, f: Any, rows: Any) -> tuple[Any, Any]:
-    return jax.vmap(getattr(skeleton.bijection(f), method))(rows)
-
-
-_compiled = eqx.filter_jit(_over_rows)
-
-
-def _on_host(skeleton: _Skeleton, method: str, f: Any, rows: Any) -> tuple[Any, Any]:
-    """The same for NumPy arrays, in padded batches of one compiled program."""
-    parts = []
-    with double_precision():
-        for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            padded = np.concatenate([part, np.zeros((ROWS - len(part), part.shape[1]))])
-            y, log_det = _compiled(skeleton, method, f, padded)
-            parts.append((np.asarray(y)[: len(part)], np.asarray(log_det)[: len(part)]))
-    y, log_det = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return y, log_det
-
-
-class _Skeleton:
-    """A FlowJAX bijection without its weights."""
-
-    def __init__(self, dim: int, layers: int, width: int) -> None:
-        from flowjax.bijections import Chain, RationalQuadraticSpline, Scan, Vmap
-
-        with double_precision():
-            if dim == 1:
-                spline = RationalQuadraticSpline(knots=2 * layers, interval=INTERVAL)
-                f: Any = Vmap(spline, axis_size=1)
-            else:
-                f = Scan(Chain([_couplings(dim, layers, width), _shuffles(dim, layers)]))
-            weights, self._rest = eqx.partition(f, eqx.is_inexact_array)
-        leaves = jax.tree_util.tree_leaves_with_path(weights)
-        self._names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-        self._tree = jax.tree_util.tree_structure(weights)
-        self.identity = {n: np.asarray(x) for n, (_, x) in zip(self._names, leaves, strict=True)}
-
-    def bijection(self, f: dict[str, Any]) -> Any:
-        """With these weights."""
-        import paramax
-
-        weights = jax.tree_util.tree_unflatten(self._tree, [f[name] for name in self._names])
-        return paramax.unwrap(eqx.combine(weights, self._rest))
-
-
-@functools.lru_cache(maxsize=64)
-def _skeleton(dim: int, layers: int, width: int) -> _Skeleton:
-    """Made once: a program is compiled for one object's functions."""
-    return _Skeleton(dim, layers, width)
-
-
-def _couplings(dim: int, layers: int, width: int) -> Any:
-    """The layers, stacked; weights by NumPy, for JAX would compile for seconds to draw them."""
-    from flowjax.bijections import Affine, Coupling
-    from flowjax.utils import get_ravelled_pytree_constructor
-
-    def layer(key: Any) -> Any:
-        return Coupling(
-            key,
-            transformer=Affine(),
-            untransformed_dim=dim // 2,
-            dim=dim,
-            nn_width=width,
-            nn_depth=1,
-            nn_activation=jnp.tanh,
-        )
-
-    shapes = eqx.filter_eval_shape(layer, jax.eval_shape(jax.random.key, 0))
-    constructor, _ = get_ravelled_pytree_constructor(
-        Affine(), filter_spec=eqx.is_inexact_array, is_leaf=lambda _: False
-    )
-    zeros = jax.tree_util.tree_map(
-        lambda x: np.zeros((layers, *x.shape)) if isinstance(x, jax.ShapeDtypeStruct) else x, shapes
-    )
-    weight = np.random.default_rng(0).standard_normal((layers, width, dim // 2))
-    return eqx.tree_at(
-        lambda c: (c.transformer_constructor, c.conditioner.layers[0].weight),
-        zeros,
-        (constructor, weight / np.sqrt(dim // 2)),
-    )
-
-
-def _shuffles(dim: int, layers: int) -> Any:
-    """Halves change places after every other layer, at random after the rest; the last undoes all.
-
-    So each half is looked at, and each pair of coordinates meets.
-    """
-    rng = np.random.default_rng(0)
-    halves = np.roll(np.arange(dim), dim // 2)
-    orders = [halves if i % 2 == 0 else rng.permutation(dim) for i in range(layers - 1)]
-    place = np.arange(dim)
-    for order in orders:
-        place = place[order]
-    table = np.array([*orders, np.argsort(place)])
-    return _shuffle_type()((dim,), None, table, np.argsort(table, axis=1))
-
-
-@functools.cache
-def _shuffle_type() -> Any:
-    """A permutation whose order is an array, so that layers of them stack."""
-    from flowjax.bijections import AbstractBijection
-
-    class Shuffle(AbstractBijection):
-        shape: tuple[int, ...] = eqx.field(static=True)
-        cond_shape: tuple[int, ...] | None = eqx.field(static=True)
-        order: Any
-        back: Any
-
-        def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
-            return x[self.order], jnp.zeros(())
-
-        def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
-            return y[self.back], jnp.zeros(())
-
-    return Shuffle
