@@ -10,7 +10,8 @@ from infimum._proposal import StudentT
 from infimum.checks import weights
 
 PARTIAL = ("meanfield", "lowrank")
-"""Families that leave correlation."""
+"""Families that leave correlation. A sparse one leaves some where its search has not arrived: it is
+the first rung in many dimensions, and a dense one can then do better."""
 
 PAYS = 0.01
 """Nats that a rung must promise: what the finite draws of a fit may cost."""
@@ -33,6 +34,8 @@ def _correlation(fit: Fit) -> float | None:
     The KL between Gaussians of precisions Λ and diag(Λ), ½ (Σ log Λ_ii - log |Λ|), for the Λ that
     the target's curvature under q implies; None where that was not formed.
     """
+    if fit.family.name == "sparse" and not fit.reason.converged:
+        return None
     if fit.family.name not in PARTIAL:
         return 0.0
     wide = fit.proposal.wide

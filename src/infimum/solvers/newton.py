@@ -51,8 +51,9 @@ ROUGH = 1.0
 third of that two crossed sets of effects at d = 20,003 took 59 steps, of which 22 at too few."""
 
 SETTLED = 0.1
-"""Part of the draws' error at which a search that finds no way down has arrived: the loss and the
-steps are estimated from the same draws in two ways, which agree no better than that."""
+"""Part of the draws' error at which a search that finds no way down has arrived, if that is not
+within the tolerance anyway: the loss and the steps are estimated from the same draws in two ways,
+which agree no better than that."""
 
 NEARER = 0.9
 """Factor by which what is left must fall for a step that the noise of the loss hides."""
@@ -365,7 +366,8 @@ class SparseNewton(Solver):
             state.rho, state.trust = 0.5 * state.rho, 0.5 * state.trust
         hidden = state.rho < HIDDEN and self.tolerance < state.error <= NOISE
         enough = state.error <= self.tolerance
-        if state.rho < HIDDEN and enough and state.decrement <= SETTLED * state.total:
+        little = max(SETTLED * state.total, self.tolerance * max(1.0, state.q.dim / SHARE))
+        if state.rho < HIDDEN and enough and state.decrement <= little:
             state.reason = Reason.CONVERGED
             return
         lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
