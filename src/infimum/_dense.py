@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from infimum._family import bounded
+from infimum._family import LARGEST_DENSE, Distribution, Gaussian, NaturalGaussian, bounded
 
 
 def raw_of(factor: np.ndarray) -> np.ndarray:
@@ -125,3 +125,23 @@ def factor_error(eps: np.ndarray, of_mean: np.ndarray, of_spread: np.ndarray) ->
     moments = (odd**2).T @ eps[:half] ** 2 / half
     factor = 0.5 * np.tril(moments, -1).sum() + 0.25 * np.trace(moments)
     return float((0.5 * even.var(axis=0).sum() + factor) / half)
+
+
+def mean_and_factor(q: Distribution, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and lower Cholesky factor of the covariance of a Gaussian, for a family to start from.
+
+    Parameters
+    ----------
+    name
+        What the family is called.
+
+    Raises
+    ------
+    TypeError
+        If q is none, or one too large for a dense factor.
+    """
+    if isinstance(q, NaturalGaussian):
+        return np.asarray(q.mean), np.linalg.cholesky(q.covariance())
+    if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
+        raise TypeError(f"{name} can start from a Gaussian, not from {type(q).__name__}")
+    return np.asarray(q.mean), triangular(np.asarray(q.spread(np.eye(q.dim))).T)

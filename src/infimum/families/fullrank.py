@@ -11,6 +11,7 @@ from infimum._dense import (
     decrement,
     factor_error,
     factor_of,
+    mean_and_factor,
     natural_step,
     raw_of,
     solve,
@@ -32,9 +33,8 @@ class FullRank(Measured):
 
     def start_from(self, q: Distribution) -> DenseGaussian:
         """The same Gaussian."""
-        if not isinstance(q, NaturalGaussian):
-            raise TypeError(f"full-rank can start from a Gaussian, not from {type(q).__name__}")
-        return DenseGaussian.of(np.asarray(q.mean), np.linalg.cholesky(q.covariance()))
+        mean, factor = mean_and_factor(q, "full-rank")
+        return DenseGaussian.of(mean, factor)
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> DenseGaussian:
         """From `mean` (d,) and `raw` (d, d)."""

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum._dense import factor_of, raw_of, solve
+from infimum._dense import factor_of, mean_and_factor, raw_of, solve
 from infimum._family import (
     LARGEST_DENSE,
     Distribution,
+    Gaussian,
     Left,
-    NaturalGaussian,
     Pooled,
     Pooling,
     Promise,
@@ -72,12 +72,12 @@ class Mixture(Pooling):
         """Each Gaussian a component, with weights in proportion to the masses."""
         means, factors = [], []
         for q in qs:
-            if not isinstance(q, NaturalGaussian):
+            if not isinstance(q, Gaussian):
                 raise TypeError(f"a mixture can start from Gaussians, not from {type(q).__name__}")
             means.append(np.asarray(q.mean))
             dense = self._dense(q.dim)
             factors.append(
-                np.linalg.cholesky(q.covariance()) if dense else np.sqrt(np.asarray(q.variance()))
+                mean_and_factor(q, "a mixture")[1] if dense else np.sqrt(np.asarray(q.variance()))
             )
         return self._member(
             normalised(np.array(means), np.array(factors), np.array(log_masses, float))

@@ -13,6 +13,7 @@ from infimum._dense import (
     decrement,
     factor_error,
     factor_of,
+    mean_and_factor,
     natural_step,
     raw_of,
     solve,
@@ -25,8 +26,8 @@ from infimum._family import (
     Branching,
     Chart,
     Distribution,
+    Gaussian,
     Left,
-    NaturalGaussian,
     NaturalGradient,
     Promise,
     UnsuitableError,
@@ -102,9 +103,7 @@ class Noncentred(Branching, Adaptive):
         """As the model is stated, which is nearly q."""
         if isinstance(q, PartlyCentred) and q.warp is self.warp:
             return q
-        if not isinstance(q, NaturalGaussian):
-            raise TypeError(f"noncentred can start from a Gaussian, not from {type(q).__name__}")
-        mean, factor = np.asarray(q.mean), np.linalg.cholesky(q.covariance())
+        mean, factor = mean_and_factor(q, "noncentred")
         if self.warp is None:
             return PartlyCentred.plain(mean, factor)
         return self._as_stated(mean, factor, 1.0)
@@ -112,9 +111,9 @@ class Noncentred(Branching, Adaptive):
     def starts_from(self, q: Distribution) -> list[Distribution]:
         """As stated, the opposite, and what the data say of each entry at draws from q."""
         first = self.start_from(q)
-        if self.warp is None or not isinstance(q, NaturalGaussian):
+        if self.warp is None or not isinstance(q, Gaussian):
             return [first]
-        mean, factor = np.asarray(q.mean), np.linalg.cholesky(q.covariance())
+        mean, factor = mean_and_factor(q, "noncentred")
         guess = self._placed(mean, factor, *self.warp.told(mean, factor))
         return [first, self._as_stated(mean, factor, -1.0), guess]
 

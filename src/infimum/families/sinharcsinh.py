@@ -6,7 +6,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from infimum._dense import FactorChart, factor_error, factor_of, raw_of, solve
+from infimum._dense import (
+    FactorChart,
+    factor_error,
+    factor_of,
+    mean_and_factor,
+    raw_of,
+    solve,
+)
 from infimum._family import (
     LOG_2PI,
     Chart,
@@ -14,7 +21,6 @@ from infimum._family import (
     Distribution,
     Left,
     Measured,
-    NaturalGaussian,
     Promise,
 )
 
@@ -46,9 +52,8 @@ class SinhArcsinh(Measured):
         """The same distribution, if it is Gaussian."""
         if isinstance(q, Skewed):
             return q
-        if not isinstance(q, NaturalGaussian):
-            raise TypeError(f"sinh-arcsinh can start from a Gaussian, not from {type(q).__name__}")
-        return Skewed.of(np.asarray(q.mean), np.linalg.cholesky(q.covariance()))
+        mean, factor = mean_and_factor(q, "sinh-arcsinh")
+        return Skewed.of(mean, factor)
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> Skewed:
         """From `mean`, `raw`, `log_unit`, `skew` and `tail`."""
