@@ -13,7 +13,7 @@ import numpy as np
 
 from infimum._family import LARGEST_DENSE, Family, Measured, Stacking, UnsuitableError
 from infimum._fit import Fit
-from infimum._ladder import PAYS, ranked, seconds
+from infimum._ladder import PAYS, ranked
 from infimum._loop import Progress
 from infimum._memory import in_words
 from infimum._objective import Seed
@@ -232,8 +232,7 @@ def _climbed(
             if not paying:
                 way.ended = f"no rung promises {PAYS} nats more"
                 break
-            rung, promise = paying[0]
-            predicted = seconds(promise, way.best)
+            rung, predicted = paying[0]
         rungs.remove(rung)
         way.go(rung, predicted)
     if not way.fits:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
-from infimum._family import Family, Left, Promise
+from infimum._family import Family, Left
 from infimum._fit import Fit
+from infimum._loop import CHOICE_STREAM
+from infimum._objective import fresh_draws
 from infimum._proposal import StudentT
 from infimum.checks import weights
 
@@ -15,6 +19,9 @@ the first rung in many dimensions, and a dense one can then do better."""
 
 PAYS = 0.01
 """Nats that a rung must promise: what the finite draws of a fit may cost."""
+
+TIMED = 32
+"""Gradients that tell what one takes: a compiled batch."""
 
 
 def left(fit: Fit) -> Left:
@@ -46,15 +53,30 @@ def _correlation(fit: Fit) -> float | None:
     return float(0.5 * np.log(precisions).sum() + np.log(np.diag(wide.factor)).sum())
 
 
-def seconds(promise: Promise, fit: Fit) -> float:
-    """Predicted seconds of a rung, from what gradients have cost this fit."""
-    each = fit.work.run_seconds / max(1, fit.work.n_gradients)
-    return promise.seconds + promise.gradients * each
+def each(fit: Fit) -> float:
+    """Seconds of a gradient, from one batch at draws from q; of a density where there is none.
+
+    What a fit's gradients have cost it says too much: a sparse one's come with a Hessian.
+    """
+    target = fit.target
+    if target is None:
+        return fit.work.run_seconds / max(1, fit.work.n_gradients)
+    z, _ = next(fresh_draws(fit.q, TIMED, fit.seed, CHOICE_STREAM))
+    evaluate = target.value_and_gradient if target.differentiable else target.values
+    taken = []
+    for _ in range(2):  # the first may compile
+        began = time.perf_counter()
+        evaluate(z)
+        taken.append(time.perf_counter() - began)
+    return min(taken) / len(z)
 
 
-def ranked(rungs: list[Family], fit: Fit) -> list[tuple[Family, Promise]]:
-    """The rungs that pay, most nats a second first."""
+def ranked(rungs: list[Family], fit: Fit) -> list[tuple[Family, float]]:
+    """The rungs that pay with their predicted seconds, most nats a second first."""
     remaining = left(fit)
     promised = [(rung, rung.promise(remaining, fit.q.dim)) for rung in rungs]
     paying = [(rung, promise) for rung, promise in promised if promise.gain >= PAYS]
-    return sorted(paying, key=lambda pair: -pair[1].gain / seconds(pair[1], fit))
+    gradient = each(fit) if paying else 0.0
+    taking = [promise.seconds + promise.gradients * gradient for _, promise in paying]
+    order = sorted(range(len(paying)), key=lambda i: -paying[i][1].gain / taking[i])
+    return [(paying[i][0], taking[i]) for i in order]
