@@ -18,7 +18,7 @@ SUITES = {
 }
 """Benchmarks, and the seeds of each if none are given."""
 
-WITHOUT_PATH = ("modes", "lowrank")
+WITHOUT_PATH = ("modes", "lowrank", "sparse")
 """Those that make their own targets."""
 
 
