@@ -324,3 +324,11 @@ def test_many_dimensions_take_linear_memory():
     assert peak < 1.5e8
     climb = infimum.climb(target, ["meanfield", "fullrank"], tol=0, starts=1, draws=200)
     assert climb.skipped[0][0] == "fullrank"
+
+
+def test_an_exact_fit_of_very_many_dimensions_can_be_trusted():
+    target = infimum.Target(lambda z: -0.5 * jnp.sum((z - 1.0) ** 2), np.zeros(50_000))
+    fit = infimum.fit(target, "meanfield", starts=1)
+    assert fit.n_draws == 512
+    assert fit.ess > 500
+    assert fit.verdict != "unreliable"
