@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 
 import infimum
+from benchmarks.apart import apart
 from benchmarks.database import load_data, load_reference
 from benchmarks.methods import forget
 from benchmarks.posteriors import POSTERIORS, Posterior
@@ -131,25 +130,21 @@ def _falls(fit: infimum.Fit) -> float:
 
 
 def _nuts(folder: Path, posterior: Posterior, report: Report) -> dict[str, float]:
-    """What `one` says, from a process of its own; or what is at most so if it takes too long."""
-    code = f"from benchmarks.suite_climb import one; one({str(folder)!r}, {posterior.name!r})"
-    command = [sys.executable, "-c", code]
+    """What `nuts` says, in a process of its own; or at most so much if it takes too long."""
+    found: dict[str, float]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+        found = apart("suite_climb", "nuts", str(folder), posterior.name, seconds=PATIENCE)
     except subprocess.TimeoutExpired:
         report.progress(f"{posterior.name} NUTS: given up after {PATIENCE:.0f} s")
         every = float(CHAINS * KEPT)
         return {"seconds": PATIENCE, "cpu_seconds": PATIENCE, "ess": every, "least_ess": np.nan}
-    if done.returncode:
-        raise RuntimeError(f"NUTS ended with {done.returncode}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     told = f"{found['seconds']:.1f} s, ESS {found['ess']:.0f}"
     report.progress(f"{posterior.name} NUTS: {told}")
     return found
 
 
-def one(folder: str, name: str) -> None:
-    """NUTS on one posterior: print its seconds, compilation included, and bulk ESS as JSON.
+def nuts(folder: str, name: str) -> dict[str, float]:
+    """NUTS on one posterior: its seconds, compilation included, and bulk ESS.
 
     The ESS is the median over the model's quantities. Imports are not in the seconds.
     """
@@ -178,8 +173,12 @@ def one(folder: str, name: str) -> None:
         float(BaseArray().ess(columns[:, :, i], chain_axis=0, draw_axis=1, method="bulk"))
         for i in moving
     ]
-    found = {"seconds": seconds, "cpu_seconds": cpu, "ess": float(np.median(ess))}
-    print(json.dumps({**found, "least_ess": min(ess)}))
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "ess": float(np.median(ess)),
+        "least_ess": min(ess),
+    }
 
 
 # Tables -------------------------------------------------------------------------------------------

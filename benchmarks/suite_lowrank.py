@@ -8,10 +8,7 @@ whose log Z nobody knows.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
+from benchmarks.apart import apart
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 
@@ -95,32 +93,18 @@ def measure(
     for target, dim, family in CASES:
         for seed in seeds:
             with report.surviving(f"{target} {dim} {family}"):
-                report.records.append(_apart(target, dim, family, seed))
-                report.progress(str(report.records[-1]))
+                record = apart(
+                    "suite_lowrank", "fitted", target, dim, family, seed, seconds=SLOWEST
+                )
+                report.records.append(record)
+                report.progress(str(record))
     report.show(_table(report.records))
     for record in report.records:
         _verdicts(record, report)
     report.close()
 
 
-def _apart(target: str, dim: int, family: str, seed: int) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.suite_lowrank",
-        target,
-        str(dim),
-        family,
-        str(seed),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SLOWEST, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return record
-
-
-def _fitted(target: str, dim: int, family: str, seed: int) -> dict[str, Any]:
+def fitted(target: str, dim: int, family: str, seed: int) -> dict[str, Any]:
     """One fit in this process."""
     density = probit(dim) if target == "probit" else factors(dim, target == "regression")
     begun, busy = time.perf_counter(), time.process_time()
@@ -180,7 +164,3 @@ def _verdicts(record: dict[str, Any], report: Report) -> None:
         size = record["megabytes"]
         claim = f"{name}: at most {MOST_MEMORY:.0f} MB"
         report.verdict(size <= MOST_MEMORY, claim, f"{size:.0f} MB")
-
-
-if __name__ == "__main__":
-    print(json.dumps(_fitted(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))))

@@ -7,10 +7,7 @@ so a group's posterior is an integral over its own intercept, mixed over draws o
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
+from benchmarks.apart import apart
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 
@@ -122,7 +120,7 @@ def measure(
         for name in LARGE:
             with report.surviving(name):
                 report.progress(name)
-                report.records.append(_alone(name, seed))
+                report.records.append(apart("suite_sparse", "one", name, seed))
     _small_table(report)
     _large_table(report)
     report.close()
@@ -174,23 +172,14 @@ def _small_table(report: Report) -> None:
 # Large models, each in a process of its own -----------------------------------------------------
 
 
-def _alone(name: str, seed: int) -> dict[str, Any]:
-    code = f"from benchmarks.suite_sparse import one; one({name!r}, {seed})"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise RuntimeError(f"the process ended with {done.returncode}")
-    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return record
-
-
-def one(name: str, seed: int) -> None:
-    """Fit one large model and print what it took as JSON."""
+def one(name: str, seed: int) -> dict[str, Any]:
+    """Fit one large model, and say what it took."""
     target, data = LARGE[name]()
     clock, cpu = time.perf_counter(), time.process_time()
     fit = infimum.fit(target, "sparse", seed=seed, progress=False)
     seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    record = {
+    return {
         "kind": "large",
         "name": name,
         "seed": seed,
@@ -204,7 +193,6 @@ def one(name: str, seed: int) -> None:
         "gradients": fit.work.n_gradients,
         "sd_error": _sd_error(fit, data) if data else None,
     }
-    print(json.dumps(record))
 
 
 def _sd_error(fit: infimum.Fit, data: dict[str, np.ndarray]) -> float:

@@ -68,6 +68,6 @@ def _hubs(q: Gaussian) -> np.ndarray:
     """Where in ε the coordinates of most neighbours stand, first those of most."""
     if not isinstance(q, SparseGaussian):
         return np.zeros(0, np.int64)
-    degree = np.bincount(np.asarray(q.edges).ravel(), minlength=q.dim)[q.order]
-    found = np.argsort(-degree, kind="stable")
-    return np.asarray(found[degree[found] > HUB])
+    neighbours = q.n_neighbours()
+    found = np.argsort(-neighbours, kind="stable")
+    return np.asarray(found[neighbours[found] > HUB])

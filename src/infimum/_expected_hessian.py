@@ -175,6 +175,6 @@ def sampling_error(q: SparseGaussian, seen: Seen, rng: np.random.Generator) -> t
     for curvature in seen.curvatures - seen.curvatures.mean(axis=0):
         images = q.whiten(analysis.times(curvature, vectors))
         error += 0.25 * (images**2).sum(axis=0) / parts / (1 if few else PROBES)
-    shared = np.bincount(q.edges.ravel(), minlength=d)[q.order] > SHARE
+    shared = q.n_neighbours() > SHARE
     total = float(error.sum())
     return max(total / max(1.0, d / SHARE), float(error[shared].sum())), total

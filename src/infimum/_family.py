@@ -485,6 +485,10 @@ class SparseGaussian(Gaussian):
     def placed(self, mean: np.ndarray, precision: np.ndarray) -> SparseGaussian | None:
         """The member with these; None if the precision is not positive definite."""
 
+    def n_neighbours(self) -> np.ndarray:
+        """How many others the coordinate of each ε is coupled to, shape (d,)."""
+        return np.bincount(np.asarray(self.edges).ravel(), minlength=self.dim)[self.order]
+
 
 class NaturalGaussian(Gaussian, NaturalGradient):
     """Capability: a Gaussian with a covariance that is held as a d×d matrix."""

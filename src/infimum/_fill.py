@@ -25,10 +25,11 @@ class Fill(NamedTuple):
     Attributes
     ----------
     entries
-        Below the diagonal: a few per cent from those of the order that the factor will use. Where
-        `complete` is false counting ended at this number.
+        Below the diagonal: a few per cent from those of the order that the factor will use.
     flops
         Multiplications in forming it.
+    complete
+        Whether all were counted, and not only those up to the most that was wanted.
     """
 
     entries: int

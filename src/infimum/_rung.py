@@ -141,6 +141,7 @@ def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
 
 
 def family_of(given: Any) -> Family:
+    """The family that a name, a type or a family says."""
     if isinstance(given, str):
         return families.named(given)
     if isinstance(given, type) and issubclass(given, Family):

@@ -141,7 +141,6 @@ class Flow(Stacking, Directed):
 class _Bent(Layered):
     """z = T(f(ε)): what members with any kind of f have in common."""
 
-    base: eqx.AbstractVar[Any]
     f: eqx.AbstractVar[dict[str, Any]]
 
     @abc.abstractmethod

@@ -191,8 +191,7 @@ def _scanned(
     log_p = jax.vmap(differentiable(structure, constants))
 
     def loss(leaves: Any, eps: Any) -> Any:
-        y = q.moved(leaves).flow(eps)
-        z, log_q = q.moved(jax.lax.stop_gradient(leaves)).land(y)
+        z, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - log_p(z)), z[0]
 
     def step(carry: Any, given: Any) -> Any:
@@ -234,11 +233,15 @@ def _flowed(q: Layered, eps: Any) -> Any:
 @eqx.filter_jit
 def _pulled(q: Layered, leaves: Any, memory: Any, eps: Any, pull: Any, rate: Any) -> Any:
     def loss(leaves: Any) -> Any:
-        y = q.moved(leaves).flow(eps)
-        _, log_q = q.moved(jax.lax.stop_gradient(leaves)).land(y)
+        y, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - (pull * y).sum(-1))
 
     return _moved(leaves, memory, jax.grad(loss)(leaves), rate)
+
+
+def _landed(q: Layered, leaves: Any, eps: Any) -> tuple[Any, Any]:
+    """Draws of q, and log q there, which the weights move through the draws alone."""
+    return q.moved(jax.lax.stop_gradient(leaves)).land(q.moved(leaves).flow(eps))
 
 
 def _moved(leaves: Any, memory: Any, gradient: Any, rate: Any) -> Any:

@@ -1,0 +1,34 @@
+"""A measurement in a process of its own: its peak memory is its own, and it can be given up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+
+def apart(suite: str, function: str, *arguments: Any, seconds: float | None = None) -> Any:
+    """What a function of a suite returns, through JSON.
+
+    Parameters
+    ----------
+    suite, function
+        Names of the module in `benchmarks`, and of the function in it.
+    seconds
+        After which it is given up.
+
+    Raises
+    ------
+    RuntimeError
+        If the process fails; what it wrote has been shown.
+    subprocess.TimeoutExpired
+        If it takes longer.
+    """
+    call = f"benchmarks.{suite}.{function}{arguments!r}"
+    code = f"import json, benchmarks.{suite}; print(json.dumps({call}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process of {call} ended with {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
