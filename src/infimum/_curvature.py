@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from infimum._objective import Outcome, outcome
-from infimum._sketch import DEPENDENT, Sketch, SketchedGaussian, diagonal_of, gram, orthonormal
+from infimum._sketch import (
+    DEPENDENT,
+    ROWS,
+    Sketch,
+    SketchedGaussian,
+    diagonal_of,
+    gram,
+    orthonormal,
+)
 from infimum._solver import Info
 from infimum._target import Target
 
@@ -181,17 +189,8 @@ def sketched(
     """
     core = basis.T @ columns
     core = 0.5 * (core + core.T)
-    inside = eps @ basis
-    outside = eps - inside @ basis.T
-    beyond = seen.bent - inside @ columns.T
-    size = np.sum(outside**2, axis=0)
-    size = np.where(size > DEPENDENT**2 * len(eps), size, np.inf)
-    slope = np.sum(outside * beyond, axis=0) / size
-    left = np.maximum(1 - np.sum(basis**2, axis=1), 0.0)
-    total = 2 * np.sum(basis * columns, axis=1) - diagonal_of(basis, core)
-    total += slope * left
-    residual = np.mean((outside * (beyond - slope * outside)) ** 2, axis=0)
-    noise = residual / len(eps)
+    total, noise = _beside(seen, eps, basis, columns)
+    total -= diagonal_of(basis, core)
     kept = _useful(q, basis, core)
     r = q.directions.shape[1]
     basis, own = basis @ kept, columns[:, :r]
@@ -212,6 +211,27 @@ def sketched(
     whole[:k, :k] = core - gram(basis, excess)
     sketch = Sketch(seen.pull, 1 + excess, np.sqrt(noise), everything, whole)
     return sketch, 0.25 * float(noise.sum())
+
+
+def _beside(
+    seen: Seen, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The excess diagonal, if twice the directions are in it, and its variance; each (d,)."""
+    inside = eps @ basis
+    total, noise = np.empty(len(basis)), np.empty(len(basis))
+    for start in range(0, len(basis), ROWS):
+        at = slice(start, start + ROWS)
+        v, w = basis[at], columns[at]
+        outside = eps[:, at] - inside @ v.T
+        beyond = seen.bent[:, at] - inside @ w.T
+        size = np.sum(outside**2, axis=0)
+        size = np.where(size > DEPENDENT**2 * len(eps), size, np.inf)
+        slope = np.sum(outside * beyond, axis=0) / size
+        left = np.maximum(1 - np.sum(v**2, axis=1), 0.0)
+        total[at] = 2 * np.sum(v * w, axis=1) + slope * left
+        residual = np.mean((outside * (beyond - slope * outside)) ** 2, axis=0)
+        noise[at] = residual / len(eps)
+    return total, noise
 
 
 def _useful(q: SketchedGaussian, basis: np.ndarray, core: np.ndarray) -> np.ndarray:

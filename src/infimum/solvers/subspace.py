@@ -26,7 +26,7 @@ import numpy as np
 from infimum._curvature import Seen, evaluated, pieces, sketched, subspace
 from infimum._family import LARGEST_DENSE, Distribution, NaturalGaussian
 from infimum._objective import CHUNK_NUMBERS, structured_draws
-from infimum._sketch import SketchedGaussian
+from infimum._sketch import Sketch, SketchedGaussian
 from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State
 from infimum._target import Target
 
@@ -143,7 +143,7 @@ class Subspace(Solver):
             if state.seen is None:
                 self._look(state, target)
             else:
-                self._measure(state, state.seen, target)
+                self._measure(state, target)
             if state.steps >= self.max_steps and state.reason is None:
                 state.reason = Reason.STEPS
             if state.reason is not None:
@@ -175,17 +175,11 @@ class Subspace(Solver):
         state.spread = batch.standard_error
         state.seen = batch.seen(state.eps)
 
-    def _measure(self, state: SubspaceState, seen: Seen, target: Target) -> None:
+    def _measure(self, state: SubspaceState, target: Target) -> None:
         """Measure the curvature on the subspace, and choose where to go."""
-        assert state.eps is not None
         q = state.q
-        basis = subspace(q, seen, state.eps, state.last, state.recalled)
-        columns, noise = self._columns(state, basis, target)
-        sketch, error = sketched(q, seen, state.eps, basis, columns)
-        state.recalled = columns[:, q.directions.shape[1] :].copy()
-        state.error = seen.error + error + noise
-        goal = q.towards(sketch)
-        state.seen, state.goal = None, goal
+        goal = q.towards(self._sketch(state, target))
+        state.goal = goal
         before, state.decrement = state.decrement, q.divergence(goal)
         state.info.record(state.loss, state.decrement, q)
         if state.rounds:
@@ -194,6 +188,18 @@ class Subspace(Solver):
             self._settle(state)
         else:
             state.candidate, state.eps = q.between(goal, state.rho), None
+
+    def _sketch(self, state: SubspaceState, target: Target) -> Sketch:
+        """The curvature as it is seen, and measured; of its arrays only the sketch is held."""
+        seen, state.seen, state.goal = state.seen, None, None
+        assert seen is not None
+        assert state.eps is not None
+        basis = subspace(state.q, seen, state.eps, state.last, state.recalled)
+        columns, noise = self._columns(state, basis, target)
+        sketch, error = sketched(state.q, seen, state.eps, basis, columns)
+        state.recalled = columns[:, state.q.directions.shape[1] :].copy()
+        state.error = seen.error + error + noise
+        return sketch
 
     def _columns(
         self, state: SubspaceState, basis: np.ndarray, target: Target
