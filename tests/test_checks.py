@@ -83,7 +83,7 @@ def test_quantities_are_judged_one_by_one():
     rng = np.random.default_rng(1)
     draws = rng.standard_normal((20_000, 3)) * [1.0, 0.7, 1.0] + [0.0, 0.0, 0.5]
     log_w = -0.5 * (draws**2).sum(1) + 0.5 * (((draws - [0, 0, 0.5]) / [1, 0.7, 1]) ** 2).sum(1)
-    compared = quantities.compare(draws, draws, log_w)
+    compared = quantities.compare([draws], len(draws), log_w)
     assert quantities.verdicts(compared, True).tolist() == ["good", "reweight", "reweight"]
     assert quantities.verdicts(compared, False).tolist() == ["unreliable"] * 3
     assert compared.sd_error[1] == pytest.approx(-0.3, abs=0.06)
@@ -91,7 +91,7 @@ def test_quantities_are_judged_one_by_one():
 
 
 def test_a_constant_quantity_has_no_error():
-    compared = quantities.compare(np.ones((500, 1)), np.ones((500, 1)), np.zeros(500))
+    compared = quantities.compare([np.ones((500, 1))], 500, np.zeros(500))
     assert compared.mean_error[0] == compared.sd_error[0] == 0
 
 
@@ -105,5 +105,39 @@ def test_an_estimate_prints_its_significant_digits():
 def test_of_a_quantity_that_is_undefined_at_a_draw_nothing_is_known():
     draws = np.random.default_rng(0).standard_normal((500, 2))
     draws[7, 1] = np.nan
-    compared = quantities.compare(draws, draws, np.zeros(500))
+    compared = quantities.compare([draws], 500, np.zeros(500))
     assert quantities.verdicts(compared, True).tolist() == ["good", "unreliable"]
+
+
+def test_the_noise_of_a_comparison_is_its_spread_over_repetitions():
+    """q = N(0, 0.9²) and p* = N(0, 1), the proposal q and a wider normal."""
+    rng = np.random.default_rng(0)
+
+    def once():
+        z = np.concatenate([0.9 * rng.standard_normal(2000), 1.5 * rng.standard_normal(1000)])
+        log_q = -0.5 * (z / 0.9) ** 2 - np.log(0.9)
+        log_wide = -0.5 * (z / 1.5) ** 2 - np.log(1.5)
+        log_r = np.logaddexp(log_q + np.log(2 / 3), log_wide + np.log(1 / 3))
+        return quantities.compare([z[:, None]], 2000, -0.5 * z**2 - log_r)
+
+    runs = [once() for _ in range(300)]
+    for error, noise in [("mean_error", "mean_noise"), ("sd_error", "sd_noise")]:
+        spread = np.std([getattr(run, error) for run in runs])
+        assert 0.85 < np.mean([getattr(run, noise) for run in runs]) / spread < 1.15
+    spread = np.std([run.weighted_mean for run in runs])
+    assert 0.85 < np.mean([run.mcse for run in runs]) / spread < 1.15
+    assert np.mean([run.sd_error for run in runs]) == pytest.approx(-0.1, abs=0.005)
+
+
+def test_few_draws_of_an_exact_q_are_enough_for_many_quantities():
+    """Even weights: both sides are the same draws, and no difference arises by chance."""
+    draws = np.random.default_rng(0).standard_normal((512, 20_000))
+    compared = quantities.compare([draws], 512, np.zeros(512))
+    assert set(quantities.verdicts(compared, True)) == {"good"}
+
+
+def test_a_search_that_has_not_ended_must_be_near_by_every_measure():
+    log_w = 0.1 * np.random.default_rng(0).standard_normal(4000)
+    assert quantities.trusted(log_w, log_w, converged=False)
+    assert quantities.trusted(5 * log_w, 5 * log_w)
+    assert not quantities.trusted(5 * log_w, 5 * log_w, converged=False)

@@ -68,7 +68,7 @@ def test_summary_has_a_row_for_each_quantity(skewed_fit):
     assert list(table.index) == ["a", "b"]
     assert list(table.columns) == [
         *("mean", "sd", "5%", "50%", "95%"),
-        *("weighted_mean", "weighted_sd", "mean_error", "sd_error", "verdict"),
+        *("weighted_mean", "weighted_sd", "mcse", "mean_error", "sd_error", "verdict"),
     ]
     assert set(table["verdict"]) <= {"good", "reweight", "unreliable"}
     truth = scipy.special.digamma(3)

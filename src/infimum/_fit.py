@@ -163,7 +163,9 @@ class Fit:
 
     @functools.cached_property
     def _trusted(self) -> bool:
-        return self.reason.converged and quantities.trusted(self.log_w, self.log_weights)
+        if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
+            return False
+        return quantities.trusted(self.log_w, self.log_weights, self.reason.converged)
 
     @functools.cached_property
     def verdict(self) -> str:
@@ -191,7 +193,7 @@ class Fit:
                 "The density is undefined (NaN or +inf) at draws from q. Look at "
                 f"{self.work.first_undefined or 'the density in the tails'}."
             )
-        if not self.reason.converged:
+        if not self.reason.converged and self.verdict == "unreliable":
             return (
                 "The fit did not converge: q may still move. Is the posterior proper? Look for "
                 "parameters that the data do not identify, and give them proper priors."
@@ -372,9 +374,10 @@ class Fit:
     def _comparison(self) -> quantities.Comparison:
         if self._constrains and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
             draws = (columns(self.space.draws(z)) for z, *_ in self.check_chunks())
-            return quantities.compare_streamed(draws, self.n_draws, self.log_weights)
+            return quantities.compare(draws, self.n_draws, self.log_weights)
         values, rows = self._proposed
-        return quantities.compare(self._quantity_draws, values, self.log_weights[rows])
+        n = int(np.sum(rows < self.n_draws))
+        return quantities.compare([values], n, self.log_weights[rows])
 
     def summary(self, names: Sequence[str] | None = None) -> pd.DataFrame:
         """A row for each scalar quantity.
@@ -387,7 +390,7 @@ class Fit:
         Returns
         -------
         DataFrame with columns mean, sd, 5%, 50%, 95% of q; weighted_mean and weighted_sd, corrected
-        by reweighting; mean_error, q's error of the mean in posterior sds, and sd_error, its
+        by reweighting; mcse, the Monte Carlo standard error of weighted_mean; mean_error, q's error of the mean in posterior sds, and sd_error, its
         relative error of the sd; verdict.
         """
         import pandas as pd
@@ -403,6 +406,7 @@ class Fit:
             "95%": high,
             "weighted_mean": compared.weighted_mean,
             "weighted_sd": compared.weighted_sd,
+            "mcse": compared.mcse,
             "mean_error": compared.mean_error,
             "sd_error": compared.sd_error,
             "verdict": verdict,

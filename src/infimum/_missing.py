@@ -19,6 +19,9 @@ LOOK, LOOK_LONG = 2048, 8192
 """Draws by which one component is judged, and several: the se of a KL of 0.1 nats is 0.015 and
 0.007. With 2,048 two of forty modes, not far apart, stayed one component."""
 
+LONGEST = 2**16
+"""Draws at most, where the KL is small: whether it falls by a quarter takes 500 / KL."""
+
 SOUND = 0.25
 """Effective part of the draws without which weights of components are left as they are."""
 
@@ -56,9 +59,11 @@ class Place(NamedTuple):
     mass: float
 
 
-def view(stack: Stack, rng: np.random.Generator) -> View:
-    """Draw what a mixture is judged by."""
+def view(stack: Stack, rng: np.random.Generator, kl: float = np.inf) -> View:
+    """Draw what a mixture is judged by, given what KL it is thought to have."""
     n = LOOK if len(stack) == 1 else LOOK_LONG
+    if len(stack) > 1 and 0 < kl < np.inf:
+        n = int(np.clip(500 / kl, LOOK_LONG, LONGEST))
     tails = Tails.around(stack)
     z = np.concatenate([stack.draw(rng, n // 2), tails.draw(rng, n // 2)])
     log_q = stack.log_density(z)
@@ -74,15 +79,18 @@ def divergence(seen: View, log_p: np.ndarray) -> tuple[Estimate, Estimate]:
 def balanced(seen: View, log_p: np.ndarray, stack: Stack) -> Stack:
     """The components with weights w_k = E_p*[share of component k], by importance weights.
 
-    The KL hardly sees a light mode's weight: a twentieth of 1/40 is 3e-5 nats. This sees all
-    alike. Unchanged where the weights rest on too few draws, or where the ELBO would fall.
+    The same sum for q, whose expectation is known, is a control variate: the weights of an exact q
+    stay as they are, however many draws happened to fall at each. The KL hardly sees a light mode's
+    weight: a twentieth of 1/40 is 3e-5 nats. This sees all alike. Unchanged where the weights rest
+    on too few draws, or where the ELBO would fall.
     """
     log_w = log_p - seen.log_r
     if not weights.ess(log_w) >= SOUND * len(log_w):
         return stack
-    mass = stack.mixed(seen.z).shares @ weights.normalised(log_w)
+    shares = stack.mixed(seen.z).shares
+    mass = shares @ weights.normalised(log_w) / (shares @ np.exp(seen.log_q - seen.log_r))
     with np.errstate(divide="ignore"):
-        other = normalised(stack.means, stack.factors, np.log(mass))
+        other = normalised(stack.means, stack.factors, stack.log_weights + np.log(mass))
     half = len(log_p) // 2
     ratio = (log_p - seen.log_q)[:half]
     inside = ratio > -np.inf

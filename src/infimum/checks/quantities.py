@@ -16,6 +16,13 @@ MEAN_ERROR = 0.1
 SD_ERROR = 0.1
 """Part of the posterior sd by which the sd of a "good" quantity may be off."""
 
+SIGMAS = 2.0
+"""Standard errors of the comparison with which a quantity must still be "good"."""
+
+KNOWN = 0.05
+"""Standard errors of a reweighted mean in sds, and of a reweighted sd, up to which it is an answer:
+97 in a hundred are then within `MEAN_ERROR`."""
+
 FEWEST_EFFECTIVE = 400
 """Effective draws that a reweighted answer needs; its Monte Carlo error is then 0.05 sd."""
 
@@ -37,88 +44,124 @@ class Comparison(NamedTuple):
         Of q.
     weighted_mean, weighted_sd
         Of the reweighted draws.
+    mcse
+        Monte Carlo standard error of the weighted mean, in the quantity's units.
     mean_error
         (mean of q - reweighted mean) / reweighted sd.
     sd_error
         sd of q / reweighted sd - 1.
+    mean_noise, sd_noise
+        Standard errors of these two. They are small where weights are even: both sides are then
+        made of the same draws.
+    weighted_noise
+        Standard errors of the weighted mean in sds, and of the weighted sd relative to itself; the
+        larger of the two.
     """
 
     mean: np.ndarray
     sd: np.ndarray
     weighted_mean: np.ndarray
     weighted_sd: np.ndarray
+    mcse: np.ndarray
     mean_error: np.ndarray
     sd_error: np.ndarray
+    mean_noise: np.ndarray
+    sd_noise: np.ndarray
+    weighted_noise: np.ndarray
 
 
 def compare(
-    draws: Float[np.ndarray, "n k"],
-    proposals: Float[np.ndarray, "m k"],
-    log_w: Float[np.ndarray, " m"],
+    chunks: Iterable[Float[np.ndarray, "rows k"]], n: int, log_w: Float[np.ndarray, " m"]
 ) -> Comparison:
     """Compare moments of k quantities under q with those of weighted proposals.
 
+    By sums of powers, so that there may be more numbers than memory holds; about the mean of the
+    first chunk and in units of its sd, so that no digits cancel.
+
     Parameters
     ----------
-    draws
-        From q.
-    proposals, log_w
-        Draws of a proposal and their log weights.
+    chunks
+        Draws of a proposal, some rows at a time; the first n of all are q's.
+    n
+        Draws of q.
+    log_w
+        Log weights of all draws.
     """
     w = weights.normalised(log_w)
-    mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    held = w > 0
-    if np.isnan(w).any():
-        return _compared(mean, sd, mean, sd, True)
-    corrected = w[held] @ proposals[held]
-    spread = np.sqrt(w[held] @ (proposals[held] - corrected) ** 2)
-    return _compared(mean, sd, corrected, spread, False)
-
-
-def compare_streamed(
-    chunks: Iterable[Float[np.ndarray, "rows k"]], n: int, log_w: Float[np.ndarray, " m"]
-) -> Comparison:
-    """`compare` for more numbers than memory holds: the proposals a chunk at a time, q's n first.
-
-    Moments are taken about the mean of the first chunk, so that no digits cancel.
-    """
-    w = weights.normalised(log_w)
-    start, centre, sums = 0, None, np.zeros(0)
+    centre = unit = sums = np.zeros(0)
+    start = 0
     for values in chunks:
-        if centre is None:
-            centre = values.mean(axis=0)
-            sums = np.zeros((4, len(centre)))
+        if not start:
+            centre, unit = values.mean(axis=0), values.std(axis=0)
+            unit = np.where((unit > 0) & np.isfinite(unit), unit, 1.0)
+            sums = np.zeros((4, 5, len(centre)))
         end = start + len(values)
         own = np.where(np.arange(start, end) < n, 1 / n, 0.0)
-        away = values - centre
-        shares = np.stack([own, np.where(w[start:end] > 0, w[start:end], 0.0)])
-        counted = np.flatnonzero(shares.sum(axis=0))
-        sums[:2] += shares[:, counted] @ away[counted]
-        sums[2:] += shares[:, counted] @ away[counted] ** 2
+        held = np.where(w[start:end] > 0, w[start:end], 0.0)
+        counted = np.flatnonzero(own + held)
+        shares = np.stack([own, held, (own - held) ** 2, held**2])[:, counted]
+        away = (values[counted] - centre) / unit
+        power = np.ones_like(away)
+        for degree in range(5):
+            sums[:, degree] += shares @ power
+            power = power * away
         start = end
-    assert centre is not None
-    mean, corrected = centre + sums[0], centre + sums[1]
-    sd = np.sqrt(np.maximum(sums[2] - sums[0] ** 2, 0.0) * n / (n - 1))
-    spread = np.sqrt(np.maximum(sums[3] - sums[1] ** 2, 0.0))
-    return _compared(mean, sd, corrected, spread, bool(np.isnan(w).any()))
+    return _compared(sums, centre, unit, n, bool(np.isnan(w).any()))
 
 
 def _compared(
-    mean: np.ndarray, sd: np.ndarray, corrected: np.ndarray, spread: np.ndarray, unknown: bool
+    sums: np.ndarray, centre: np.ndarray, unit: np.ndarray, n: int, unknown: bool
 ) -> Comparison:
-    """With the errors, or without anything of the reweighted draws."""
-    if unknown:
-        nothing = np.full(len(mean), np.nan)
-        return Comparison(mean, sd, nothing, nothing, nothing, nothing)
-    constant = sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    """From sums of powers over q's shares, the weights, and the squares of differences and weights.
+
+    Parameters
+    ----------
+    sums
+        Shape (4, 5, k).
+    unknown
+        Whether nothing can be said of the reweighted draws.
+    """
+    (_, own, squares, *_), (_, corrected, weighted_squares, *_) = sums[:2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_error = np.where(constant, 0.0, (mean - corrected) / spread)
-        sd_error = np.where(constant, 0.0, sd / spread - 1)
-    return Comparison(mean, sd, corrected, spread, mean_error, sd_error)
+        sd = np.sqrt(np.maximum(squares - own**2, 0.0) * n / max(1, n - 1))
+        spread = np.sqrt(np.maximum(weighted_squares - corrected**2, 0.0))
+        mean_noise, sd_noise = _noise(sums[2], corrected, spread)
+        weighted_noise = _noise(sums[3], corrected, spread)
+        mean_error, sd_error = (own - corrected) / spread, sd / spread - 1
+    mean = centre + unit * own
+    constant = unit * sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    errors = [mean_error, sd_error, mean_noise, sd_noise, np.maximum(*weighted_noise)]
+    about = [centre + unit * corrected, unit * spread, unit * spread * weighted_noise[0]]
+    if unknown:
+        about, errors = ([np.full(len(mean), np.nan)] * len(part) for part in (about, errors))
+    else:
+        errors = [np.where(constant, 0.0, error) for error in errors]
+        about[2] = np.where(constant, 0.0, about[2])
+    return Comparison(mean, unit * sd, *about, *errors)
+
+
+def _noise(sums: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors, of a mean in sds and of an sd as a part of itself, by influence functions.
+
+    Parameters
+    ----------
+    sums
+        Of powers 0 to 4 of the quantity, over squared shares, shape (5, k).
+    mean, sd
+        About which and in units of which they are meant.
+    """
+    n, one, two, three, four = sums
+    second = two - 2 * mean * one + mean**2 * n
+    fourth = four - 4 * mean * three + 6 * mean**2 * two - 4 * mean**3 * one + mean**4 * n
+    of_sd = fourth / sd**4 - 2 * second / sd**2 + n
+    return np.sqrt(np.maximum(second, 0.0)) / sd, 0.5 * np.sqrt(np.maximum(of_sd, 0.0))
 
 
 def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
     """Say "good", "reweight" or "unreliable" of each quantity.
+
+    "good": q's mean and sd are right to `MEAN_ERROR` and `SD_ERROR`, two standard errors of the
+    comparison included. "reweight": the reweighted ones are known to `KNOWN`.
 
     Parameters
     ----------
@@ -128,13 +171,16 @@ def verdicts(comparison: Comparison, trusted: bool) -> np.ndarray:
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
-    close = np.abs(comparison.mean_error) <= MEAN_ERROR
-    close &= np.abs(comparison.sd_error) <= SD_ERROR
-    known = np.isfinite(comparison.mean_error) & np.isfinite(comparison.sd_error)
+    c = comparison
+    close = np.abs(c.mean_error) + SIGMAS * c.mean_noise <= MEAN_ERROR
+    close &= np.abs(c.sd_error) + SIGMAS * c.sd_noise <= SD_ERROR
+    known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= KNOWN)
     return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 
-def trusted(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> bool:
+def trusted(
+    log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"], converged: bool = True
+) -> bool:
     """Whether reweighting gives answers to believe.
 
     Parameters
@@ -143,10 +189,13 @@ def trusted(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) ->
         log p̂ - log q at draws from q.
     log_w
         log p̂ - log r at draws from the proposal r.
+    converged
+        Whether the search for q has ended at an optimum; if not, q must be near by both measures.
     """
     if not weights.ess(log_w) >= FEWEST_EFFECTIVE:
         return False
     even = weights.ess(log_w_q) >= NEAR_ESS * len(log_w_q)
     distance = weights.kl(log_w_q)
-    near = even and distance.value + 2 * distance.se <= NEAR_KL
-    return near or weights.khat(log_w) < TAIL
+    near = bool(even and distance.value + 2 * distance.se <= NEAR_KL)
+    light = weights.khat(log_w) < TAIL
+    return (near or light) if converged else (near and light)

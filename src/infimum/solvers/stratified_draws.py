@@ -233,7 +233,8 @@ class StratifiedDraws(Solver):
                 state.candidate = state.chart.move(state.theta + state.length * state.direction)
             state.points = state.candidate.push(state.eps).reshape(-1, state.q.dim)
         elif state.stage in (Stage.LOOK, Stage.BALANCE):
-            state.view = view(state.stack, state.rng)
+            kl = np.inf if state.seen is None else state.seen.kl
+            state.view = view(state.stack, state.rng, kl)
             state.points = state.view.z
         else:
             state.points = probes(state.stack, state.places)
