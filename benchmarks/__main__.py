@@ -15,6 +15,8 @@ SUITES = {
     "modes": [0, 1, 2, 3, 4],
     "lowrank": [0],
     "sparse": [0],
+    "trust": [0],
+    "warmup": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 import infimum
 from benchmarks.apart import apart
+from benchmarks.chains import bulk_ess, quantities
 from benchmarks.database import load_data, load_reference
 from benchmarks.methods import forget
 from benchmarks.posteriors import POSTERIORS, Posterior
@@ -148,7 +149,6 @@ def nuts(folder: str, name: str) -> dict[str, float]:
 
     The ESS is the median over the model's quantities. Imports are not in the seconds.
     """
-    from arviz_stats.base.array import BaseArray
     from numpyro.infer import MCMC, NUTS
 
     posterior = POSTERIORS[name]
@@ -164,20 +164,14 @@ def nuts(folder: str, name: str) -> dict[str, float]:
             progress_bar=False,
         )
         sampler.run(jax.random.key(0), *arguments)
-        draws = sampler.get_samples(group_by_chain=True)
-        leaves = [np.asarray(x) for x in jax.tree_util.tree_leaves(draws)]
+        columns = quantities(sampler.get_samples(group_by_chain=True))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    columns = np.concatenate([x.reshape(CHAINS, KEPT, -1) for x in leaves], axis=2)
-    moving = [i for i in range(columns.shape[2]) if np.ptp(columns[:, :, i]) > 0]
-    ess = [
-        float(BaseArray().ess(columns[:, :, i], chain_axis=0, draw_axis=1, method="bulk"))
-        for i in moving
-    ]
+    ess = bulk_ess(columns)
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "ess": float(np.median(ess)),
-        "least_ess": min(ess),
+        "least_ess": float(ess.min()),
     }
 
 

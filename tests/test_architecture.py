@@ -17,8 +17,10 @@ ORDER = (
     *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),
     *("families", "_objective", "checks", "_quasi_newton", "_expected_hessian", "_missing"),
     *("_solver", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
-    *("_proposal", "_arviz", "sources", "_record", "_fit", "_save", "_predict", "_progress"),
-    *("_ladder", "_rung", "_climb", "_scene", "plots", "_demo", "_user_file", "cli"),
+    *("_proposal", "_arviz", "sources", "_record", "_expectation", "_initial", "_fit", "_save"),
+    *("_predict", "_progress", "_ladder", "_rung", "_climb", "_coordinates", "_corrected"),
+    *("corrections", "_correct", "_evidence", "_uniformity", "_prior", "_ranked", "_calibrate"),
+    *("_scene", "plots", "_demo", "_user_file", "cli"),
 )
 
 
@@ -46,14 +48,15 @@ def test_imports_run_one_way(path):
     own = layer(path)
     if own == "__init__":
         return
-    lazy = {"_fit": {"_save", "plots"}, "_climb": {"plots"}}.get(own, set())
+    drawn = {"_climb": {"plots"}, "_calibrate": {"plots"}}
+    lazy = {"_fit": {"_save", "plots"}, **drawn}.get(own, set())
     for module in imports(path):
         other = module.split(".")[0]
         if other in ORDER and other != own and other not in lazy:
             assert ORDER.index(other) < ORDER.index(own), f"{own} imports {other}"
 
 
-@pytest.mark.parametrize("folder", ["families", "solvers", "sources"])
+@pytest.mark.parametrize("folder", ["families", "solvers", "sources", "corrections"])
 def test_siblings_never_import_each_other(folder):
     for path in (ROOT / folder).glob("[a-z]*.py"):
         assert not any(module.startswith(f"{folder}.") for module in imports(path)), path.name

@@ -136,8 +136,26 @@ def test_few_draws_of_an_exact_q_are_enough_for_many_quantities():
     assert set(quantities.verdicts(compared, True)) == {"good"}
 
 
-def test_a_search_that_has_not_ended_must_be_near_by_every_measure():
-    log_w = 0.1 * np.random.default_rng(0).standard_normal(4000)
-    assert quantities.trusted(log_w, log_w, converged=False)
-    assert quantities.trusted(5 * log_w, 5 * log_w)
-    assert not quantities.trusted(5 * log_w, 5 * log_w, converged=False)
+def test_a_search_that_has_not_ended_must_leave_even_weights():
+    log_w = np.random.default_rng(0).standard_normal(4000)
+    assert quantities.trusted(0.5 * log_w, 0.5 * log_w, converged=False)
+    assert quantities.trusted(1.2 * log_w, 1.2 * log_w)
+    assert not quantities.trusted(1.2 * log_w, 1.2 * log_w, converged=False)
+
+
+def test_bounded_weights_are_believed_whatever_their_tail_index():
+    """Half of the weights at their bound: the Pareto fit says anything, the mean is right."""
+    log_w = np.log(np.where(np.arange(4000) % 2, 1.0, np.linspace(0.1, 0.9, 4000)))
+    assert weights.largest(log_w) < 2
+    assert quantities.trusted(log_w, log_w)
+
+
+def test_an_sd_that_one_draw_decides_is_not_known():
+    """Student's t with two degrees of freedom has none, whatever a sample says."""
+    rng = np.random.default_rng(2)
+    draws = np.stack([rng.standard_t(2, 4096), rng.standard_normal(4096)], axis=1)
+    log_w = 0.3 * rng.standard_normal(4096)
+    compared = quantities.compare([draws], 4096, log_w)
+    said = quantities.verdicts(compared, True, quantities.heavy(log_w))
+    assert said.tolist() == ["unreliable", "good"]
+    assert quantities.heavy(np.zeros(4096)) == np.inf

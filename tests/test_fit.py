@@ -332,3 +332,57 @@ def test_an_exact_fit_of_very_many_dimensions_can_be_trusted():
     assert fit.n_draws == 512
     assert fit.ess > 500
     assert fit.verdict != "unreliable"
+
+
+class TestExpectations:
+    def test_of_functions_of_the_draws(self, skewed_fit):
+        """exp(a) ~ Gamma(3), b ~ Gamma(2)."""
+        found = skewed_fit.expect(lambda p: np.exp(p["a"]) * p["b"])
+        assert abs(found.weighted_mean - 6) < 4 * found.mcse
+        assert found.verdict in ("good", "reweight")
+        both = skewed_fit.expect(lambda p: np.stack([p["b"], p["b"] > 2], axis=-1))
+        assert both.mean.shape == both.verdict.shape == (2,)
+        assert both.weighted_mean[1] == pytest.approx(3 * np.exp(-2), abs=0.03)
+
+    @pytest.mark.parametrize(
+        ("function", "reason"),
+        [
+            (lambda p: 1.0, "leading axis"),
+            (lambda p: p["b"].mean(), "leading axis"),
+            (lambda p: p["b"][:5], "leading axis"),
+            (lambda p: "text", "real numbers"),
+            (lambda p: np.where(p["b"] > 3, np.nan, p["b"]), "NaN"),
+            (lambda p: 1 / np.maximum(p["b"] - 2, 0), "NaN or infinite"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    def test_what_is_wrong_with_a_function_is_said(self, skewed_fit, function, reason):
+        found = skewed_fit.expect(function)
+        assert found.verdict == "unreliable"
+        assert reason in found.reason
+
+
+class TestForSamplers:
+    def test_inits_are_distinct_and_fine(self, skewed, skewed_fit):
+        start = skewed_fit.inits(6, seed=2)
+        assert len(start) == len(list(start)) == 6
+        assert start.unconstrained.shape == (6, 2)
+        assert len(np.unique(start.unconstrained, axis=0)) == 6
+        np.testing.assert_allclose(skewed.unconstrain(start[3]), start.unconstrained[3], rtol=1e-12)
+        np.testing.assert_array_equal(
+            start.unconstrained, skewed_fit.inits(6, seed=2).unconstrained
+        )
+        with pytest.raises(ValueError, match="chains is 0"):
+            skewed_fit.inits(0)
+
+    def test_the_inverse_mass_matrix_is_the_covariance(self, make_gaussian):
+        known = make_gaussian(4)
+        covariance = np.linalg.inv(known.precision)
+        full = infimum.fit(known.target, "fullrank", progress=False)
+        np.testing.assert_allclose(full.inverse_mass_matrix(), covariance, rtol=1e-6)
+        np.testing.assert_allclose(
+            full.inverse_mass_matrix(dense=False), np.diag(covariance), rtol=1e-6
+        )
+        assert infimum.fit(known.target, "meanfield").inverse_mass_matrix().shape == (4,)
+        mixture = infimum.fit(known.target, "mixture", progress=False).inverse_mass_matrix()
+        np.testing.assert_allclose(np.diag(mixture), np.diag(covariance), rtol=0.15)

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def tree(sampled: Mapping[str, Mapping[str, np.ndarray]], model: Model, family: str) -> xr.DataTree:
+def tree(
+    sampled: Mapping[str, Mapping[str, np.ndarray]], model: Model, family: str, chains: int = 1
+) -> xr.DataTree:
     """A DataTree of these groups and of the model's data.
 
     Parameters
     ----------
     sampled
         Groups of arrays with a leading axis of draws.
+    chains
+        Of how many chains these are, one after another.
     """
     from arviz_base import from_dict
 
     data = {"observed_data": model.observed(), "constant_data": model.constant()}
     groups = {
-        name: {key: np.asarray(x)[None] for key, x in group.items()}
+        name: {key: np.reshape(x, (chains, -1, *np.shape(x)[1:])) for key, x in group.items()}
         for name, group in sampled.items()
     }
     groups |= {name: dict(group) for name, group in data.items() if group}

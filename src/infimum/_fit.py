@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum._arviz import tree
+from infimum._expectation import Expectation, expectation
 from infimum._extras import required
 from infimum._family import Distribution, Family
+from infimum._initial import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
 from infimum._loop import CHECK_STREAM, PREDICT_STREAM, SAME_LOSS, SAMPLE_STREAM
 from infimum._model import DENSITY, Model
 from infimum._objective import Seed, fresh_draws, generator, log_density
@@ -40,6 +42,9 @@ taken over all draws, a chunk at a time, and the quantiles over fewer."""
 
 MOST_ZERO = 0.01
 """Share of q's draws that may have zero density in a good fit."""
+
+MOST_UNKNOWN = 0.25
+"""Share of its quantities of which nothing is known that a fit may have and still be used."""
 
 WIDTH = 100
 """Columns of a printed fit."""
@@ -174,8 +179,16 @@ class Fit:
             return "unreliable"
         if self.zero_fraction > MOST_ZERO:
             return "reweight"
-        rows = quantities.verdicts(self._comparison, True)[self.space.judged]
+        rows = self._verdicts[self.space.judged]
+        if np.mean(rows == "unreliable") > MOST_UNKNOWN:
+            return "unreliable"
         return "good" if np.all(rows == "good") else "reweight"
+
+    @functools.cached_property
+    def _verdicts(self) -> np.ndarray:
+        """Of each quantity."""
+        limit = quantities.heavy(self.log_weights)
+        return quantities.verdicts(self._comparison, self._trusted, limit)
 
     @functools.cached_property
     def advice(self) -> str:
@@ -216,6 +229,14 @@ class Fit:
             return (
                 "q is off by more than 0.1 posterior sd somewhere (see summary()), but its "
                 "importance weights are sound: use sample(n, weighted=True)."
+            )
+        if self._trusted:
+            worst = np.flatnonzero((self._verdicts == "unreliable") & self.space.judged)
+            names = ", ".join(self.space.names[i] for i in worst[:3]) + ", ..." * (len(worst) > 3)
+            return (
+                f"Of {len(worst)} quantities ({names}) mean or sd rest "
+                "on too few draws: their tails are too heavy, or they are not finite "
+                "everywhere. Of the others summary() tells which can be used."
             )
         larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
         tail = weights.khat(self.log_weights)
@@ -270,7 +291,7 @@ class Fit:
         else:
             chunks = fresh_draws(self.q, int(n), seed, SAMPLE_STREAM)
             draws = _gather(int(n), (self.space.draws(z) for z, _ in chunks))
-        return draws if backend == "numpy" else _converted(draws, backend)
+        return draws if backend == "numpy" else converted(draws, backend)
 
     def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
         """log q on the constrained space, in nats.
@@ -287,6 +308,21 @@ class Fit:
         z, log_jacobian = self.space.free(draws)
         values = log_density(self.q, np.atleast_2d(z)) - log_jacobian
         return np.asarray(values if z.ndim == 2 else values[0])
+
+    def at_hand(self) -> Target:
+        """The target.
+
+        Raises
+        ------
+        ValueError
+            If the fit was loaded from disk: a file holds no code.
+        """
+        if self.target is None:
+            raise ValueError(
+                "this fit was loaded from disk, without its target: fit again, or build the target "
+                "and use dataclasses.replace(fit, target=target)"
+            )
+        return self.target
 
     @property
     def _constrains(self) -> bool:
@@ -309,9 +345,28 @@ class Fit:
             return self.stored
         return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in self.check_chunks()))
 
-    def _resampled(self, n: int, seed: Seed) -> PyTree:
-        """Resample n draws from proposals made, weighted and, chunk by chunk, made again."""
+    def points(self, n: int, *, seed: Seed = 0, weighted: bool = False) -> Float[np.ndarray, "n d"]:
+        """Exactly n unconstrained draws: what `sample` makes draws of.
+
+        Raises
+        ------
+        ValueError
+            If a fit loaded from disk has none; if draws can't be reweighted.
+        """
+        if not self._constrains:
+            raise ValueError(
+                "this file stores constrained draws only: use sample, or the original fit"
+            )
+        if not weighted:
+            return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
         rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
+        size, source, probabilities = self._weighed(n, seed)
+        chosen = np.sort(rng.choice(len(probabilities), size=n, p=probabilities))
+        z = np.concatenate(list(_picked(chosen, self.proposal.draws(size, *source))))
+        return z[rng.permutation(n)]
+
+    def _weighed(self, n: int, seed: Seed) -> tuple[int, tuple[Seed, int], np.ndarray]:
+        """Size and stream of proposals enough for n draws, to be made again; and their weights."""
         if self.target is None or not self._constrains:
             size, source, log_w = self.n_draws, (self.seed, CHECK_STREAM), self.log_weights
         else:
@@ -326,21 +381,20 @@ class Fit:
                 "these draws can't be reweighted: the density is undefined, or zero, at draws "
                 "from q. " + self.advice
             )
-        chosen = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
+        return size, source, probabilities
+
+    def _resampled(self, n: int, seed: Seed) -> PyTree:
+        """Resample n draws from proposals made, weighted and, chunk by chunk, made again."""
+        rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
+        size, source, probabilities = self._weighed(n, seed)
+        chosen = np.sort(rng.choice(len(probabilities), size=n, p=probabilities))
         if self._constrains:
-            picked = _gather(n, self._pick(chosen, self.proposal.draws(size, *source)))
+            chunks = _picked(chosen, self.proposal.draws(size, *source))
+            picked = _gather(n, (self.space.draws(z) for z in chunks))
         else:
             picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
         order = rng.permutation(n)
         return jax.tree_util.tree_map(lambda x: x[order], picked)
-
-    def _pick(self, chosen: np.ndarray, chunks: Iterable[tuple[np.ndarray, ...]]) -> Any:
-        start = 0
-        for z, *_ in chunks:
-            low, high = np.searchsorted(chosen, [start, start + len(z)])
-            if high > low:
-                yield self.space.draws(z[chosen[low:high] - start])
-            start += len(z)
 
     def _stored(self, n: int, rng: np.random.Generator) -> PyTree:
         available = self.n_draws
@@ -361,7 +415,7 @@ class Fit:
         rows = np.arange(0, len(self.log_p), every)
         if not self._constrains:
             return columns(self.stored)[rows], rows
-        kept = (columns(draws) for draws in self._pick(rows, self.check_chunks()))
+        kept = (columns(self.space.draws(z)) for z in _picked(rows, self.check_chunks()))
         return np.asarray(_gather(len(rows), kept)), rows
 
     @functools.cached_property
@@ -390,14 +444,13 @@ class Fit:
         Returns
         -------
         DataFrame with columns mean, sd, 5%, 50%, 95% of q; weighted_mean and weighted_sd, corrected
-        by reweighting; mcse, the Monte Carlo standard error of weighted_mean; mean_error, q's error of the mean in posterior sds, and sd_error, its
-        relative error of the sd; verdict.
+        by reweighting; mcse, the Monte Carlo standard error of weighted_mean; mean_error, q's error
+        of the mean in posterior sds, and sd_error, its relative error of the sd; verdict.
         """
         import pandas as pd
 
         compared = self._comparison
         low, middle, high = np.quantile(self._quantity_draws, [0.05, 0.5, 0.95], axis=0)
-        verdict = quantities.verdicts(compared, self._trusted)
         columns = {
             "mean": compared.mean,
             "sd": compared.sd,
@@ -409,10 +462,39 @@ class Fit:
             "mcse": compared.mcse,
             "mean_error": compared.mean_error,
             "sd_error": compared.sd_error,
-            "verdict": verdict,
+            "verdict": self._verdicts,
         }
         table = pd.DataFrame(columns, index=self.space.names)
         return table if names is None else table.iloc[self.positions(names)]
+
+    def expect(self, function: Callable[[PyTree], Any]) -> Expectation:
+        """Mean and sd of any function of the draws under q, and corrected by reweighting.
+
+        Parameters
+        ----------
+        function
+            Takes draws as `sample` returns them, with a leading axis, and gives an array with that
+            leading axis. It is called for some draws at a time.
+
+        Returns
+        -------
+        Fields mean, sd, weighted_mean, weighted_sd, mcse, mean_error, sd_error and verdict, each of
+        the shape of the function's value at one draw; and reason, which says what is wrong where a
+        verdict is "unreliable".
+
+        Examples
+        --------
+        >>> from infimum import Target, fit
+        >>> target = Target(lambda z: -0.5 * (z**2).sum(), np.zeros(2))
+        >>> fit(target, "fullrank").expect(lambda z: z[:, 0] > 0).verdict
+        'good'
+        """
+        if self._constrains:
+            chunks = map(function, (self.space.draws(z) for z, *_ in self.check_chunks()))
+        else:
+            chunks = map(function, [self.stored])
+        reason = "" if self._trusted else self.advice
+        return expectation(chunks, self.n_draws, self.log_weights, reason)
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Where these quantities stand; a parameter's name stands for all of its entries."""
@@ -470,6 +552,41 @@ class Fit:
     @property
     def _labels(self) -> list[str]:
         return [leaf.label for leaf in self.space.leaves]
+
+    # ---- for samplers --------------------------------------------------------------------------
+
+    def inits(self, chains: int = 4, *, seed: Seed = 0) -> Inits:
+        """Distinct points with a finite density and gradient, where chains of a sampler may start.
+
+        Draws from p* as far as weights can tell, where the verdict is not "unreliable"; else from
+        q.
+
+        Raises
+        ------
+        ValueError
+            If chains is not positive, or p̂ is zero or undefined at nearly all draws.
+        """
+        if not isinstance(chains, int | np.integer) or chains < 1:
+            raise ValueError(f"chains is {chains!r}, expected a positive number of chains")
+        weighted = self.verdict != "unreliable"
+        z = self.points(MOST_STARTS * int(chains), seed=seed, weighted=weighted)
+        return inits(z, int(chains), self.space, self.target)
+
+    def inverse_mass_matrix(self, dense: bool | None = None) -> np.ndarray:
+        """Covariance of the unconstrained coordinates, for samplers that take one.
+
+        Parameters
+        ----------
+        dense
+            Whether a matrix (d, d) or its diagonal (d,); by default dense up to d = 200, but for
+            families of independent coordinates.
+        """
+        d, independent = self.q.dim, self.family.name == "meanfield"
+        dense = (d <= MOST_MASS and not independent) if dense is None else dense
+        weighted = self._trusted and self._constrains
+        return inverse_mass_matrix(
+            self.q, dense, lambda n: self.points(n, seed=self.seed, weighted=weighted)
+        )
 
     # ---- files and faces -----------------------------------------------------------------------
 
@@ -566,7 +683,8 @@ class Fit:
         return f"<table><caption>{title}</caption>{cells}</table>"
 
 
-def _converted(draws: PyTree, backend: str) -> PyTree:
+def converted(draws: PyTree, backend: str) -> PyTree:
+    """Arrays of another library."""
     if backend == "torch":
         return jax.tree_util.tree_map(required("torch", "torch").from_numpy, draws)
     with double_precision():
@@ -580,6 +698,16 @@ def _first(n: int, chunks: Iterable[tuple[np.ndarray, ...]]) -> Iterator[tuple[n
         n -= len(chunk[0])
         if n <= 0:
             return
+
+
+def _picked(chosen: np.ndarray, chunks: Iterable[tuple[np.ndarray, ...]]) -> Iterator[np.ndarray]:
+    """Rows of the chunks' points by their numbers, in ascending order."""
+    start = 0
+    for z, *_ in chunks:
+        low, high = np.searchsorted(chosen, [start, start + len(z)])
+        if high > low:
+            yield z[chosen[low:high] - start]
+        start += len(z)
 
 
 def _gather(n: int, chunks: Any) -> PyTree:

@@ -164,6 +164,11 @@ def differentiable(structure: Structure, constants: list[Any]) -> Callable[[Any]
     return value
 
 
+def settled(tree: Any) -> Any:
+    """The same arrays with strong types: a step whose state keeps its types is compiled once."""
+    return jax.tree_util.tree_map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
+
+
 @functools.lru_cache(maxsize=256)
 def _compiled(structure: Structure, width: int) -> Callable[..., Any]:
     def batch(constants: list[Any], z: Any) -> Any:

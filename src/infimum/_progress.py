@@ -44,6 +44,17 @@ def display(
             line.close()
 
 
+@contextlib.contextmanager
+def telling(wanted: bool | None) -> Iterator[Callable[[str], None]]:
+    """A function that shows where work of another kind is, in words; `wanted` as for `display`."""
+    shown = sys.stderr.isatty() if wanted is None else wanted
+    line = _Line()
+    try:
+        yield line.tell if shown else lambda text: None
+    finally:
+        line.close()
+
+
 class _Line:
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -54,14 +65,17 @@ class _Line:
         if progress.note:
             print(f"infimum: {progress.family} {progress.stage}: {progress.note}", file=sys.stderr)
             return
+        self.tell(
+            f"{progress.family}, {progress.stage}: {progress.running} starts running, "
+            f"ELBO {-progress.loss:.3f}, "
+            f"{progress.n_gradients:,} gradients in {progress.n_calls} calls"
+        )
+
+    def tell(self, text: str) -> None:
         seconds = time.perf_counter() - self.began
         if seconds < SILENT_SECONDS:
             return
-        text = (
-            f"{progress.family}, {progress.stage}: {progress.running} starts running, "
-            f"ELBO {-progress.loss:.3f}, "
-            f"{progress.n_gradients:,} gradients in {progress.n_calls} calls, {seconds:.0f} s"
-        )
+        text = f"{text}, {seconds:.0f} s"
         if not sys.stderr.isatty():
             if seconds >= self.due:
                 print(f"infimum: {text}", file=sys.stderr)

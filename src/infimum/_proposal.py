@@ -100,25 +100,25 @@ class Proposal:
         return [n, *wide, *[int(each * n)] * len(self.others)]
 
     def draws(
-        self, n: int, seed: Seed, stream: int
+        self, n: int, seed: Seed, *stream: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Chunks of draws, log q and log r there: n of q first, then the other components'."""
         counts = self.counts(n)
         log_shares = np.log(np.array(counts) / sum(counts))
-        for z, log_q in fresh_draws(self.q, n, seed, stream):
+        for z, log_q in fresh_draws(self.q, n, seed, *stream):
             yield z, log_q, self._mixed(z, log_q, log_shares)
-        for z in self._beyond(counts[1:], seed, stream):
+        for z in self._beyond(counts[1:], seed, *stream):
             log_q = log_density(self.q, z)
             yield z, log_q, self._mixed(z, log_q, log_shares)
 
-    def _beyond(self, counts: Sequence[int], seed: Seed, stream: int) -> Iterator[np.ndarray]:
+    def _beyond(self, counts: Sequence[int], seed: Seed, *stream: int) -> Iterator[np.ndarray]:
         left = list(counts)
         if self.wide is not None:
             sizes = chunk_sizes(left.pop(0), self.q.dim)
             for index, rows in enumerate(sizes):
-                yield self.wide.draw(generator(seed, stream, 1, index), rows)
+                yield self.wide.draw(generator(seed, *stream, 1, index), rows)
         for k, (other, count) in enumerate(zip(self.others, left, strict=True)):
-            for z, _ in fresh_draws(other, count, seed, stream, 2, k):
+            for z, _ in fresh_draws(other, count, seed, *stream, 2, k):
                 yield z
 
     def _mixed(self, z: np.ndarray, log_q: np.ndarray, log_shares: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from infimum import _uniformity
+from infimum._calibrate import LEAST, Calibration, places
 from infimum._fit import Fit
 from infimum._scene import Density, Scene, chosen, compose
 from infimum.checks.weights import Estimate
@@ -43,6 +45,9 @@ NEGLIGIBLE = 0.01
 
 NOTHING = 0.001
 """Nats of KL that no picture shows: below them q and p* are said to coincide."""
+
+LABELLED = 6
+"""Quantities that are named where their ranks leave the band: the worst of them."""
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
@@ -208,6 +213,52 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     return panel
 
 
+def plot_ranks(
+    calibration: Calibration, names: Sequence[str] | None = None, *, axes: Any = None
+) -> Axes:
+    """Draw the ECDF of each quantity's ranks less that of uniform ones, in the band of these.
+
+    All lines stay in the band with a probability of 99 % if the fits are right: one leaves it if
+    and only if the calibration failed. A line that is first above and then below is of draws that
+    are too narrow; one that is above all along, of draws that are too high.
+
+    Parameters
+    ----------
+    calibration
+        What `infimum.calibrate` returned.
+    names
+        Quantities to draw; all by default. The band is that of all of them either way.
+    axes
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError
+        For unknown quantities.
+    """
+    known = calibration.names
+    chosen = range(len(known)) if names is None else places(known, names)
+    panel = _panels(axes, (1,), (5.4, 3.6))[0]
+    n, levels = len(calibration.ranks), calibration.n_draws + 1
+    band = _uniformity.band(n, levels, LEAST / len(known))
+    x = np.pad(band.level, 1, constant_values=(0, 1))
+    low, high = (np.pad(edge - band.level, 1) for edge in (band.low, band.high))
+    panel.fill_between(x, low, high, color=_tints(2)[0], linewidth=0, label="uniform ranks")
+    p_value = calibration.table()["p_value"].to_numpy()
+    share = _uniformity.cumulative(calibration.ranks, levels) / n
+    for rank, i in enumerate(sorted(chosen, key=lambda i: p_value[i])):
+        outside = np.any((share[i] < band.low) | (share[i] > band.high))
+        style = {"color": VERMILION, "zorder": 3} if outside else {"color": GREY, "alpha": 0.6}
+        label = known[i] if outside and rank < LABELLED else None
+        panel.plot(x, np.pad(share[i] - band.level, 1), linewidth=1.2, label=label, **style)
+    _tell_calibration(panel, calibration)
+    return panel
+
+
 # ---- how it is drawn -----------------------------------------------------------------------------
 
 
@@ -361,3 +412,15 @@ def _name_rungs(panel: Axes, climb: Climb, x: np.ndarray, y: np.ndarray) -> None
         close = abs(here[1] - before[1]) < 0.08 and here[0] - before[0] < 0.5
         before, lift = here, lift + 13.0 if close else 0.0
         panel.annotate(text, place, (7, 5 + lift), textcoords="offset points")
+
+
+def _tell_calibration(panel: Axes, calibration: Calibration) -> None:
+    """What the axes are, and what came out."""
+    panel.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+    panel.set(xlim=(0, 1), xlabel="rank of the true value among the draws, as a share")
+    panel.set_ylabel("ECDF of the ranks - uniform")
+    panel.spines[["top", "right"]].set_visible(False)
+    verdict = "passed" if calibration.passed else "failed"
+    told = f"{calibration.family}, {len(calibration.ranks)} data sets: {verdict}"
+    panel.set_title(told, loc="left", fontsize="medium")
+    panel.legend(frameon=False, fontsize="small", loc="upper right")

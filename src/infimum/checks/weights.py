@@ -123,6 +123,14 @@ def ess(log_w: LogWeights) -> float:
     return float(w.sum() ** 2 / (w**2).sum())
 
 
+def largest(log_w: LogWeights) -> float:
+    """The largest weight in units of their mean; between 1 and n."""
+    if not _countable(log_w):
+        return math.nan
+    w, _ = _scaled(log_w)
+    return float(len(w) / w.sum())
+
+
 def khat(log_w: LogWeights) -> float:
     """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ.
 
@@ -137,6 +145,23 @@ def khat(log_w: LogWeights) -> float:
     finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
     with np.errstate(all="ignore"):
         return float(BaseArray().psislw(-finite)[1])  # it takes minus the log weights, as in LOO
+
+
+def smoothed(log_w: LogWeights) -> LogWeights:
+    """The same with the largest ones replaced by what a Pareto tail expects of them, by ArviZ.
+
+    Vehtari et al. (2024), algorithm 1. As they are where there is no tail to fit.
+    """
+    if math.isinf(khat(log_w)) or math.isnan(khat(log_w)):
+        return log_w
+    from arviz_stats.base.array import BaseArray
+
+    finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
+    with np.errstate(all="ignore"):
+        shaped = np.asarray(BaseArray().psislw(-finite)[0])
+    # what it returns sums to one; the weights that are not in the tail say what it was divided by
+    body = int(np.argsort(finite)[len(finite) // 2])
+    return np.where(log_w > -np.inf, shaped - shaped[body] + finite[body], log_w)
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:

@@ -44,7 +44,9 @@ MOST_NUMBERS = 2**24
 """Numbers in a batch of draws (128 MB) that they do not outgrow."""
 
 NEGLIGIBLE = 1e-3
-"""Optimisation ends when it has left this part of the draws' error."""
+"""Optimisation ends when it has left this part of the draws' error. Of three models (intercepts of
+d = 3,003, a walk of 2,000, crossed effects of 1,543; two seeds) 1e-2 spared 7 % of the gradients
+of one, 1e-4 cost 4 % more of another."""
 
 ROUGH = 1.0
 """The same for draws that are too few and will be replaced by more, of their error in all: with a
@@ -56,28 +58,32 @@ within the tolerance anyway: the loss and the steps are estimated from the same 
 which agree no better than that."""
 
 NEARER = 0.9
-"""Factor by which what is left must fall for a step that the noise of the loss hides."""
+"""Factor by which what is left must fall for a step that the noise of the loss hides. On the same
+models 0.7 and 0.97 took the same steps but in one fit, 8 % fewer with 0.7."""
 
 EXACT = 1e-14
 """Nats at which optimisation ends where the draws make no error: a Gaussian target."""
 
 MEMORY = 5
-"""Steps that acceleration remembers."""
+"""Steps that acceleration remembers. On the same models 0, 2 and 10 ended one walk each at the
+limit of steps, and took up to twice the gradients elsewhere."""
 
 SMALLEST_STEP = 1e-6
 """A damping below this has found no way down."""
 
 HIDDEN = 0.1
-"""A damping below this, while draws are too few, says that their noise hides the way down."""
+"""A damping below this, while draws are too few, says that their noise hides the way down. On the
+same models only a walk noticed: 17 % more gradients with 0.01, 14 % fewer with 0.4."""
 
 NOISE = 0.5
 """Nats of sampling error, for every `SHARE` coordinates, above which it says nothing yet: q is far
-from the optimum."""
+from the optimum. On the same models 0.1 took the same steps."""
 
 TRUST = 2.0
 """sds of q that the first step may move any coordinate, given those that come after it in the
 order; a step that succeeds doubles it, one that fails halves it. Scales of hierarchies of 30,000
-groups otherwise leap, from a cold start, to where the density overflows."""
+groups otherwise leap, from a cold start, to where the density overflows. On smaller models 0.5 and
+10 took the same steps."""
 
 HOPELESS = 100.0
 BEHIND = 50.0
@@ -90,7 +96,7 @@ DEPENDENT = 1e-8
 
 REACH = 3.0
 """sds of q that the first accelerated step may move any coordinate; each that succeeds doubles it,
-each that fails halves it twice."""
+each that fails halves it twice. On the same models 0.5 and 20 took the same steps."""
 
 NARROWINGS = 20
 """Times that a start is made half as wide for want of draws with a density: 1e-6 of its width."""

@@ -149,10 +149,13 @@ class _Whole(Messenger):
 
 
 class _Unobserved(Messenger):
-    """Draws observed sites anew."""
+    """Draws observed sites anew, as many values as there are data."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and _observed(msg):
+            fn, shape = msg["fn"], jnp.shape(msg["value"])
+            batch = jnp.broadcast_shapes(fn.batch_shape, shape[: len(shape) - fn.event_dim])
+            msg["fn"] = fn if batch == fn.batch_shape else fn.expand(batch)
             msg["value"] = None
             msg["is_observed"] = False
 
@@ -378,6 +381,10 @@ class NumPyroModel(Hierarchical):
             if array.dtype.kind in "biuf" and not any(np.array_equal(array, y) for y in observed):
                 found[".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)] = array
         return found
+
+    def prior(self, key: Any) -> Trace:
+        """The sites of one run: latent ones from the prior, observed ones given these."""
+        return self._call.trace({}, key, observe=False)
 
     def hierarchy(self, space: Bijection, rng: np.random.Generator) -> Hierarchy | None:
         """Sites whose location or scale others decide; none is told with discrete sites about."""

@@ -1,0 +1,78 @@
+"""The verb `correct`: the cheapest correction of a fit that can be believed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from infimum._corrected import Corrected
+from infimum._family import LARGEST_DENSE, SparseGaussian, UnsuitableError
+from infimum._fit import Fit
+from infimum._objective import Seed
+from infimum.corrections import annealing, blocks, importance, mcmc
+
+CHAINS = 4
+"""Chains of MCMC, where the number of draws is divided among them."""
+
+
+def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
+    """At least n draws of p*, by the first correction whose own checks it passes.
+
+    Tried by cost: importance resampling, where the effective number of draws allows it; block by
+    block, where q is a sparse Gaussian with groups; chains in q's coordinates; annealing from q.
+    Where several optima are known annealing comes before chains, which would each stay at one.
+
+    Parameters
+    ----------
+    n
+        Number of draws.
+
+    Returns
+    -------
+    Draws with a verdict, and in `tried` what was left behind and why. If no correction can be
+    believed, the last one, whose verdict is "unreliable".
+
+    Raises
+    ------
+    ValueError
+        If the fit has no target any more, because it was loaded from disk.
+    """
+    fit.at_hand()
+    tried: list[tuple[str, str]] = []
+    found: Corrected | None = None
+    for name, attempt in _ways(fit, n, seed):
+        try:
+            made = attempt()
+        except (UnsuitableError, ValueError) as why:
+            tried.append((name, str(why)))
+            continue
+        if made.verdict == "good":
+            return dataclasses.replace(made, tried=tuple(tried))
+        tried.append((name, made.why))
+        found = made
+    if found is None:
+        raise ValueError(
+            "no correction applies: " + "; ".join(f"{name}: {why}" for name, why in tried)
+        )
+    return dataclasses.replace(found, tried=tuple(tried[:-1]))
+
+
+def _ways(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Corrected]]]:
+    """Corrections that may help, by cost."""
+    ways: list[tuple[str, Callable[[], Corrected]]] = []
+    if fit.verdict != "unreliable":
+        ways.append(("importance", lambda: importance(fit, n, seed=seed)))
+    if isinstance(fit.q, SparseGaussian):
+        ways.append(("blocks", lambda: blocks(fit, seed=seed)))
+    if fit.at_hand().differentiable and fit.q.dim <= LARGEST_DENSE:
+        each = -(-n // CHAINS)
+        chains = ("mcmc", lambda: mcmc(fit, each, chains=CHAINS, seed=seed))
+        anneal = ("annealing", lambda: annealing(fit, n, seed=seed))
+        ways += [anneal, chains] if fit.rivals else [chains, anneal]
+    elif not fit.at_hand().differentiable:
+        ways.append(("independence", lambda: _independence(fit, -(-n // CHAINS), seed)))
+    return ways
+
+
+def _independence(fit: Fit, n: int, seed: Seed) -> Corrected:
+    return mcmc(fit, n, chains=CHAINS, kernel="independence", seed=seed)

@@ -1,0 +1,134 @@
+"""Linear response: the covariance that q should have had, from how its optimum moves.
+
+If log p̂ is tilted to log p̂ + tᵀ f(z), the posterior mean of f moves by Cov(f) t. So does q's own
+mean, if q is a good family for means: with θ the coordinates of q, H the KL's Hessian in them and
+J = ∂E_q[f]/∂θ, that is J H⁻¹ Jᵀ (Giordano, Broderick & Jordan 2018, eq. 14). On a Gaussian target
+it is exact, however wrong the variances of q are.
+
+H is taken by central differences of the gradient over fixed structured draws, in the chart around
+q, where it is near I: so any q with a chart can be corrected, and any target with a gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from infimum import families
+from infimum._dense import raw_of
+from infimum._family import LARGEST_DENSE, Charted, Gaussian
+from infimum._fit import Fit
+from infimum._loop import CHECK_STREAM, CORRECT_STREAM
+from infimum._objective import Seed, generator, structured_draws
+from infimum._proposal import propose
+from infimum._solver import FEWEST
+from infimum._target import Target
+
+STEP = 1e-4
+"""Of the differences, in the chart's units, of which one moves q by about one sd: their error is
+1e-8 of the third derivative, rounding 1e-12."""
+
+MOST_PARAMETERS = 2000
+"""Coordinates of q above which its Hessian is not formed: twice as many batches of gradients."""
+
+SMALLEST = 1e-10
+"""Eigenvalue of H, as a part of the largest, below which q was not at a minimum."""
+
+
+def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
+    """A full-rank Gaussian with q's mean and its linear-response covariance, checked as any fit.
+
+    For functions of the parameters use its draws, or `expect`.
+
+    Parameters
+    ----------
+    fit
+        Of mean-field, or of any family with a chart: full-rank, sinh-arcsinh.
+
+    Returns
+    -------
+    A fit with an ELBO, importance weights and verdicts of its own, over as many fresh draws.
+
+    Raises
+    ------
+    TypeError
+        If q has no chart.
+    ValueError
+        If q has too many parameters, was not at an optimum, or the target has no gradient or is not
+        at hand.
+    """
+    q, target = fit.q, fit.at_hand()
+    if not isinstance(q, Charted):
+        raise TypeError(
+            f"linear response needs a family with coordinates such as meanfield, not "
+            f"{fit.family.name}"
+        )
+    if not target.differentiable:
+        raise ValueError("linear response needs a gradient, and the target has none")
+    covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
+    z = fit.points(FEWEST) if not isinstance(q, Gaussian) else None
+    mean = np.asarray(q.mean) if isinstance(q, Gaussian) else np.asarray(z).mean(axis=0)
+    factor = np.linalg.cholesky(covariance)
+    family = families.named("fullrank")
+    member = family.from_arrays({"mean": mean, "raw": raw_of(factor)})
+    proposal = propose(member, None, [*fit.proposal.others])
+    n = fit.n_draws
+    rows = [
+        (target.values(z, n), log_q, log_r)
+        for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)
+    ]
+    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    return dataclasses.replace(
+        fit,
+        family=family,
+        q=member,
+        seed=seed,
+        proposal=proposal,
+        log_p=log_p,
+        log_q=log_q,
+        log_r=log_r,
+        trace=(),
+        path=(),
+        route=None,
+    )
+
+
+def response(q: Charted, target: Target, rng: np.random.Generator) -> Float[np.ndarray, "d d"]:
+    """J H⁻¹ Jᵀ, the linear-response covariance of the unconstrained coordinates.
+
+    Raises
+    ------
+    ValueError
+        If q has too many parameters, or H is not positive definite.
+    """
+    d = q.dim
+    eps = structured_draws(rng, max(FEWEST, 2 * (d + 2)), d)
+    _, score = target.value_and_gradient(q.push(eps))
+    curvature = q.curvature(eps, score) if d <= LARGEST_DENSE else None
+    chart = q.chart(curvature)
+    if chart.size > MOST_PARAMETERS:
+        raise ValueError(
+            f"q has {chart.size:,} parameters, and linear response differentiates by each: at most "
+            f"{MOST_PARAMETERS:,}"
+        )
+    hessian, jacobian = np.empty((chart.size, chart.size)), np.empty((d, chart.size))
+    for k, theta in enumerate(np.eye(chart.size) * STEP):
+        ends = []
+        for point in (theta, -theta):
+            z = np.asarray(chart.move(point).push(eps))
+            score = target.value_and_gradient(z)[1]
+            ends.append((chart.pull(point, eps, score), z.mean(axis=0)))
+        (slope, mean), (slope_back, mean_back) = ends
+        hessian[k] = (slope - slope_back) / (2 * STEP)
+        jacobian[:, k] = (mean - mean_back) / (2 * STEP)
+    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
+    if not values.min() > SMALLEST * np.abs(values).max():
+        raise ValueError(
+            "q is not at a minimum of the KL: its Hessian has the eigenvalue "
+            f"{values.min():.3g}. Fit it to convergence first; see fit.reason"
+        )
+    root = jacobian @ vectors / np.sqrt(values)
+    covariance: np.ndarray = root @ root.T
+    return covariance
