@@ -26,7 +26,7 @@ from benchmarks.apart import apart
 from benchmarks.chains import bulk_ess, quantities, r_hat
 from benchmarks.database import load_data
 from benchmarks.posteriors import POSTERIORS, Posterior
-from benchmarks.table import Report, Table, number, ratio
+from benchmarks.table import Report, Table, number
 
 CHAINS, KEPT = 4, 500
 """Chains, and draws of each after the warm-up."""
@@ -214,7 +214,8 @@ def _gradients(found: dict[str, Any]) -> str:
 
 def _ratio(record: dict[str, Any], cost: str) -> str:
     bound = record["begun"]["enough"] and not record["usual"]["enough"]
-    return ("< " if bound else "") + ratio(_part(record, cost))
+    part = _part(record, cost)
+    return ("< " if bound else "") + ("∞" if np.isinf(part) else f"{part:.3g}")
 
 
 def _table(records: Sequence[dict[str, Any]]) -> Table:

@@ -273,11 +273,11 @@ class _Search:
         nearest = np.min(
             [(frames.pull_back(k, z) ** 2).sum(axis=1) for k in range(len(frames))], axis=0
         )
-        values = np.array([start.value for start in running])
-        amid = nearest <= frames.dim + AMID * np.sqrt(2 * frames.dim)
-        known = values - self.log_known(z) < LACKING
-        for start, done in zip(running, amid & known, strict=True):
-            start.done |= bool(done)
+        amid = np.flatnonzero(nearest <= frames.dim + AMID * np.sqrt(2 * frames.dim))
+        if not len(amid):
+            return
+        for i, known in zip(amid.tolist(), self.log_known(z[amid]), strict=True):
+            running[i].done |= bool(running[i].value - known < LACKING)
 
     def _count(self, z: np.ndarray) -> None:
         """Count scouts that reached modes without having set out near them."""
