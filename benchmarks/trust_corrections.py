@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -59,21 +59,6 @@ REDUCED = 1 / 3
 """Part of the mean-field fit's error of sds that linear response may leave."""
 
 
-class Found(NamedTuple):
-    """An answer to what log Z is, in the form of `infimum.evidence`."""
-
-    log_z: infimum.Estimate
-    reliable: bool
-    method: str
-
-
-def found(fit: infimum.Fit, seed: int) -> Any:
-    """The evidence of a fit; what the fit itself says where the package has no `evidence`."""
-    if hasattr(infimum, "evidence"):
-        return infimum.evidence(fit, seed=seed)
-    return Found(fit.log_evidence, fit.verdict != "unreliable", "fit")
-
-
 # Evidence -----------------------------------------------------------------------------------------
 
 
@@ -108,7 +93,7 @@ def evidence(seeds: Sequence[int], report: Report) -> None:
 
 def _weighed(truth: Truth, seed: int) -> dict[str, Any]:
     fit = infimum.fit(truth.target, "fullrank", seed=seed, progress=False)
-    answer = found(fit, seed)
+    answer = infimum.evidence(fit, seed=seed)
     error = float(answer.log_z.value - truth.log_z)
     return {
         "part": "evidence",

@@ -156,6 +156,6 @@ def test_an_sd_that_one_draw_decides_is_not_known():
     draws = np.stack([rng.standard_t(2, 4096), rng.standard_normal(4096)], axis=1)
     log_w = 0.3 * rng.standard_normal(4096)
     compared = quantities.compare([draws], 4096, log_w)
-    said = quantities.verdicts(compared, True, quantities.heavy(log_w))
+    said = quantities.verdicts(compared, True, quantities.heavy(log_w, log_w))
     assert said.tolist() == ["unreliable", "good"]
-    assert quantities.heavy(np.zeros(4096)) == np.inf
+    assert quantities.heavy(np.zeros(4096), log_w) == np.inf

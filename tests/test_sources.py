@@ -174,6 +174,20 @@ def test_arviz_gets_the_groups_of_a_sampler(fitted, language):
     assert np.isfinite(summary(tree)["mean"].astype(float)).all()
 
 
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
+def test_leave_one_out_is_that_of_corrected_draws(fitted):
+    from arviz_stats import loo
+
+    fit = fitted("numpyro")
+    found = fit.loo(pointwise=True)
+    made = infimum.corrections.importance(fit, 2000)
+    plain = loo(made.to_arviz(log_likelihood=True, posterior_predictive=True))
+    assert found.n_data_points == len(found.pareto_k) == len(EFFECT)
+    assert found.elpd == pytest.approx(plain.elpd, abs=0.3)
+    with pytest.raises(ValueError, match="does not tell observations apart"):
+        fitted("jax").loo()
+
+
 def test_a_bare_density_says_that_it_predicts_nothing(fitted, tmp_path):
     fit = fitted("jax")
     with pytest.raises(ValueError, match="a log density, which says nothing of new data"):

@@ -13,7 +13,7 @@ from jaxtyping import Float, PyTree
 
 from infimum._arviz import tree
 from infimum._fit import Fit, converted
-from infimum._loop import SAMPLE_STREAM
+from infimum._loop import PREDICT_STREAM, SAMPLE_STREAM
 from infimum._objective import Seed, generator
 from infimum._space import columns
 from infimum.checks.quantities import KNOWN
@@ -158,16 +158,25 @@ class Corrected:
         good = self.trusted and bool(np.all(self.verdicts[self.fit.space.judged] == "good"))
         return "good" if good else "unreliable"
 
-    def to_arviz(self) -> xr.DataTree:
-        """As ArviZ's DataTree, chain by chain."""
-        named = dict(
-            zip(
-                [leaf.label for leaf in self.fit.space.leaves],
-                jax.tree_util.tree_leaves(self.draws),
-                strict=True,
-            )
-        )
-        return tree({"posterior": named}, self.fit.model, self.fit.family.name, self.chains)
+    def to_arviz(
+        self, *, posterior_predictive: bool = False, log_likelihood: bool = False
+    ) -> xr.DataTree:
+        """As ArviZ's DataTree, chain by chain, with the groups that a sampler would give.
+
+        Parameters
+        ----------
+        posterior_predictive, log_likelihood
+            Whether to add these groups; as for `Fit.to_arviz`.
+        """
+        leaves = jax.tree_util.tree_leaves(self.draws)
+        draws = {leaf.label: x for leaf, x in zip(self.fit.space.leaves, leaves, strict=True)}
+        groups = {"posterior": draws}
+        if posterior_predictive:
+            seed = int(generator(self.fit.seed, PREDICT_STREAM).integers(2**31))
+            groups["posterior_predictive"] = self.fit.model.predict(draws, seed, (), {})
+        if log_likelihood:
+            groups["log_likelihood"] = self.fit.model.log_likelihood(draws)
+        return tree(groups, self.fit.model, self.fit.family.name, self.chains)
 
     def __str__(self) -> str:
         lines = [

@@ -49,7 +49,7 @@ class _UnfitError(ValueError):
 
 
 def expectation(
-    chunks: Iterable[Any], n: int, log_w: Float[np.ndarray, " m"], reason: str
+    chunks: Iterable[Any], n: int, log_w: Float[np.ndarray, " m"], heavy: float, reason: str
 ) -> Expectation:
     """From the function's values at a proposal's draws, the first n of them q's.
 
@@ -59,6 +59,8 @@ def expectation(
         Its values at some draws at a time.
     log_w
         Log weights of all draws.
+    heavy
+        Part of a variance above which one draw decides it.
     reason
         Why the weights can't be believed; empty if they can.
     """
@@ -80,7 +82,7 @@ def expectation(
     except (_UnfitError, ValueError) as unfit:
         nothing = dict.fromkeys(FIELDS, float("nan"))
         return Expectation(**nothing, verdict="unreliable", reason=f"the function: {unfit}")
-    verdict = quantities.verdicts(compared, not reason, quantities.heavy(log_w))
+    verdict = quantities.verdicts(compared, not reason, heavy)
     if not (np.isfinite(compared.mean).all() and np.isfinite(compared.mean_error).all()):
         reason = "the function is NaN or infinite at some draws"
     elif not reason and np.any(verdict == "unreliable"):

@@ -187,7 +187,7 @@ class Fit:
     @functools.cached_property
     def _verdicts(self) -> np.ndarray:
         """Of each quantity."""
-        limit = quantities.heavy(self.log_weights)
+        limit = quantities.heavy(self.log_w, self.log_weights)
         return quantities.verdicts(self._comparison, self._trusted, limit)
 
     @functools.cached_property
@@ -243,7 +243,7 @@ class Fit:
         return (
             f"q is too far for reweighting (its proposal's ESS is {self.proposal_ess:.0f} of "
             f"{len(self.log_p)}, with tail index {tail:.2f}): try {larger}, another "
-            "parametrisation, or MCMC started from these draws."
+            "parametrisation, or infimum.correct(fit)."
         )
 
     # ---- draws ---------------------------------------------------------------------------------
@@ -494,7 +494,8 @@ class Fit:
         else:
             chunks = map(function, [self.stored])
         reason = "" if self._trusted else self.advice
-        return expectation(chunks, self.n_draws, self.log_weights, reason)
+        limit = quantities.heavy(self.log_w, self.log_weights)
+        return expectation(chunks, self.n_draws, self.log_weights, limit, reason)
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Where these quantities stand; a parameter's name stands for all of its entries."""
@@ -533,8 +534,8 @@ class Fit:
         Group `posterior` with dims (chain = 1, draw, ...), named and labelled as the model names
         them; `sample_stats` with log p̂ as `lp`, `log_q` and `log_weight`; `observed_data` and
         `constant_data` where the model is known. The draws are independent: R-hat, which compares
-        chains, is NaN, and ESS is their number. They are q's: for leave-one-out take
-        `arviz_stats.loo_approximate_posterior` with `lp` and `log_q`, which corrects for that.
+        chains, is NaN, and ESS is their number. They are q's: for leave-one-out see `loo`, which
+        corrects for that.
         """
         n = self.n_draws if n is None else min(n, self.n_draws)
         draws = dict(
@@ -548,6 +549,34 @@ class Fit:
         if log_likelihood:
             sampled["log_likelihood"] = self.model.log_likelihood(draws)
         return tree(sampled, self.model, self.family.name)
+
+    def loo(self, *, pointwise: bool | None = None, var_name: str | None = None) -> Any:
+        """Leave-one-out predictive density, by ArviZ, from q's draws and corrected for q.
+
+        Magnusson et al. (2019): Pareto-smoothed weights p(z | all but n)/q(z) in the place of those
+        from posterior draws.
+
+        Parameters
+        ----------
+        pointwise, var_name
+            As for `arviz_stats.loo`: whether to keep each observation's, and which observed site.
+
+        Returns
+        -------
+        ArviZ's ELPDData, for `arviz_stats.compare` too; its `pareto_k` says of which observations
+        the estimate is not to be trusted.
+
+        Raises
+        ------
+        ValueError
+            If the target is a bare log density, which does not tell observations apart.
+        """
+        from arviz_stats.loo import loo_approximate_posterior
+
+        tree = self.to_arviz(log_likelihood=True)
+        stats = tree["sample_stats"]
+        log_p, log_q = stats["lp"].to_numpy().ravel(), stats["log_q"].to_numpy().ravel()
+        return loo_approximate_posterior(tree, log_p, log_q, pointwise, var_name)
 
     @property
     def _labels(self) -> list[str]:

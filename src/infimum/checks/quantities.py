@@ -16,9 +16,6 @@ MEAN_ERROR = 0.1
 SD_ERROR = 0.1
 """Part of the posterior sd by which the sd of a "good" quantity may be off."""
 
-SIGMAS = 2.0
-"""Standard errors of the comparison with which a quantity must still be "good"."""
-
 KNOWN = 0.05
 """Standard errors of a reweighted mean in sds, and of a reweighted sd, up to which it is an answer:
 97 in a hundred are then within `MEAN_ERROR`."""
@@ -40,11 +37,11 @@ tail. With 0.073 sds of heavy-tailed quantities (Student's t of 3, d = 5) were 1
 
 HEAVY, HEAVY_DRAWS = 0.03, 4096.0
 """Part of a variance that one of so many draws may make up. Of the fifteen posteriors' quantities
-none is above 0.021; of Student's t with 3 degrees of freedom, whose sd no draws tell, the median is
-0.05. With fewer draws the limit grows as 1/√n."""
+none is above 0.021; of Student's t with 3 degrees of freedom, whose sd draws hardly tell, the
+median is 0.05. With fewer draws the limit grows as 1/√n."""
 
-EXACT = 1.5
-"""Largest weight, in units of their mean, up to which q is p* in the tails too."""
+EXACT = 1.1
+"""Largest weight p̂/q, in units of their mean, up to which q is p* in the tails too."""
 
 NEAR_ESS = 0.9
 NEAR_KL = 0.05
@@ -192,8 +189,8 @@ def _noise(sums: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarr
 def verdicts(comparison: Comparison, trusted: bool, heavy: float = np.inf) -> np.ndarray:
     """Say "good", "reweight" or "unreliable" of each quantity.
 
-    "good": q's mean and sd are right to `MEAN_ERROR` and `SD_ERROR`, two standard errors of the
-    comparison included. "reweight": the reweighted ones are known to `KNOWN`.
+    "good": q's mean and sd are right to `MEAN_ERROR` and `SD_ERROR`, and the comparison is not
+    noisier than that. "reweight": the reweighted ones are known to `KNOWN`.
 
     Parameters
     ----------
@@ -206,20 +203,25 @@ def verdicts(comparison: Comparison, trusted: bool, heavy: float = np.inf) -> np
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
     c = comparison
-    close = np.abs(c.mean_error) + SIGMAS * c.mean_noise <= MEAN_ERROR
-    close &= np.abs(c.sd_error) + SIGMAS * c.sd_noise <= SD_ERROR
+    close = np.maximum(np.abs(c.mean_error), c.mean_noise) <= MEAN_ERROR
+    close &= np.maximum(np.abs(c.sd_error), c.sd_noise) <= SD_ERROR
     known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= KNOWN)
+    close &= c.largest <= heavy
     known &= c.weighted_largest <= heavy
-    close &= known & (c.largest <= heavy)
     return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 
-def heavy(log_w: Float[np.ndarray, " m"]) -> float:
-    """Part of a quantity's variance above which one draw decides it, for draws of these weights.
+def heavy(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> float:
+    """Part of a quantity's variance above which one draw decides it.
 
-    None, where weights are so even that q is right however heavy the tails.
+    None, where q's own weights are so even that it is right however heavy the tails.
+
+    Parameters
+    ----------
+    log_w_q, log_w
+        As for `trusted`.
     """
-    if not weights.largest(log_w) > EXACT:
+    if not weights.largest(log_w_q) > EXACT:
         return np.inf
     return HEAVY * float(np.sqrt(HEAVY_DRAWS / weights.ess(log_w)))
 
