@@ -9,6 +9,7 @@ import scipy.special
 
 import infimum
 from infimum import corrections
+from infimum._coordinates import Start, coordinates
 from infimum.corrections.blocks import Marginal, split_of
 
 LOG_Z = 3.0
@@ -134,6 +135,13 @@ class TestAnnealing:
         made = corrections.annealing(infimum.fit(target, "fullrank", progress=False), 1024)
         assert abs(made.log_evidence.value - LOG_Z) < max(4 * made.log_evidence.se, 0.05)
         assert made.z[:, 0].min() > 0
+
+    def test_where_it_starts_has_its_share_of_every_optimum(self, two_modes):
+        """Also where that is more than one chunk of draws."""
+        start = Start(coordinates(two_modes), two_modes.proposal.others)
+        z = start.map_.points(start.draws(np.random.default_rng(0), 10_000))
+        away = np.sign(two_modes.q.mean[0]) * z[:, 0] < -2
+        assert np.mean(away) == pytest.approx(0.2, abs=0.03)
 
     def test_wrong_use(self, skewed_fit):
         with pytest.raises(ValueError, match="populations is 2"):

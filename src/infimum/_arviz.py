@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infimum._loop import PREDICT_STREAM
 from infimum._model import Model
+from infimum._objective import Seed, generator
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,6 +49,23 @@ def tree(
         {"inference_library": "infimum", "modeling_interface": model.library, "family": family}
     )
     return made
+
+
+def told(
+    model: Model,
+    draws: Mapping[str, np.ndarray],
+    seed: Seed,
+    posterior_predictive: bool,
+    log_likelihood: bool,
+) -> dict[str, Mapping[str, np.ndarray]]:
+    """What the model says at these draws, as groups: of these two those that are wanted."""
+    groups: dict[str, Mapping[str, np.ndarray]] = {}
+    if posterior_predictive:
+        number = int(generator(seed, PREDICT_STREAM).integers(2**31))
+        groups["posterior_predictive"] = model.predict(draws, number, (), {})
+    if log_likelihood:
+        groups["log_likelihood"] = model.log_likelihood(draws)
+    return groups
 
 
 def _apart(axes: Sequence[str], names: Mapping[str, Any]) -> list[str]:

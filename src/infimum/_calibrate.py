@@ -13,11 +13,13 @@ from jaxtyping import Int
 from infimum import _uniformity
 from infimum._family import Family
 from infimum._fit import Fit
+from infimum._loop import CALIBRATE_STREAM
 from infimum._objective import Seed, generator
 from infimum._prior import Prior
 from infimum._progress import telling
 from infimum._ranked import DRAWS, Pipeline, Ranked, Simulate, run_all
-from infimum._rung import family_of
+from infimum._rung import check_number, family_of
+from infimum._space import positions
 from infimum._target import Target
 
 if TYPE_CHECKING:
@@ -32,9 +34,6 @@ LEAST = 0.01
 
 TINY = 1e-4
 """P-values below are printed as that: they are bounds."""
-
-CALIBRATE_STREAM = 10
-"""Of the seed, after those of `_loop`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +211,9 @@ def calibrate(
     True
     """
     began = time.perf_counter()
-    _check_number("n", n, FEWEST)
+    check_number("n", n, FEWEST)
     workers = 1 if workers is None else workers
-    _check_number("workers", workers, 1)
+    check_number("workers", workers, 1)
     auto = isinstance(family, str) and family == "auto"
     name = "auto" if auto else family_of(family).name
     root = int(generator(seed, CALIBRATE_STREAM).integers(2**63))
@@ -222,7 +221,7 @@ def calibrate(
     pipeline = Pipeline(simulate, family, draws, weighted, root)
     _, target = pipeline.simulated(0)
     judged = np.flatnonzero(target.space.judged)
-    columns = places(target.names, quantities) if quantities else judged
+    columns = sorted(set(positions(target.names, quantities))) if quantities else judged
     done = _gathered(pipeline, n, workers, progress)
     ranked = [(one.ranks[columns], one.told) for one in done if one.ranks is not None]
     failures = tuple(one.told for one in done if one.ranks is None)
@@ -264,11 +263,6 @@ def _gathered(pipeline: Pipeline, n: int, workers: int, progress: bool | None) -
 # ---- what is asked for ---------------------------------------------------------------------------
 
 
-def _check_number(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
-
-
 def _simulator(
     model: Callable[..., Any] | None,
     args: tuple[Any, ...],
@@ -291,18 +285,6 @@ def _simulator(
     if not callable(simulate):
         raise TypeError(f"simulate is {simulate!r}, expected a function of a random generator")
     return simulate
-
-
-def places(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where quantities stand; a parameter's name stands for all of its entries."""
-    found: list[int] = []
-    for name in [wanted] if isinstance(wanted, str) else wanted:
-        inside = (f"{name}[", f"{name}.")
-        here = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
-        if not here:
-            raise ValueError(f"no quantity {name!r}; there are {', '.join(known[:20])}")
-        found += here
-    return sorted(set(found))
 
 
 def _in_words(p_value: float) -> str:

@@ -177,8 +177,8 @@ class Start(eqx.Module):
         for k, other in enumerate(self.others):
             rows = part == 2 + k
             if rows.any():
-                z, _ = next(fresh_draws(other, int(rows.sum()), int(rng.integers(2**31))))
-                eps[rows] = self.map_.pull_back(z)
+                drawn = fresh_draws(other, int(rows.sum()), int(rng.integers(2**31)))
+                eps[rows] = np.concatenate([self.map_.pull_back(z) for z, _ in drawn])
         return rng.permutation(eps)
 
     def log_prob(self, eps: Any, z: Any, log_det: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from infimum._corrected import Corrected
-from infimum._family import LARGEST_DENSE, SparseGaussian, UnsuitableError
+from infimum._family import LARGEST_DENSE, SparseGaussian
 from infimum._fit import Fit
 from infimum._objective import Seed
 from infimum.corrections import annealing, blocks, importance, mcmc
@@ -16,7 +17,7 @@ CHAINS = 4
 
 
 def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
-    """At least n draws of p*, by the first correction whose own checks it passes.
+    """Draws of p*, by the first correction whose own checks it passes.
 
     Tried by cost: importance resampling, where the effective number of draws allows it; block by
     block, where q is a sparse Gaussian with groups; chains in q's coordinates; annealing from q.
@@ -25,7 +26,7 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
     Parameters
     ----------
     n
-        Number of draws.
+        Number of draws, at least; block by block, where they are dear, 500 are made.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
     for name, attempt in _ways(fit, n, seed):
         try:
             made = attempt()
-        except (UnsuitableError, ValueError) as why:
+        except ValueError as why:
             tried.append((name, str(why)))
             continue
         if made.verdict == "good":
@@ -59,20 +60,17 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
 
 def _ways(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Corrected]]]:
     """Corrections that may help, by cost."""
+    target, each = fit.at_hand(), -(-n // CHAINS)
+    anneal = functools.partial(annealing, fit, n, seed=seed)
+    chains = functools.partial(mcmc, fit, each, chains=CHAINS, seed=seed)
     ways: list[tuple[str, Callable[[], Corrected]]] = []
     if fit.verdict != "unreliable":
         ways.append(("importance", lambda: importance(fit, n, seed=seed)))
     if isinstance(fit.q, SparseGaussian):
         ways.append(("blocks", lambda: blocks(fit, seed=seed)))
-    if fit.at_hand().differentiable and fit.q.dim <= LARGEST_DENSE:
-        each = -(-n // CHAINS)
-        chains = ("mcmc", lambda: mcmc(fit, each, chains=CHAINS, seed=seed))
-        anneal = ("annealing", lambda: annealing(fit, n, seed=seed))
-        ways += [anneal, chains] if fit.rivals else [chains, anneal]
-    elif not fit.at_hand().differentiable:
-        ways.append(("independence", lambda: _independence(fit, -(-n // CHAINS), seed)))
+    if not target.differentiable:
+        ways.append(("independence", lambda: chains(kernel="independence")))
+    elif fit.q.dim <= LARGEST_DENSE:
+        moving = [("mcmc", chains), ("annealing", anneal)]
+        ways += moving[::-1] if fit.rivals else moving
     return ways
-
-
-def _independence(fit: Fit, n: int, seed: Seed) -> Corrected:
-    return mcmc(fit, n, chains=CHAINS, kernel="independence", seed=seed)

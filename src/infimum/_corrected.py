@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from infimum._arviz import tree
+from infimum._arviz import told, tree
 from infimum._fit import Fit, converted
-from infimum._loop import PREDICT_STREAM, SAMPLE_STREAM
+from infimum._loop import SAMPLE_STREAM
 from infimum._objective import Seed, generator
 from infimum._space import columns
 from infimum.checks.quantities import KNOWN
@@ -170,13 +170,9 @@ class Corrected:
         """
         leaves = jax.tree_util.tree_leaves(self.draws)
         draws = {leaf.label: x for leaf, x in zip(self.fit.space.leaves, leaves, strict=True)}
-        groups = {"posterior": draws}
-        if posterior_predictive:
-            seed = int(generator(self.fit.seed, PREDICT_STREAM).integers(2**31))
-            groups["posterior_predictive"] = self.fit.model.predict(draws, seed, (), {})
-        if log_likelihood:
-            groups["log_likelihood"] = self.fit.model.log_likelihood(draws)
-        return tree(groups, self.fit.model, self.fit.family.name, self.chains)
+        fit, asked = self.fit, (posterior_predictive, log_likelihood)
+        groups = {"posterior": draws, **told(fit.model, draws, fit.seed, *asked)}
+        return tree(groups, fit.model, fit.family.name, self.chains)
 
     def __str__(self) -> str:
         lines = [

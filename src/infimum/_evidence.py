@@ -13,7 +13,7 @@ from infimum._climb import Climb
 from infimum._fit import Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed
-from infimum._proposal import Proposal
+from infimum._proposal import Proposal, joined
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
 from infimum.corrections import annealing
@@ -113,11 +113,8 @@ def _pooled(climb: Climb, seed: Seed) -> Evidence:
     others += [other for other in best.proposal.others if all(other is not q for q in others)]
     proposal = Proposal(best.q, best.proposal.wide, tuple(others))
     target = best.at_hand()
-    rows = [
-        (target.values(z, best.n_draws), log_q, log_r)
-        for z, log_q, log_r in proposal.draws(best.n_draws, seed, CORRECT_STREAM, 8)
-    ]
-    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    chunks = proposal.evaluated(target, best.n_draws, seed, CORRECT_STREAM, 8)
+    log_p, log_q, log_r = joined(densities for _, *densities in chunks)
     return _judged(best, log_p - log_r, log_q - log_r, "mixture")
 
 

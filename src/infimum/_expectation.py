@@ -79,7 +79,7 @@ def expectation(
         compared = quantities.compare(flat(), n, log_w)
         if seen != len(log_w):
             raise _UnfitError(f"its value has no leading axis of draws: {seen}, not {len(log_w)}")
-    except (_UnfitError, ValueError) as unfit:
+    except ValueError as unfit:
         nothing = dict.fromkeys(FIELDS, float("nan"))
         return Expectation(**nothing, verdict="unreliable", reason=f"the function: {unfit}")
     verdict = quantities.verdicts(compared, not reason, heavy)
@@ -96,10 +96,8 @@ def _numbers(chunk: Any) -> np.ndarray:
     """As float64; booleans count as 0 and 1."""
     try:
         values = np.asarray(chunk)
-        if values.dtype.kind not in "biuf":
-            raise _UnfitError(f"its value has dtype {values.dtype}, not real numbers")
-        return values.astype(np.float64)
-    except _UnfitError:
-        raise
-    except Exception as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise _UnfitError(f"its value is no array of numbers ({error})") from error
+    if values.dtype.kind not in "biuf":
+        raise _UnfitError(f"its value has dtype {values.dtype}, not real numbers")
+    return values.astype(np.float64)

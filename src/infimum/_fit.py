@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,19 +15,19 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from infimum._arviz import tree
+from infimum._arviz import told, tree
 from infimum._expectation import Expectation, expectation
 from infimum._extras import required
 from infimum._family import Distribution, Family
 from infimum._initial import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
-from infimum._loop import CHECK_STREAM, PREDICT_STREAM, SAME_LOSS, SAMPLE_STREAM
+from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
 from infimum._model import DENSITY, Model
 from infimum._objective import Seed, fresh_draws, generator, log_density
 from infimum._program import double_precision
 from infimum._proposal import Proposal
 from infimum._record import Route, StartReport, Work
 from infimum._solver import Reason
-from infimum._space import Space, columns
+from infimum._space import Space, columns, positions
 from infimum._target import Target
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
@@ -359,41 +359,38 @@ class Fit:
             )
         if not weighted:
             return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
-        rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
-        size, source, probabilities = self._weighed(n, seed)
-        chosen = np.sort(rng.choice(len(probabilities), size=n, p=probabilities))
-        z = np.concatenate(list(_picked(chosen, self.proposal.draws(size, *source))))
-        return z[rng.permutation(n)]
+        _, chunks, order = self._chosen(n, seed)
+        return np.concatenate(list(chunks))[order]
 
-    def _weighed(self, n: int, seed: Seed) -> tuple[int, tuple[Seed, int], np.ndarray]:
-        """Size and stream of proposals enough for n draws, to be made again; and their weights."""
+    def _chosen(self, n: int, seed: Seed) -> tuple[np.ndarray, Iterator[np.ndarray], np.ndarray]:
+        """Which proposals n weighted draws are, ascending; their points; a random order for them.
+
+        The points are made once more, chunk by chunk, as they are asked for.
+        """
         if self.target is None or not self._constrains:
             size, source, log_w = self.n_draws, (self.seed, CHECK_STREAM), self.log_weights
         else:
             size, source = max(self.n_draws, PROPOSALS * n), (seed, SAMPLE_STREAM)
-            values = functools.partial(self.target.values, planned=size)
-            log_w = np.concatenate(
-                [values(z) - log_r for z, _, log_r in self.proposal.draws(size, *source)]
-            )
+            chunks = self.proposal.evaluated(self.target, size, *source)
+            log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in chunks])
         probabilities = weights.normalised(log_w)
         if np.isnan(probabilities).any():
             raise ValueError(
                 "these draws can't be reweighted: the density is undefined, or zero, at draws "
                 "from q. " + self.advice
             )
-        return size, source, probabilities
+        rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
+        chosen = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
+        points = _picked(chosen, self.proposal.draws(size, *source))
+        return chosen, points, rng.permutation(n)
 
     def _resampled(self, n: int, seed: Seed) -> PyTree:
-        """Resample n draws from proposals made, weighted and, chunk by chunk, made again."""
-        rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
-        size, source, probabilities = self._weighed(n, seed)
-        chosen = np.sort(rng.choice(len(probabilities), size=n, p=probabilities))
+        """N weighted draws, constrained chunk by chunk."""
+        chosen, chunks, order = self._chosen(n, seed)
         if self._constrains:
-            chunks = _picked(chosen, self.proposal.draws(size, *source))
             picked = _gather(n, (self.space.draws(z) for z in chunks))
         else:
             picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
-        order = rng.permutation(n)
         return jax.tree_util.tree_map(lambda x: x[order], picked)
 
     def _stored(self, n: int, rng: np.random.Generator) -> PyTree:
@@ -499,18 +496,7 @@ class Fit:
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Where these quantities stand; a parameter's name stands for all of its entries."""
-        places: list[int] = []
-        for name in [names] if isinstance(names, str) else names:
-            found = [
-                i
-                for i, quantity in enumerate(self.space.names)
-                if quantity == name or quantity.startswith((f"{name}[", f"{name}."))
-            ]
-            if not found:
-                shown = ", ".join(self.space.names[:20])
-                raise ValueError(f"no quantity {name!r}; there are {shown}")
-            places += found
-        return places
+        return positions(self.space.names, names)
 
     def to_arviz(
         self,
@@ -542,12 +528,11 @@ class Fit:
             zip(self._labels, jax.tree_util.tree_leaves(self._check_draws(n)), strict=True)
         )
         stats = {"lp": self.log_p, "log_q": self.log_q, "log_weight": self.log_p - self.log_q}
-        sampled = {"posterior": draws, "sample_stats": {k: x[:n] for k, x in stats.items()}}
-        if posterior_predictive:
-            seed = int(generator(self.seed, PREDICT_STREAM).integers(2**31))
-            sampled["posterior_predictive"] = self.model.predict(draws, seed, (), {})
-        if log_likelihood:
-            sampled["log_likelihood"] = self.model.log_likelihood(draws)
+        sampled: dict[str, Mapping[str, np.ndarray]] = {
+            "posterior": draws,
+            "sample_stats": {k: x[:n] for k, x in stats.items()},
+        }
+        sampled |= told(self.model, draws, self.seed, posterior_predictive, log_likelihood)
         return tree(sampled, self.model, self.family.name)
 
     def loo(self, *, pointwise: bool | None = None, var_name: str | None = None) -> Any:

@@ -16,7 +16,7 @@ from infimum._target import Target
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)
 CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM, ADAPT_STREAM, SCOUT_STREAM = range(4, 9)
-CORRECT_STREAM = 9
+CORRECT_STREAM, CALIBRATE_STREAM = range(9, 11)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3

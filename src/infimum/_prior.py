@@ -45,12 +45,9 @@ class Prior:
                 "data, whose shapes say how many values to simulate"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Other processes read the model for themselves."""
-        return {"model": self.model, "args": self.args, "kwargs": self.kwargs}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        return Prior, (self.model, self.args, self.kwargs)
 
     def __call__(self, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], Target]:
         """Draw parameters, and data given them; the posterior given these data."""

@@ -12,7 +12,7 @@ the deterministic mixture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ from infimum._objective import (
     structured_draws,
 )
 from infimum._stack import Tails, freedom_for
+from infimum._target import Target
 
 SHARE = 0.5
 """Draws of the wide component, and of each other optimum, for one draw of q."""
@@ -111,6 +112,13 @@ class Proposal:
             log_q = log_density(self.q, z)
             yield z, log_q, self._mixed(z, log_q, log_shares)
 
+    def evaluated(
+        self, target: Target, n: int, seed: Seed, *stream: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """`draws` with the target's density: chunks of draws, log p̂, log q and log r there."""
+        for z, log_q, log_r in self.draws(n, seed, *stream):
+            yield z, target.values(z, n), log_q, log_r
+
     def _beyond(self, counts: Sequence[int], seed: Seed, *stream: int) -> Iterator[np.ndarray]:
         left = list(counts)
         if self.wide is not None:
@@ -128,6 +136,11 @@ class Proposal:
             parts.append(self.wide.log_prob(z))
         parts += [log_density(other, z) for other in self.others]
         return np.asarray(scipy.special.logsumexp(np.array(parts).T + log_shares, axis=1))
+
+
+def joined(chunks: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Chunks of several arrays as these arrays."""
+    return [np.concatenate(part) for part in zip(*chunks, strict=True)]
 
 
 def propose(

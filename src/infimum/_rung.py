@@ -42,7 +42,7 @@ from infimum._loop import (
 )
 from infimum._objective import Seed, generator, n_coefficients, quadratic, structured_draws
 from infimum._program import CLOCK
-from infimum._proposal import Proposal, propose
+from infimum._proposal import Proposal, joined, propose
 from infimum._record import StartReport, Work
 from infimum._scouts import Atlas, Known, Mode, log_total
 from infimum._solver import FEWEST, Info, Reason, Solver, State
@@ -74,6 +74,12 @@ LEAST_DRAWS = 100
 """Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
 
 
+def check_number(name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless a setting is a whole number of at least so much."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
+
+
 @dataclass(frozen=True)
 class Options:
     """What a user chose, checked."""
@@ -97,8 +103,8 @@ class Options:
         generator(self.seed)
         for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
-                raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
+            if value is not None:
+                check_number(name, value, least)
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance!r}, expected a positive number of nats")
 
@@ -357,11 +363,8 @@ def _densities(
     target: Target, proposal: Proposal, n: int, seed: Seed
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p̂, log q and log r at fresh draws of the proposal, which nothing was fitted to."""
-    rows = [
-        (target.values(z), log_q, log_r)
-        for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)
-    ]
-    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    chunks = proposal.evaluated(target, n, seed, CHECK_STREAM)
+    log_p, log_q, log_r = joined(densities for _, *densities in chunks)
     return log_p, log_q, log_r
 
 

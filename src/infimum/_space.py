@@ -150,6 +150,18 @@ class Space(abc.ABC):
         return ", ".join(shown) + (", ..." if len(values) > 8 else "")
 
 
+def positions(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where quantities stand among the known; a parameter's name stands for all of its entries."""
+    places: list[int] = []
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        inside = (f"{name}[", f"{name}.")
+        found = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
+        if not found:
+            raise ValueError(f"no quantity {name!r}; there are {', '.join(known[:20])}")
+        places += found
+    return places
+
+
 def columns(draws: PyTree) -> Float[np.ndarray, "n k"]:
     """Draws of every scalar quantity side by side, each array in C order."""
     leaves = jax.tree_util.tree_leaves(draws)

@@ -20,9 +20,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from infimum import _uniformity
-from infimum._calibrate import LEAST, Calibration, places
+from infimum._calibrate import LEAST, Calibration
 from infimum._fit import Fit
 from infimum._scene import Density, Scene, chosen, compose
+from infimum._space import positions
 from infimum.checks.weights import Estimate
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def plot_ranks(
         For unknown quantities.
     """
     known = calibration.names
-    chosen = range(len(known)) if names is None else places(known, names)
+    chosen = range(len(known)) if names is None else sorted(set(positions(known, names)))
     panel = _panels(axes, (1,), (5.4, 3.6))[0]
     n, levels = len(calibration.ranks), calibration.n_draws + 1
     band = _uniformity.band(n, levels, LEAST / len(known))

@@ -140,11 +140,17 @@ def khat(log_w: LogWeights) -> float:
         return math.nan
     if np.ptp(log_w[log_w > -np.inf]) < 1e-9:
         return -math.inf
+    return _pareto(log_w)[1]
+
+
+def _pareto(log_w: LogWeights) -> tuple[LogWeights, float]:
+    """Smoothed log weights, which sum to one, and their tail index, by ArviZ."""
     from arviz_stats.base.array import BaseArray
 
     finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
-    with np.errstate(all="ignore"):
-        return float(BaseArray().psislw(-finite)[1])  # it takes minus the log weights, as in LOO
+    with np.errstate(all="ignore"):  # it takes minus the log weights, as in LOO
+        shaped, tail = BaseArray().psislw(-finite)
+    return np.asarray(shaped), float(tail)
 
 
 def smoothed(log_w: LogWeights) -> LogWeights:
@@ -152,16 +158,13 @@ def smoothed(log_w: LogWeights) -> LogWeights:
 
     Vehtari et al. (2024), algorithm 1. As they are where there is no tail to fit.
     """
-    if math.isinf(khat(log_w)) or math.isnan(khat(log_w)):
+    if not math.isfinite(khat(log_w)):
         return log_w
-    from arviz_stats.base.array import BaseArray
-
-    finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
-    with np.errstate(all="ignore"):
-        shaped = np.asarray(BaseArray().psislw(-finite)[0])
-    # what it returns sums to one; the weights that are not in the tail say what it was divided by
-    body = int(np.argsort(finite)[len(finite) // 2])
-    return np.where(log_w > -np.inf, shaped - shaped[body] + finite[body], log_w)
+    shaped, _ = _pareto(log_w)
+    # it sums to one; a weight that is not in the tail says what it was divided by
+    inside = np.flatnonzero(log_w > -np.inf)
+    body = inside[np.argsort(log_w[inside])[len(inside) // 2]]
+    return np.where(log_w > -np.inf, shaped - shaped[body] + log_w[body], log_w)
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:

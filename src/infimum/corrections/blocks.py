@@ -30,7 +30,7 @@ from infimum._family import SparseGaussian, UnsuitableError
 from infimum._fit import Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed, generator
-from infimum._proposal import Proposal
+from infimum._proposal import Proposal, joined
 from infimum._rung import LEAST_DRAWS, Options, fit_rung
 from infimum._solver import Info, State
 from infimum._target import Target
@@ -339,5 +339,5 @@ def _weighed(
     for u, log_q, log_r in proposal.draws(size, seed, CORRECT_STREAM, 13, turn):
         log_p, z, ends = marginal.drawn(u, rng)
         rows.append((z, ends, log_p - log_r, log_q - log_r, log_p - log_q))
-    parts = [np.concatenate(part) for part in zip(*rows, strict=True)]
+    parts = joined(rows)
     return (*parts[:-1], parts[-1][:size])

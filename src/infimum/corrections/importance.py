@@ -10,6 +10,7 @@ from infimum._corrected import Corrected
 from infimum._fit import PROPOSALS, Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed, generator
+from infimum._proposal import joined
 from infimum.checks import quantities, weights
 
 
@@ -40,11 +41,8 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     begun = time.perf_counter()
     target = fit.at_hand()
     size = max(fit.n_draws, PROPOSALS * int(n))
-    rows = [
-        (z, target.values(z, size), log_q, log_r)
-        for z, log_q, log_r in fit.proposal.draws(size, seed, CORRECT_STREAM)
-    ]
-    z, log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    chunks = fit.proposal.evaluated(target, size, seed, CORRECT_STREAM, 0)
+    z, log_p, log_q, log_r = joined(chunks)
     log_w = log_p - log_r
     w = weights.normalised(log_w)
     if np.isnan(w).any():
@@ -60,11 +58,10 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         chosen = np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
     effective = weights.ess(log_w)
-    spread = float(w @ w)
 
     def noise(values: np.ndarray) -> np.ndarray:
         """Of weighting, as if weights and values were independent, and of choosing n."""
-        return np.asarray(values.std(axis=0, ddof=1) * np.sqrt(spread + 1 / n))
+        return np.asarray(values.std(axis=0, ddof=1) * np.sqrt(1 / effective + 1 / n))
 
     tail = weights.khat(log_w)
     return Corrected(

@@ -18,11 +18,11 @@ from jaxtyping import Float
 
 from infimum import families
 from infimum._dense import raw_of
-from infimum._family import LARGEST_DENSE, Charted, Gaussian
+from infimum._family import LARGEST_DENSE, Charted
 from infimum._fit import Fit
 from infimum._loop import CHECK_STREAM, CORRECT_STREAM
 from infimum._objective import Seed, generator, structured_draws
-from infimum._proposal import propose
+from infimum._proposal import joined, propose
 from infimum._solver import FEWEST
 from infimum._target import Target
 
@@ -67,19 +67,14 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
         )
     if not target.differentiable:
         raise ValueError("linear response needs a gradient, and the target has none")
-    covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
-    z = fit.points(FEWEST) if not isinstance(q, Gaussian) else None
-    mean = np.asarray(q.mean) if isinstance(q, Gaussian) else np.asarray(z).mean(axis=0)
+    mean, covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
     factor = np.linalg.cholesky(covariance)
     family = families.named("fullrank")
     member = family.from_arrays({"mean": mean, "raw": raw_of(factor)})
     proposal = propose(member, None, [*fit.proposal.others])
     n = fit.n_draws
-    rows = [
-        (target.values(z, n), log_q, log_r)
-        for z, log_q, log_r in proposal.draws(n, seed, CHECK_STREAM)
-    ]
-    log_p, log_q, log_r = (np.concatenate(part) for part in zip(*rows, strict=True))
+    chunks = proposal.evaluated(target, n, seed, CHECK_STREAM)
+    log_p, log_q, log_r = joined(densities for _, *densities in chunks)
     return dataclasses.replace(
         fit,
         family=family,
@@ -95,8 +90,10 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
     )
 
 
-def response(q: Charted, target: Target, rng: np.random.Generator) -> Float[np.ndarray, "d d"]:
-    """J H⁻¹ Jᵀ, the linear-response covariance of the unconstrained coordinates.
+def response(
+    q: Charted, target: Target, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
+    """Mean of q, and J H⁻¹ Jᵀ, the linear-response covariance; of unconstrained coordinates.
 
     Raises
     ------
@@ -105,7 +102,8 @@ def response(q: Charted, target: Target, rng: np.random.Generator) -> Float[np.n
     """
     d = q.dim
     eps = structured_draws(rng, max(FEWEST, 2 * (d + 2)), d)
-    _, score = target.value_and_gradient(q.push(eps))
+    z = np.asarray(q.push(eps))
+    mean, score = z.mean(axis=0), target.value_and_gradient(z)[1]
     curvature = q.curvature(eps, score) if d <= LARGEST_DENSE else None
     chart = q.chart(curvature)
     if chart.size > MOST_PARAMETERS:
@@ -120,9 +118,9 @@ def response(q: Charted, target: Target, rng: np.random.Generator) -> Float[np.n
             z = np.asarray(chart.move(point).push(eps))
             score = target.value_and_gradient(z)[1]
             ends.append((chart.pull(point, eps, score), z.mean(axis=0)))
-        (slope, mean), (slope_back, mean_back) = ends
+        (slope, centre), (slope_back, centre_back) = ends
         hessian[k] = (slope - slope_back) / (2 * STEP)
-        jacobian[:, k] = (mean - mean_back) / (2 * STEP)
+        jacobian[:, k] = (centre - centre_back) / (2 * STEP)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     if not values.min() > SMALLEST * np.abs(values).max():
         raise ValueError(
@@ -130,5 +128,4 @@ def response(q: Charted, target: Target, rng: np.random.Generator) -> Float[np.n
             f"{values.min():.3g}. Fit it to convergence first; see fit.reason"
         )
     root = jacobian @ vectors / np.sqrt(values)
-    covariance: np.ndarray = root @ root.T
-    return covariance
+    return mean, root @ root.T

@@ -8,7 +8,6 @@ draws that importance weights are made of, and a chain moves with probability mi
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any, Literal
 
@@ -21,10 +20,12 @@ from jaxtyping import Float
 from infimum._coordinates import Coordinates, coordinates
 from infimum._corrected import Corrected
 from infimum._fit import Fit
-from infimum._initial import inits
+from infimum._initial import MOST_STARTS, inits
 from infimum._loop import CORRECT_STREAM
-from infimum._objective import Seed, generator
+from infimum._objective import Seed, fresh_draws, generator
 from infimum._program import Structure, differentiable, double_precision, settled
+from infimum._proposal import joined
+from infimum._rung import check_number
 
 ACCEPTANCE = 0.8
 """Mean acceptance that step sizes are adapted to, as every NUTS has it (Hoffman & Gelman 2014)."""
@@ -81,8 +82,7 @@ def mcmc(
         If the fit has no target any more, or NUTS is asked for where the target has no gradient.
     """
     for name, value, least in (("n", n, 4), ("chains", chains, 2), ("warmup", warmup, 0)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
+        check_number(name, value, least)
     if kernel not in ("nuts", "independence"):
         raise ValueError(f"kernel is {kernel!r}, expected 'nuts' or 'independence'")
     begun = time.perf_counter()
@@ -167,8 +167,8 @@ def _starts(fit: Fit, chains: int, seed: Seed) -> np.ndarray:
     for chain in range(chains):
         which = chain % (1 + fit.rivals)
         if which:
-            other = dataclasses.replace(fit, q=fit.proposal.others[which - 1])
-            z = other.points(chains, seed=seed)
+            other, stream = fit.proposal.others[which - 1], (CORRECT_STREAM, 14, chain)
+            z, _ = next(fresh_draws(other, MOST_STARTS, seed, *stream))
             near[chain] = inits(z, 1, fit.space, fit.target).unconstrained[0]
     return near
 
@@ -233,11 +233,9 @@ def _advanced(
 def _independence(fit: Fit, n: int, chains: int, seed: Seed) -> tuple[np.ndarray, dict[str, float]]:
     """Every proposal stands once in one chain; the first of each chain is taken as it is."""
     target = fit.at_hand()
-    rows = [
-        (z, target.values(z, chains * n) - log_r)
-        for z, _, log_r in fit.proposal.draws(chains * n, seed, CORRECT_STREAM)
-    ]
-    z, log_w = (np.concatenate(part) for part in zip(*rows, strict=True))
+    chunks = fit.proposal.evaluated(target, chains * n, seed, CORRECT_STREAM, 0)
+    z, log_p, _, log_r = joined(chunks)
+    log_w = log_p - log_r
     rng = generator(seed, CORRECT_STREAM, 4)
     turn = rng.permutation(len(z))[: chains * n].reshape(chains, n)
     log_u = np.log(rng.random((chains, n)))
