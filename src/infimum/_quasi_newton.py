@@ -15,30 +15,33 @@ CURVED = 1e-8
 
 @dataclass
 class History:
-    """Steps s and gradient changes y; `direction` is -H⁻¹g for the implied Hessian H."""
+    """Steps s, gradient changes y, products s·y; `direction` is -H⁻¹g for the implied H."""
 
     steps: list[np.ndarray] = field(default_factory=list)
     changes: list[np.ndarray] = field(default_factory=list)
+    products: list[float] = field(default_factory=list)
     scaled: bool = True
 
     def add(self, step: np.ndarray, change: np.ndarray) -> None:
         """Keep a pair, unless the function curves downwards along it."""
-        if step @ change > CURVED * np.linalg.norm(step) * np.linalg.norm(change):
+        product = step @ change
+        if product > CURVED * np.linalg.norm(step) * np.linalg.norm(change):
             self.steps = [*self.steps, step][-MEMORY:]
             self.changes = [*self.changes, change][-MEMORY:]
+            self.products = [*self.products, product][-MEMORY:]
 
     def direction(self, gradient: np.ndarray) -> np.ndarray:
         """The quasi-Newton descent direction at a point with this gradient."""
         q = gradient.copy()
-        pairs = list(zip(self.steps, self.changes, strict=True))
+        pairs = list(zip(self.steps, self.changes, self.products, strict=True))
         weights = []
-        for s, y in reversed(pairs):
-            weight = (s @ q) / (s @ y)
+        for s, y, product in reversed(pairs):
+            weight = (s @ q) / product
             weights.append(weight)
             q -= weight * y
         q *= self.scale(gradient)
-        for (s, y), weight in zip(pairs, reversed(weights), strict=True):
-            q += s * (weight - (y @ q) / (s @ y))
+        for (s, y, product), weight in zip(pairs, reversed(weights), strict=True):
+            q += s * (weight - (y @ q) / product)
         return -q
 
     def scale(self, gradient: np.ndarray) -> float:
