@@ -26,6 +26,7 @@ from infimum.checks.weights import Estimate
 from infimum.sources.numpy import from_numpy
 from infimum.sources.numpyro import from_numpyro
 from infimum.sources.pymc import from_pymc
+from infimum.sources.rows import Rows
 from infimum.sources.stan import from_stan
 from infimum.sources.torch import from_torch
 
@@ -39,6 +40,7 @@ __all__ = [
     "Evidence",
     "Expectation",
     "Fit",
+    "Rows",
     "Target",
     "calibrate",
     "climb",

@@ -228,7 +228,7 @@ def _climbed(
         if not way.fits or given is not None:
             rung, predicted = rungs[0], 0.0
         else:
-            paying = ranked(rungs, way.best)
+            paying = ranked(rungs, way.best, options.searched.target)
             if not paying:
                 way.ended = f"no rung promises {PAYS} nats more"
                 break

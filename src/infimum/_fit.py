@@ -643,6 +643,8 @@ class Fit:
         if self.zero_fraction:
             told = f"{self.zero_fraction:.2%} of draws have zero density; the ELBO is that of the "
             rows.append(("zero density", told + "others"))
+        if self.work.rows:
+            rows.append(("rows", self.work.rows))
         if self.work.n_undefined:
             told = f"{self.work.n_undefined} steps rejected for NaN or +inf, first at "
             rows.append(("undefined", told + (self.work.first_undefined or "unknown")))

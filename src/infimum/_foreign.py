@@ -71,6 +71,8 @@ class Guarded:
         density.
     failures
         Where errors are booked.
+    fatal
+        Errors that are not those of a point, which end the work.
     """
 
     def __init__(
@@ -81,14 +83,16 @@ class Guarded:
         *,
         failed: float = np.nan,
         failures: Failures | None = None,
+        fatal: tuple[type[BaseException], ...] = (),
     ) -> None:
         self.function = function
         self.value = value
         self.dim = dim
         self.failed = failed
+        self.fatal: tuple[type[BaseException], ...] = (KeyboardInterrupt, *fatal)
         self.failures = failures or Failures()
         self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
-        self.interrupted = False
+        self.ended: BaseException | None = None
 
     @classmethod
     def of_points(
@@ -169,6 +173,8 @@ class Guarded:
         try:
             return evaluate(x)
         except Exception as error:  # whatever the user's own code raises
+            if isinstance(error, self.fatal):
+                raise
             if len(x) == 1:
                 self.failures.note(error)
                 return lost
@@ -179,7 +185,8 @@ class Guarded:
         """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end.
 
         Numbers come and go as the bits of float64, in pairs of integers: the loop may call from a
-        thread of its own, where JAX would round them to its default precision.
+        thread of its own, where JAX would round them to its default precision. What is fatal is
+        kept as well.
 
         Parameters
         ----------
@@ -192,18 +199,18 @@ class Guarded:
         """
         x = np.ascontiguousarray(bits).view(np.float64).reshape(-1, self.dim)
         answer = np.full((len(x), self.dim + 1), np.nan)
-        if not self.interrupted:
+        if self.ended is None:
             try:
                 answer[:, 0], answer[:, 1:] = self(x)
-            except KeyboardInterrupt:
-                self.interrupted = True
+            except self.fatal as error:
+                self.ended = error
         return answer.view(np.uint32).reshape(*np.shape(bits)[:-2], self.dim + 1, 2)
 
     def resume(self) -> None:
-        """Raise the Ctrl-C that a compiled loop has kept."""
-        if self.interrupted:
-            self.interrupted = False
-            raise KeyboardInterrupt
+        """Raise what a compiled loop has kept."""
+        if self.ended is not None:
+            error, self.ended = self.ended, None
+            raise error
 
 
 class _Points:

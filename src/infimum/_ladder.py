@@ -6,11 +6,13 @@ import time
 
 import numpy as np
 
+from infimum import _processes
 from infimum._family import Family, Left
 from infimum._fit import Fit
 from infimum._loop import CHOICE_STREAM
 from infimum._objective import fresh_draws
 from infimum._proposal import StudentT
+from infimum._target import Target
 from infimum.checks import weights
 
 PARTIAL = ("meanfield", "lowrank")
@@ -53,12 +55,12 @@ def _correlation(fit: Fit) -> float | None:
     return float(0.5 * np.log(precisions).sum() + np.log(np.diag(wide.factor)).sum())
 
 
-def each(fit: Fit) -> float:
+def each(fit: Fit, target: Target | None = None) -> float:
     """Seconds of a gradient, from one batch at draws from q; of a density where there is none.
 
     What a fit's gradients have cost it says too much: a sparse one's come with a Hessian.
     """
-    target = fit.target
+    target = target or fit.target
     if target is None:
         return fit.work.run_seconds / max(1, fit.work.n_gradients)
     z, _ = next(fresh_draws(fit.q, TIMED, fit.seed, CHOICE_STREAM))
@@ -68,15 +70,23 @@ def each(fit: Fit) -> float:
         began = time.perf_counter()
         evaluate(z)
         taken.append(time.perf_counter() - began)
-    return min(taken) / len(z)
+    return _processes.same(min(taken)) / len(z)
 
 
-def ranked(rungs: list[Family], fit: Fit) -> list[tuple[Family, float]]:
-    """The rungs that pay with their predicted seconds, most nats a second first."""
+def ranked(
+    rungs: list[Family], fit: Fit, target: Target | None = None
+) -> list[tuple[Family, float]]:
+    """The rungs that pay with their predicted seconds, most nats a second first.
+
+    Parameters
+    ----------
+    target
+        What will be searched, if that is not the fit's own target.
+    """
     remaining = left(fit)
     promised = [(rung, rung.promise(remaining, fit.q.dim)) for rung in rungs]
     paying = [(rung, promise) for rung, promise in promised if promise.gain >= PAYS]
-    gradient = each(fit) if paying else 0.0
+    gradient = each(fit, target) if paying else 0.0
     taking = [promise.seconds + promise.gradients * gradient for _, promise in paying]
     order = sorted(range(len(paying)), key=lambda i: -paying[i][1].gain / taking[i])
     return [(paying[i][0], taking[i]) for i in order]

@@ -16,7 +16,7 @@ from infimum._target import Target
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)
 CHECK_STREAM, SAMPLE_STREAM, PREDICT_STREAM, ADAPT_STREAM, SCOUT_STREAM = range(4, 9)
-CORRECT_STREAM, CALIBRATE_STREAM = range(9, 11)
+CORRECT_STREAM, CALIBRATE_STREAM, ROWS_STREAM = range(9, 12)
 """Each purpose of one seed has random numbers of its own."""
 
 PATIENCE = 3
@@ -50,7 +50,8 @@ class Progress:
     Attributes
     ----------
     stage
-        "starting", "fitting" or "checking"; or "skipped", of a rung that is too large for a climb.
+        "starting", "fitting", "reading" all rows, or "checking"; or "skipped", of a rung that is
+        too large for a climb.
     running
         Starts still on their way.
     loss

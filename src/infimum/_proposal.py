@@ -29,6 +29,7 @@ from infimum._family import (
     Pushforward,
 )
 from infimum._objective import (
+    CHUNK_NUMBERS,
     Seed,
     chunk_sizes,
     fresh_draws,
@@ -116,7 +117,10 @@ class Proposal:
         self, target: Target, n: int, seed: Seed, *stream: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """`draws` with the target's density: chunks of draws, log p̂, log q and log r there."""
-        for z, log_q, log_r in self.draws(n, seed, *stream):
+        chunks: Iterable[Sequence[np.ndarray]] = self.draws(n, seed, *stream)
+        if target.large is not None:
+            chunks = _larger(chunks, CHUNK_NUMBERS // target.dim)
+        for z, log_q, log_r in chunks:
             yield z, target.values(z, n), log_q, log_r
 
     def _beyond(self, counts: Sequence[int], seed: Seed, *stream: int) -> Iterator[np.ndarray]:
@@ -136,6 +140,18 @@ class Proposal:
             parts.append(self.wide.log_prob(z))
         parts += [log_density(other, z) for other in self.others]
         return np.asarray(scipy.special.logsumexp(np.array(parts).T + log_shares, axis=1))
+
+
+def _larger(chunks: Iterable[Sequence[np.ndarray]], most: int) -> Iterator[list[np.ndarray]]:
+    """The same chunks, together where these are at most so many draws: each is a pass over rows."""
+    held: list[Sequence[np.ndarray]] = []
+    for chunk in chunks:
+        if held and sum(len(z) for z, *_ in held) + len(chunk[0]) > most:
+            yield joined(held)
+            held = []
+        held.append(chunk)
+    if held:
+        yield joined(held)
 
 
 def joined(chunks: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:

@@ -51,6 +51,8 @@ class Work:
         The direction along which p̂ can't be integrated, in words, where one was found.
     differentiated
         Whether gradients were used; without any, n_gradients counts values of log p̂.
+    rows
+        Of a target of many rows: how many, where they are and how they were gone through, in words.
     """
 
     n_gradients: int
@@ -64,6 +66,7 @@ class Work:
     first_failure: str | None = None
     improper: str | None = None
     differentiated: bool = True
+    rows: str | None = None
 
     @property
     def seconds(self) -> float:

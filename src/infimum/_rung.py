@@ -33,6 +33,7 @@ from infimum._loop import (
     CURVATURE_STREAM,
     OVER,
     RIVAL,
+    ROWS_STREAM,
     SCOUT_STREAM,
     Progress,
     Search,
@@ -41,11 +42,13 @@ from infimum._loop import (
     search,
 )
 from infimum._objective import Seed, generator, n_coefficients, quadratic, structured_draws
+from infimum._passes import Large
 from infimum._program import CLOCK
 from infimum._proposal import Proposal, joined, propose
 from infimum._record import StartReport, Work
 from infimum._scouts import Atlas, Known, Mode, log_total
 from infimum._solver import FEWEST, Info, Reason, Solver, State
+from infimum._standin import MOST_PASSES, StandIn
 from infimum._target import Target
 
 STARTS = 4
@@ -65,6 +68,9 @@ CHECK_NUMBERS = 2**24
 """Numbers in all check draws of one component: fewer draws where d is above 4096. At d = 30,003
 with 240,000 rows 4096 densities take longer than the fit, and no weight of theirs is of use."""
 
+
+CHECK_ROWS = 2**29
+"""Rows times draws of a check: where rows are 10 million, 512 draws take 5 minutes as it is."""
 
 FEWEST_CHECKED = 512
 """Check draws where d is largest: with fewer than 400 effective ones no fit is trusted. At
@@ -92,6 +98,7 @@ class Options:
     tolerance: float | None = None
     max_steps: int | None = None
     atlas: Atlas = field(default_factory=Atlas)
+    stand_ins: list[StandIn] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
@@ -117,8 +124,20 @@ class Options:
     @property
     def n_draws(self) -> int:
         """How many check draws."""
-        fitting = max(FEWEST_CHECKED, CHECK_NUMBERS // self.target.dim)
-        return int(self.draws or min(CHECK_DRAWS, fitting))
+        fitting = CHECK_NUMBERS // self.target.dim
+        if self.target.large is not None:
+            fitting = min(fitting, CHECK_ROWS // self.target.large.n_rows)
+        return int(self.draws or min(CHECK_DRAWS, max(FEWEST_CHECKED, fitting)))
+
+    @property
+    def searched(self) -> Options:
+        """The same for what is searched: of many rows a part that stands for all."""
+        large = self.target.large
+        if large is None or not large.by_part:
+            return self
+        if not self.stand_ins:
+            self.stand_ins.append(StandIn(self.target, self.seed, ROWS_STREAM))
+        return dataclasses.replace(self, target=self.stand_ins[0].target)
 
     def plan(self, q: Distribution) -> list[Solver]:
         """The solvers to use, with the user's limits."""
@@ -181,30 +200,29 @@ def fit_rung(
     clock, compiled = time.perf_counter(), CLOCK.compile_seconds
     if isinstance(family, Adaptive):
         watch(Progress("starting", 0, np.inf, 0, 0))
-        family = family.adapted(target, generator(seed, ADAPT_STREAM))
-    found = _begun(options, family, placed, watch)
-    search(target, found, options.plan(found.states[0].q), seed, watch)
-    if isinstance(family, Pooling):
-        visits = (_revisited(options, family, found, watch) for _ in range(REVISITS))
-        all(visits)  # until one brings nothing
-    best = choose(target, found, seed) if len(found.states) > 1 else found.states[0]
-    improper = _improper(target, best)
+        family = family.adapted(options.searched.target, generator(seed, ADAPT_STREAM))
+    found = _begun(options.searched, family, placed, watch)
+    best = _searched(options.searched, family, found, watch)
+    if options.stand_ins:
+        best = _corrected(options, family, found, best, watch)
+    exact, options = options, options.searched
+    improper = _improper(options.target, best)
     watch(Progress("checking", 0, best.loss, found.n_calls, best.info.n_gradients))
-    n_draws = options.n_draws
+    n_draws = exact.n_draws
     if isinstance(family, Growing):
         family = family.settled(best.q)
     try:
         others = _rivals(found, best)
         if improper is None:
             others += _scouted(options, family, found, best)
-        proposal = propose(best.q, _curvature(target, best.q, seed), others)
+        proposal = propose(best.q, _curvature(options.target, best.q, seed), others)
         densities = _densities(target, proposal, n_draws, seed)
     except KeyboardInterrupt:
         best.reason, n_draws = Reason.INTERRUPTED, LEAST_DRAWS
         proposal = propose(best.q, None)
         densities = _densities(target, proposal, n_draws, seed)
     compiling = CLOCK.compile_seconds - compiled
-    work = _work(target, found, improper, compiling, time.perf_counter() - clock - compiling)
+    work = _work(exact, found, improper, compiling, time.perf_counter() - clock - compiling)
     result = Fit(
         family=family,
         q=best.q,
@@ -225,6 +243,36 @@ def fit_rung(
         target=target,
     )
     return result, found
+
+
+def _searched(options: Options, family: Family, found: Search, watch: Callable[..., Any]) -> State:
+    """Minimise from every start, and choose the best."""
+    target, seed = options.target, options.seed
+    search(target, found, options.plan(found.states[0].q), seed, watch)
+    if isinstance(family, Pooling):
+        visits = (_revisited(options, family, found, watch) for _ in range(REVISITS))
+        all(visits)  # until one brings nothing
+    return choose(target, found, seed) if len(found.states) > 1 else found.states[0]
+
+
+def _corrected(
+    options: Options, family: Family, found: Search, best: State, watch: Callable[..., Any]
+) -> State:
+    """Correct what stands in for the target by passes over all rows, and search it anew."""
+    stand_in = options.stand_ins[0]
+    while not stand_in.settled and np.isfinite(best.loss) and not found.interrupted:
+        watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
+        try:
+            stand_in.correct(best.q)
+        except KeyboardInterrupt:
+            found.interrupted = True
+            return best
+        found.states = [State(q=state.q, info=state.info) for state in optima(found)]
+        on = options.searched if stand_in.passes < MOST_PASSES else options
+        best = _searched(on, family, found, watch)
+        if on is options:
+            break
+    return best
 
 
 def optima(found: Search) -> list[State]:
@@ -375,8 +423,9 @@ def _report(state: State) -> StartReport:
 
 
 def _work(
-    target: Target, found: Search, improper: str | None, compiling: float, running: float
+    options: Options, found: Search, improper: str | None, compiling: float, running: float
 ) -> Work:
+    target = options.target
     failures = target.failures
     infos = [state.info for state in found.states]
     undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
@@ -394,4 +443,15 @@ def _work(
         else None,
         improper=improper,
         differentiated=target.differentiable,
+        rows=None if target.large is None else _rows(target.large, options.stand_ins),
+    )
+
+
+def _rows(large: Large, stand_ins: Sequence[StandIn]) -> str:
+    """How many rows were gone through, where, and how often."""
+    if not stand_ins:
+        return f"{large.told()}, each evaluation a pass over them"
+    return (
+        f"{large.told()}; searched on {large.n_part:,} of them, corrected by "
+        f"{stand_ins[0].passes} passes over all"
     )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from infimum._bijection import Bijection
 from infimum._foreign import Failures, Foreign
 from infimum._model import DENSITY, Model
+from infimum._passes import Large
 from infimum._program import Program, double_precision
 from infimum._space import Space
 
@@ -115,7 +116,20 @@ class Target:
         self.name = name
         self.example = example
         self.model = model
+        self.large: Large | None = None
         self._density = density
+
+    def plus(self, term: Callable[[Any], Any]) -> Target:
+        """The same target with a function of z, traceable by JAX, added to log p̂."""
+        own, added = self.program.function(), jax.value_and_grad(term)
+
+        def both(z: Any) -> Any:
+            return jax.tree_util.tree_map(jnp.add, tuple(own(z)), tuple(added(z)))
+
+        target = Target.__new__(Target)
+        compiled = _Compiled(Program(both, self.dim))
+        target._set(self.space, compiled, self.name, self.example, self.model)
+        return target
 
     @property
     def dim(self) -> int:

@@ -1,0 +1,422 @@
+"""Data in blocks of rows: arrays in memory or on disk, Parquet files, and whatever iterates.
+
+A `Blocks` is gone through any number of times, and gives the same rows in the same order. Reading
+and computing overlap: a thread reads the next block while the last one is worked on.
+"""
+
+from __future__ import annotations
+
+import abc
+import mmap
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int, PyTree
+
+from infimum._extras import required
+
+AHEAD = 2
+"""Blocks read before they are asked for: one to work on next, and one on its way."""
+
+
+class DataError(ValueError):
+    """Rows that are not what they were said to be, or no longer are."""
+
+
+class Blocks(abc.ABC):
+    """Rows of data, read in blocks.
+
+    Attributes
+    ----------
+    n_rows
+        N.
+    like
+        The first rows, at most two: structure, dtypes and trailing shapes of every block.
+    where
+        "in memory" or "on disk", for people.
+    """
+
+    n_rows: int
+    like: PyTree
+    where: str
+
+    @abc.abstractmethod
+    def read(self, size: int) -> Iterator[PyTree]:
+        """Blocks in their order, all of `size` rows but the last.
+
+        Raises
+        ------
+        DataError
+            If the rows are not those of the first time.
+        """
+
+    @abc.abstractmethod
+    def take(self, index: Int[np.ndarray, " m"]) -> PyTree:
+        """The rows of these numbers, which are in ascending order."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return sum(x[:1].nbytes for x in jax.tree_util.tree_leaves(self.like))
+
+
+def blocks_of(data: Any, n_rows: int | None) -> Blocks:
+    """The rows that a user gives, whatever they are in.
+
+    Parameters
+    ----------
+    data
+        Pytree of arrays, memory-maps or Zarr arrays; a Parquet file or a data frame; or anything
+        that gives blocks when it is iterated, again each time.
+    n_rows
+        Number of rows, where `data` does not know it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or row counts disagree.
+    """
+    if isinstance(data, str | Path):
+        return _Parquet(Path(data), n_rows)
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        data = {str(name): data[name].to_numpy() for name in data.columns}
+    if isinstance(data, Iterator):
+        raise TypeError(
+            f"data are a {type(data).__name__}, which can be iterated once only: give something "
+            "that begins anew each time, a list or an object with __iter__"
+        )
+    leaves, _ = jax.tree_util.tree_flatten(data, is_leaf=_leaf)
+    if leaves and all(_sliceable(leaf) for leaf in leaves):
+        counts = {int(leaf.shape[0]) for leaf in leaves}
+        listed = isinstance(data, list | tuple) and n_rows is not None and counts != {n_rows}
+        if not listed:
+            return _Arrays(data, n_rows)
+    return _Iterated(data, n_rows)
+
+
+def _leaf(node: Any) -> bool:
+    """Whether a pytree ends here: at what is no container of JAX's."""
+    return not (node is None or isinstance(node, dict | list | tuple))
+
+
+def _sliceable(leaf: Any) -> bool:
+    return all(hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")) and leaf.ndim > 0
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+class _Arrays(Blocks):
+    """A pytree of arrays whose first axis is rows, in memory or on disk."""
+
+    def __init__(self, data: PyTree, n_rows: int | None) -> None:
+        paths, self.treedef = jax.tree_util.tree_flatten_with_path(data, is_leaf=_leaf)
+        self.leaves = [leaf for _, leaf in paths]
+        counts = {_named(path): int(leaf.shape[0]) for path, leaf in paths}
+        if n_rows is not None:
+            counts["n_rows"] = int(n_rows)
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            raise ValueError(f"row counts disagree: {told}; every array's first axis is the rows")
+        self.n_rows = next(iter(counts.values()))
+        if self.n_rows == 0:
+            raise ValueError("the data have no rows")
+        self.files = _Files(self.leaves)
+        self.where = "in memory" if all(map(_held, self.leaves)) else "on disk"
+        self.like = self._rows(slice(0, 2))
+        _check_dtypes(self.like)
+
+    def read(self, size: int) -> Iterator[PyTree]:
+        self.files.check()
+        starts = range(0, self.n_rows, size)
+        if self.where == "in memory":
+            yield from (self._rows(slice(start, start + size)) for start in starts)
+        else:
+            yield from ahead(self._rows(slice(start, start + size)) for start in starts)
+        self.files.check()
+
+    def take(self, index: Int[np.ndarray, " m"]) -> PyTree:
+        if self.where == "in memory":
+            return self._rows(index)
+        return _gathered(self.read(_few(self)), index)
+
+    def _rows(self, rows: Any) -> PyTree:
+        """A copy of what is on disk, of which no page is kept."""
+        parts = [np.asarray(leaf[rows]) for leaf in self.leaves]
+        if self.where == "on disk":
+            parts = [np.array(part) if _mapped(part) is not None else part for part in parts]
+            for leaf in self.leaves:
+                _let_go(leaf)
+        return jax.tree_util.tree_unflatten(self.treedef, parts)
+
+
+def _held(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | jax.Array) and _mapped(leaf) is None
+
+
+def _mapped(array: Any) -> mmap.mmap | None:
+    """The memory-map that an array is a view of."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array
+
+
+def _let_go(leaf: Any) -> None:
+    """Give the pages of a memory-map back, which count as memory of this process otherwise."""
+    mapped = _mapped(leaf)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class _Files:
+    """Sizes and times of the files behind memory-maps: a change in mid-run is an error."""
+
+    def __init__(self, leaves: Iterable[Any]) -> None:
+        names = {getattr(leaf, "filename", None) for leaf in leaves}
+        self.known = {Path(name): _state(Path(name)) for name in names if name is not None}
+
+    def check(self) -> None:
+        """Raise DataError if one is not what it was."""
+        for path, known in self.known.items():
+            try:
+                now = _state(path)
+            except OSError as error:
+                raise DataError(f"the data file {path} has disappeared: {error}") from error
+            if now != known:
+                raise DataError(
+                    f"the data file {path} has changed since it was opened: no answer would "
+                    "belong to either version. Fit anew on a file that stays as it is"
+                )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+# ---- Parquet -------------------------------------------------------------------------------------
+
+
+class _Parquet(Blocks):
+    """A Parquet file: a block is a dict of columns."""
+
+    where = "on disk"
+
+    def __init__(self, path: Path, n_rows: int | None) -> None:
+        self.library = required("pyarrow.parquet", "parquet")
+        self.path = path
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}: give a Parquet file, or arrays")
+        try:
+            self.n_rows = int(self.library.read_metadata(path).num_rows)
+        except Exception as error:  # pyarrow raises types of its own
+            raise ValueError(f"{path} can't be read as a Parquet file: {error}") from error
+        if n_rows is not None and n_rows != self.n_rows:
+            raise ValueError(f"row counts disagree: {path} {self.n_rows:,}, n_rows {n_rows:,}")
+        if self.n_rows == 0:
+            raise ValueError(f"the data file {path} has no rows")
+        self.known = _state(path)
+        self.like = _first(next(self._batches(2)), 2)
+        _check_dtypes(self.like)
+
+    def read(self, size: int) -> Iterator[PyTree]:
+        if not self.path.is_file() or _state(self.path) != self.known:
+            raise DataError(
+                f"the data file {self.path} has changed or disappeared since it was opened: fit "
+                "anew on a file that stays as it is"
+            )
+        yield from ahead(_resized(self._batches(size), size))
+
+    def take(self, index: Int[np.ndarray, " m"]) -> PyTree:
+        return _gathered(self.read(_few(self)), index)
+
+    def _batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        with self.library.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=size):
+                names = batch.schema.names
+                columns = zip(names, batch.columns, strict=True)
+                yield {name: self._column(name, column) for name, column in columns}
+
+    def _column(self, name: str, column: Any) -> np.ndarray:
+        if column.null_count:
+            raise DataError(
+                f"column {name!r} of {self.path} has missing values (null): fill them, or give "
+                "them a column that says where they are"
+            )
+        array: np.ndarray = column.to_numpy(zero_copy_only=False)
+        return array
+
+
+# ---- what iterates -------------------------------------------------------------------------------
+
+
+class _Iterated(Blocks):
+    """Blocks of any sizes from something that can be iterated again and again."""
+
+    where = "read as they come"
+
+    def __init__(self, data: Any, n_rows: int | None) -> None:
+        if not isinstance(data, Iterable):
+            raise TypeError(
+                f"data are {data!r}: expected arrays with rows along their first axis, a Parquet "
+                "file, or something that gives blocks when it is iterated"
+            )
+        if n_rows is None:
+            raise TypeError("iterated data do not say how many rows they have: give n_rows")
+        if not isinstance(n_rows, int | np.integer) or n_rows < 1:
+            raise ValueError(f"n_rows is {n_rows!r}, expected a positive number of rows")
+        self.data, self.n_rows = data, int(n_rows)
+        first = next(iter(data), None)
+        if first is None:
+            raise ValueError("the data have no blocks")
+        self.like = _first(_checked(first, None, 0), 2)
+        _check_dtypes(self.like)
+
+    def read(self, size: int) -> Iterator[PyTree]:
+        yield from ahead(_resized(self._counted(), size))
+
+    def take(self, index: Int[np.ndarray, " m"]) -> PyTree:
+        return _gathered(self.read(_few(self)), index)
+
+    def _counted(self) -> Iterator[PyTree]:
+        seen = 0
+        for number, block in enumerate(self.data):
+            block = _checked(block, self.like, number)
+            seen += _length(block)
+            if seen > self.n_rows:
+                break
+            yield block
+        if seen != self.n_rows:
+            count = "no" if seen == 0 else f"{'more than ' * (seen > self.n_rows)}{seen:,}"
+            if seen > self.n_rows:
+                count = f"more than {self.n_rows:,}"
+            once = " Can the data be iterated only once?" if seen == 0 else ""
+            raise DataError(f"the data gave {count} rows, n_rows says {self.n_rows:,}.{once}")
+
+
+def _checked(block: PyTree, like: PyTree | None, number: int) -> PyTree:
+    """A block as arrays, if it is of the form of the first."""
+    block = jax.tree_util.tree_map(np.asarray, block)
+    leaves = jax.tree_util.tree_leaves(block)
+    if not leaves or any(x.ndim == 0 for x in leaves) or len({len(x) for x in leaves}) > 1:
+        shapes = jax.tree_util.tree_map(np.shape, block)
+        raise DataError(f"block {number} has shapes {shapes}: rows are the first axis of each")
+    if like is not None and _form(block) != _form(like):
+        raise DataError(
+            f"block {number} has the form {_form(block)}, the first one had {_form(like)}: dtypes "
+            "and columns must be those of the first"
+        )
+    return block
+
+
+def _form(block: PyTree) -> Any:
+    return jax.tree_util.tree_map(lambda x: f"{x.dtype}{list(x.shape[1:])}", block)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def ahead(blocks: Iterable[PyTree]) -> Iterator[PyTree]:
+    """The same blocks, read by a thread while the last one is worked on."""
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
+    left = threading.Event()
+
+    def put(item: tuple[str, Any]) -> bool:
+        while not left.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for block in blocks:
+                if not put(("block", block)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # raised again where the blocks are used
+            put(("error", error))
+
+    reader = threading.Thread(target=work, name="infimum-reader", daemon=True)
+    reader.start()
+    try:
+        while True:
+            what, item = waiting.get()
+            if what == "end":
+                return
+            if what == "error":
+                raise item
+            yield item
+    finally:
+        left.set()
+        reader.join()
+
+
+def _resized(blocks: Iterable[PyTree], size: int) -> Iterator[PyTree]:
+    """The same rows in blocks of `size`; the last one has what is left."""
+    kept: list[PyTree] = []
+    held = 0
+    for block in blocks:
+        kept.append(block)
+        held += _length(block)
+        while held >= size:
+            joined = _joined(kept)
+            yield _cut(joined, slice(0, size))
+            kept, held = [_cut(joined, slice(size, None))], held - size
+    if held:
+        yield _joined(kept)
+
+
+def _gathered(blocks: Iterable[PyTree], index: Int[np.ndarray, " m"]) -> PyTree:
+    """Rows by their numbers, from all blocks in their order."""
+    found, start = [], 0
+    for block in blocks:
+        stop = start + _length(block)
+        own = index[np.searchsorted(index, start) : np.searchsorted(index, stop)]
+        found.append(_cut(block, own - start))
+        start = stop
+    return _joined(found)
+
+
+def _few(blocks: Blocks) -> int:
+    """Rows of a block that is only read."""
+    return max(1, 2**23 // max(1, blocks.row_bytes))
+
+
+def _joined(blocks: list[PyTree]) -> PyTree:
+    if len(blocks) == 1:
+        return blocks[0]
+    return jax.tree_util.tree_map(lambda *parts: np.concatenate(parts), *blocks)
+
+
+def _cut(block: PyTree, rows: Any) -> PyTree:
+    return jax.tree_util.tree_map(lambda x: x[rows], block)
+
+
+def _first(block: PyTree, n: int) -> PyTree:
+    return _cut(block, slice(0, n))
+
+
+def _length(block: PyTree) -> int:
+    return len(jax.tree_util.tree_leaves(block)[0])
+
+
+def _named(path: Any) -> str:
+    return f"data{jax.tree_util.keystr(path)}"
+
+
+def _check_dtypes(like: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        if leaf.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{_named(path)} has dtype {leaf.dtype}: expected numbers. Code text and dates as "
+                "numbers first"
+            )
