@@ -140,31 +140,20 @@ def khat(log_w: LogWeights) -> float:
         return math.nan
     if np.ptp(log_w[log_w > -np.inf]) < 1e-9:
         return -math.inf
-    return _pareto(log_w)[1]
-
-
-def _pareto(log_w: LogWeights) -> tuple[LogWeights, float]:
-    """Smoothed log weights, which sum to one, and their tail index, by ArviZ."""
     from arviz_stats.base.array import BaseArray
 
     finite = np.where(log_w > -np.inf, log_w, _floor(log_w))
     with np.errstate(all="ignore"):  # it takes minus the log weights, as in LOO
-        shaped, tail = BaseArray().psislw(-finite)
-    return np.asarray(shaped), float(tail)
+        return float(BaseArray().psislw(-finite)[1])
 
 
-def smoothed(log_w: LogWeights) -> LogWeights:
-    """The same with the largest ones replaced by what a Pareto tail expects of them, by ArviZ.
+def slower(n: int, tail: float) -> float:
+    """How much larger the error of n weights' mean is than by their own spread.
 
-    Vehtari et al. (2024), algorithm 1. As they are where there is no tail to fit.
+    The mean of weights whose tail index k is above 1/2 has no variance, and its error falls with
+    n^(k - 1), not n^(-1/2) (Vehtari et al. 2024, section 3).
     """
-    if not math.isfinite(khat(log_w)):
-        return log_w
-    shaped, _ = _pareto(log_w)
-    # it sums to one; a weight that is not in the tail says what it was divided by
-    inside = np.flatnonzero(log_w > -np.inf)
-    body = inside[np.argsort(log_w[inside])[len(inside) // 2]]
-    return np.where(log_w > -np.inf, shaped - shaped[body] + log_w[body], log_w)
+    return float(n ** (min(1.0, tail) - 0.5)) if tail > 0.5 else 1.0
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:
