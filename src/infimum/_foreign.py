@@ -8,6 +8,7 @@ compiler gets it as a `Program` too, whose one callback returns value and gradie
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,9 +50,12 @@ class Failures:
 
     def note(self, error: Exception) -> None:
         """Book one point."""
-        self.count += 1
-        if self.first is None:
-            self.first = f"{type(error).__name__}: {error}".strip().rstrip(":")
+        self.add(1, f"{type(error).__name__}: {error}".strip().rstrip(":"))
+
+    def add(self, count: int, first: str | None) -> None:
+        """Book points that came after those of before."""
+        self.count += count
+        self.first = self.first or first
 
 
 class Guarded:
@@ -71,6 +75,9 @@ class Guarded:
         density.
     failures
         Where errors are booked.
+    pointwise
+        How many points are evaluated at once, where each is by itself whatever others are in its
+        batch; 0 where the code takes batches.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class Guarded:
         *,
         failed: float = np.nan,
         failures: Failures | None = None,
+        pointwise: int = 0,
     ) -> None:
         self.function = function
         self.value = value
@@ -88,6 +96,7 @@ class Guarded:
         self.failed = failed
         self.failures = failures or Failures()
         self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
+        self.pointwise = pointwise
         self.interrupted = False
 
     @classmethod
@@ -117,6 +126,7 @@ class Guarded:
             None if value is None else lambda x: points.values(value, x),
             failed=failed,
             failures=failures,
+            pointwise=threads,
         )
 
     def reordered(self, order: np.ndarray) -> Guarded:
@@ -137,6 +147,7 @@ class Guarded:
             None if value is None else lambda z: value(np.take(z, back, axis=1)),
             failed=self.failed,
             failures=self.failures,
+            pointwise=self.pointwise,
         )
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,21 +254,20 @@ class _Points:
     def _each(self, one: Callable[[int], None], n: int) -> None:
         """Fill every row, and book those that raise."""
 
-        def some(rows: range) -> list[Exception]:
+        def some(rows: range) -> list[tuple[int, Exception]]:
             trouble = []
             for i in rows:
                 try:
                     one(i)
                 except Exception as error:  # whatever the user's own code raises
-                    trouble.append(error)
+                    trouble.append((i, error))
             return trouble
 
         shares = min(self.threads, n)
         parts = [range(k, n, shares) for k in range(shares)]
         told = map(some, parts) if shares == 1 else self._pool.map(some, parts)
-        for trouble in told:
-            for error in trouble:
-                self.failures.note(error)
+        for _, error in sorted(itertools.chain(*told), key=lambda trouble: trouble[0]):
+            self.failures.note(error)
 
 
 class Foreign:
@@ -271,10 +281,18 @@ class Foreign:
         The bijection from z to the parameters.
     """
 
+    twice = False
+
     def __init__(self, code: Guarded, space: Bijection | None = None) -> None:
         self.code = code
         self.space = None if space is None or space.trivial else space
         self.dim = code.dim if space is None else space.dim
+
+    def grain(self, planned: int = 0) -> int | None:
+        """Rows that may be evaluated apart; None for code that takes whole batches."""
+        if not self.code.pointwise or self.space is None:
+            return self.code.pointwise or None
+        return max(self._carried.width, self._pulled.width)
 
     @property
     def differentiable(self) -> bool:
