@@ -72,7 +72,7 @@ def counted():
 
 def bits(fit):
     """All of an answer that must be the same, bit for bit."""
-    leaves = jax.tree_util.tree_leaves((fit.q, fit.sample(50), fit.sample(50, weighted=True)))
+    leaves = jax.tree_util.tree_leaves((fit.q, fit.sample(50)))
     numbers = [fit.elbo, fit.kl, fit.log_evidence, fit.khat, fit.ess, fit.verdict, fit.starts]
     told = [fit.trace, fit.reason, fit.work.n_gradients, fit.work.n_calls, fit.work.n_failed]
     arrays = [np.asarray(x).tobytes() for x in (*leaves, fit.log_p, fit.log_q, fit.log_r)]
@@ -245,7 +245,8 @@ def started(folder, seconds):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdout.readline() == "ready\n"
+    with child.stdout:
+        assert child.stdout.readline() == "ready\n"
     return child
 
 
@@ -280,11 +281,11 @@ def test_two_at_once_are_refused(tmp_path):
 def test_a_torn_tail_is_dropped(skewed, begun):
     whole = infimum.fit(skewed, "meanfield")
     path = begun / "evaluations.bin"
-    kept = path.read_bytes()
-    for tail in (b"\0", kept[:50], os.urandom(3000)):
+    for more, tail in enumerate((b"\0", path.read_bytes()[:50], os.urandom(3000))):
+        kept = path.read_bytes()
         path.write_bytes(kept + tail)
         with pytest.raises(CutOffError):
-            infimum.fit(skewed, "meanfield", checkpoint=begun, callback=stopping(6))
+            infimum.fit(skewed, "meanfield", checkpoint=begun, callback=stopping(6 + more))
         assert path.read_bytes()[: len(kept)] == kept
     assert bits(infimum.fit(skewed, "meanfield", checkpoint=begun)) == bits(whole)
 
