@@ -57,12 +57,14 @@ def stopping(after: int):
     return callback
 
 
-def counted():
-    """A target whose evaluations are counted."""
+def counted(most: float = np.inf):
+    """A target whose evaluations are counted, and interrupted when there have been too many."""
     asked = []
 
     def log_density(z):
         asked.append(z)
+        if len(asked) > most:
+            raise KeyboardInterrupt
         return -0.5 * z @ z - 0.1 * z[0] ** 4, -z - 0.4 * np.eye(1, 3)[0] * z[0] ** 3
 
     target = infimum.from_numpy(log_density, 3)
@@ -85,10 +87,9 @@ def held(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def keeping_all(monkeypatch):
-    """Keep what takes no time as well, at once."""
+    """Keep what takes no time as well."""
     monkeypatch.setattr(_journal, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(_journal, "RATE", np.inf)
-    monkeypatch.setattr(_journal, "EVERY", 0.0)
 
 
 @pytest.fixture
@@ -177,6 +178,21 @@ def test_failures_are_booked_as_in_one_go(tmp_path, keeping_all):
     done = infimum.fit(target, "meanfield", checkpoint=tmp_path, **options)
     assert bits(done) == bits(whole)
     assert done.work.first_failure == whole.work.first_failure
+
+
+def test_code_that_a_compiled_loop_calls_is_remembered_within_a_chunk(tmp_path, keeping_all):
+    target, asked = counted()
+    chosen = {"solver": solvers.Stochastic(optax.adam(0.01), max_steps=1), "draws": 200}
+    whole = infimum.fit(target, "meanfield", **chosen)
+    every = len(asked)
+    interrupted, tried = counted(5000)
+    with pytest.raises(KeyboardInterrupt):  # in the loop, and in the checks after it
+        infimum.fit(interrupted, "meanfield", checkpoint=tmp_path, **chosen)
+    assert 5000 < len(tried) < every
+    asked.clear()
+    done = infimum.fit(target, "meanfield", checkpoint=tmp_path, **chosen)
+    assert 0 < len(asked) < every - 3000
+    assert bits(done) == bits(whole)
 
 
 def test_a_density_without_gradient(tmp_path, keeping_all):

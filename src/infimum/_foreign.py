@@ -7,6 +7,7 @@ compiler gets it as a `Program` too, whose one callback returns value and gradie
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterable
@@ -24,6 +25,9 @@ from infimum._program import WIDE, Program
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
+
+See = Callable[[Batched, np.ndarray], tuple[Any, Any]]
+"""What stands between such code and who calls it."""
 
 
 @dataclass
@@ -98,6 +102,7 @@ class Guarded:
         self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
         self.pointwise = pointwise
         self.interrupted = False
+        self._see: See | None = None
 
     @classmethod
     def of_points(
@@ -149,6 +154,12 @@ class Guarded:
             failures=self.failures,
             pointwise=self.pointwise,
         )
+
+    def through(self, see: See) -> Guarded:
+        """The same code, whose answers to a compiled loop pass through `see`."""
+        seen = copy.copy(self)
+        seen._see = see
+        return seen
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
@@ -205,7 +216,8 @@ class Guarded:
         answer = np.full((len(x), self.dim + 1), np.nan)
         if not self.interrupted:
             try:
-                answer[:, 0], answer[:, 1:] = self(x)
+                found = self(x) if self._see is None else self._see(self, x)
+                answer[:, 0], answer[:, 1:] = found
             except KeyboardInterrupt:
                 self.interrupted = True
         return answer.view(np.uint32).reshape(*np.shape(bits)[:-2], self.dim + 1, 2)
@@ -293,6 +305,10 @@ class Foreign:
         if not self.code.pointwise or self.space is None:
             return self.code.pointwise or None
         return max(self._carried.width, self._pulled.width)
+
+    def through(self, see: See) -> Foreign:
+        """The same, whose answers to a compiled loop pass through `see`."""
+        return Foreign(self.code.through(see), self.space)
 
     @property
     def differentiable(self) -> bool:

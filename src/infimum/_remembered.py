@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from infimum._foreign import Failures
+from infimum._foreign import Batched, Failures, See
 from infimum._journal import Answer, Journal, digest
 from infimum._program import Program
 
@@ -50,6 +50,9 @@ class Density(Protocol):
         None if the answer at a row may depend on which other rows are asked for with it.
         """
 
+    def through(self, see: See) -> Density:
+        """The same, with what a compiled loop asks of code outside JAX passing through `see`."""
+
     def resume(self) -> None:
         """Raise the Ctrl-C that a compiled loop has kept."""
 
@@ -67,8 +70,19 @@ class Remembered:
 
     @property
     def program(self) -> Program:
-        """The density's own: compiled loops go through `recall`, a chunk at a time."""
-        return self.density.program
+        """For compiled loops, which go through `recall` a chunk at a time.
+
+        Code outside JAX that they call is remembered within a chunk as well.
+        """
+        return self._bridge.program
+
+    @functools.cached_property
+    def _bridge(self) -> Density:
+        def see(code: Batched, x: np.ndarray) -> tuple[Any, Any]:
+            log_p, gradient = self._pieces("bridge", x, 0, lambda rows: list(code(rows)))
+            return log_p, gradient
+
+        return self.density.through(see)
 
     @property
     def differentiable(self) -> bool:
@@ -87,11 +101,15 @@ class Remembered:
 
     def resume(self) -> None:
         """As the density."""
-        self.density.resume()
+        self._bridge.resume()
 
     def grain(self, planned: int = 0) -> int | None:
         """As the density."""
         return self.density.grain(planned)
+
+    def through(self, see: See) -> Density:
+        """As the density."""
+        return self.density.through(see)
 
     def __call__(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p̂ and its gradient at each row."""
