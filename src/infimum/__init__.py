@@ -19,6 +19,7 @@ from infimum._corrected import Corrected
 from infimum._evidence import Evidence, compare, evidence
 from infimum._expectation import Expectation
 from infimum._fit import Fit
+from infimum._journal import CheckpointError
 from infimum._predict import predict
 from infimum._save import load
 from infimum._target import Target
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Calibration",
+    "CheckpointError",
     "Climb",
     "Corrected",
     "Estimate",

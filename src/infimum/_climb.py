@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from infimum import _processes
 from infimum._family import LARGEST_DENSE, Family, Measured, Stacking, UnsuitableError
 from infimum._fit import Fit
 from infimum._ladder import PAYS, ranked
@@ -114,6 +116,7 @@ def fit(
     max_steps: int | None = None,
     progress: bool | None = None,
     callback: Callable[[Progress], Any] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Fit:
     """Find the member q of a family that minimises KL[q ‖ p̂].
 
@@ -144,12 +147,19 @@ def fit(
         Show progress; by default on a terminal, after a second.
     callback
         Called with a `Progress` after each batched evaluation; returning True stops the fit.
+    checkpoint
+        A folder that keeps what took long to evaluate, so that a fit that was killed or interrupted
+        goes on when it is called again with the same arguments. Its answer is that of a fit in one
+        go, bit for bit, but for the seconds in `work`. A new folder, or that of this same job.
 
     Raises
     ------
     TypeError, ValueError
         Before any optimisation, for wrong use and for a density that is zero or undefined at every
         start tried.
+    CheckpointError
+        If the folder holds something else, or a checkpoint that is damaged, in use, or of another
+        job; nothing in it is changed.
 
     Examples
     --------
@@ -158,11 +168,16 @@ def fit(
     'good'
     """
     options = Options(target, seed, starts, draws, solver, tolerance, max_steps)
-    with display(progress, callback) as watch:
-        if isinstance(family, str) and family == "auto":
+    auto = isinstance(family, str) and family == "auto"
+    if auto:
+        _check_limits(tol, budget)
+    rung = LADDER if auto else family_of(family)
+    kept = options.kept(checkpoint, family=rung, tol=tol, budget=budget)
+    with display(progress, callback) as watch, kept as options:
+        if not isinstance(rung, Family):
             climbed = _climbed(options, None, tol, budget, watch)
             return dataclasses.replace(climbed.best, route=climbed.route)
-        return _from_below(options, family_of(family), watch)
+        return _from_below(options, rung, watch)
 
 
 def climb(
@@ -176,6 +191,7 @@ def climb(
     draws: int | None = None,
     progress: bool | None = None,
     callback: Callable[[Progress], Any] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Climb:
     """Fit larger and larger families, each from where the last one ended.
 
@@ -193,6 +209,9 @@ def climb(
         Seconds that the climb may take. A rung on its way when they are spent ends there.
     seed, starts, draws, progress, callback
         As for `fit`.
+    checkpoint
+        As for `fit`. A climb that goes on takes the rungs that it took before, and counts the
+        seconds of before towards `budget`.
 
     Returns
     -------
@@ -202,11 +221,14 @@ def climb(
     ------
     ValueError
         If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
-        number; and as `fit` does.
+        number; and as `fit` does, for `checkpoint` too.
     """
     options = Options(target, seed, starts, draws)
-    with display(progress, callback) as watch:
-        given = None if isinstance(ladder, str) and ladder == "auto" else ladder
+    _check_limits(tol, budget)
+    given = None if isinstance(ladder, str) and ladder == "auto" else ladder
+    rungs = "auto" if given is None else _rungs(given)
+    kept = options.kept(checkpoint, ladder=rungs, tol=tol, budget=budget)
+    with display(progress, callback) as watch, kept as options:
         return _climbed(options, given, tol, budget, watch)
 
 
@@ -218,7 +240,6 @@ def _climbed(
     watch: Callable[..., Any],
 ) -> Climb:
     """Climb the rungs given, in their order; or, with None, those that pay."""
-    _check_limits(tol, budget)
     rungs = _rungs(LADDER if given is None else given)
     if given is None and options.target.dim > MANY:
         rungs.sort(key=lambda rung: not isinstance(rung, Sparse))
@@ -228,11 +249,11 @@ def _climbed(
         if not way.fits or given is not None:
             rung, predicted = rungs[0], 0.0
         else:
-            paying = ranked(rungs, way.best, options.searched.target)
-            if not paying:
+            chosen = way.chosen(rungs)
+            if chosen is None:
                 way.ended = f"no rung promises {PAYS} nats more"
                 break
-            rung, predicted = paying[0]
+            rung, predicted = chosen
         rungs.remove(rung)
         way.go(rung, predicted)
     if not way.fits:
@@ -294,11 +315,44 @@ class _Way:
             self.watch(Progress("skipped", 0, np.inf, 0, 0, rung.name, why))
         return fitting
 
+    @property
+    def spent(self) -> float:
+        """Seconds of this climb, and of the runs that it goes on from."""
+        journal = self.options.target.journal
+        seconds = time.perf_counter() - self.begun if journal is None else journal.seconds
+        return _processes.same(seconds) if self.options.shared else seconds
+
+    def decide(self, make: Callable[[], Any]) -> Any:
+        """What depends on time is decided once: a climb that goes on takes the same way."""
+        journal = self.options.target.journal
+        return make() if journal is None else journal.decide(make)
+
+    def chosen(self, rungs: list[Family]) -> tuple[Family, float] | None:
+        """The rung that promises most nats a second, and its seconds; None if none pays."""
+
+        def make() -> tuple[str, float] | None:
+            paying = ranked(rungs, self.best, self.options.searched.target)
+            return (paying[0][0].name, paying[0][1]) if paying else None
+
+        chosen = self.decide(make)
+        if chosen is None:
+            return None
+        name, predicted = chosen
+        return next(rung for rung in rungs if rung.name == name), predicted
+
+    def too_long(self, predicted: float) -> str:
+        """Why a rung of so many seconds does not fit into the budget; nothing if it does."""
+        if self.budget is None or not self.fits:
+            return ""
+        spent = self.spent
+        if spent + predicted <= self.budget:
+            return ""
+        return f"it would take about {predicted:.0f} s of the {self.budget - spent:.0f} s left"
+
     def go(self, rung: Family, predicted: float) -> None:
         """Fit one rung, or note why it is skipped; see whether the climb has ended."""
-        spent = time.perf_counter() - self.begun
-        if self.budget is not None and self.fits and spent + predicted > self.budget:
-            told = f"it would take about {predicted:.0f} s of the {self.budget - spent:.0f} s left"
+        told = self.decide(lambda: self.too_long(predicted))
+        if told:
             self.skipped.append((rung.name, told))
             return
         try:
@@ -309,8 +363,7 @@ class _Way:
             return
         self.fits.append(done)
         self.placed.append(optima(found))
-        spent = time.perf_counter() - self.begun
-        if self.budget is not None and spent >= self.budget:
+        if self._over() if found.interrupted else self.decide(self._over):
             self.ended = f"the budget of {self.budget:g} s is spent"
         elif found.interrupted:
             self.ended = "interrupted"
@@ -336,9 +389,15 @@ class _Way:
 
     def _timed(self, progress: Progress) -> Any:
         """Watch, and stop when the budget is spent."""
-        spent = time.perf_counter() - self.begun
-        over = self.budget is not None and spent >= self.budget
+        journal = self.options.target.journal
+        if self.budget is None:
+            return self.watch(progress)
+        over = self._over() if journal is None else journal.over(self._over)
         return self.watch(progress) or over
+
+    def _over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.budget is not None and bool(self.spent >= self.budget)
 
 
 def _as_state(fit: Fit) -> State:

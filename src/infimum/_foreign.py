@@ -7,7 +7,9 @@ compiler gets it as a `Program` too, whose one callback returns value and gradie
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from infimum._program import WIDE, Program
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
+
+See = Callable[[Batched, np.ndarray], tuple[Any, Any]]
+"""What stands between such code and who calls it."""
 
 
 @dataclass
@@ -49,9 +54,12 @@ class Failures:
 
     def note(self, error: Exception) -> None:
         """Book one point."""
-        self.count += 1
-        if self.first is None:
-            self.first = f"{type(error).__name__}: {error}".strip().rstrip(":")
+        self.add(1, f"{type(error).__name__}: {error}".strip().rstrip(":"))
+
+    def add(self, count: int, first: str | None) -> None:
+        """Book points that came after those of before."""
+        self.count += count
+        self.first = self.first or first
 
 
 class Guarded:
@@ -73,6 +81,9 @@ class Guarded:
         Where errors are booked.
     fatal
         Errors that are not those of a point, which end the work.
+    pointwise
+        How many points are evaluated at once, where each is by itself whatever others are in its
+        batch; 0 where the code takes batches.
     """
 
     def __init__(
@@ -84,6 +95,7 @@ class Guarded:
         failed: float = np.nan,
         failures: Failures | None = None,
         fatal: tuple[type[BaseException], ...] = (),
+        pointwise: int = 0,
     ) -> None:
         self.function = function
         self.value = value
@@ -93,6 +105,8 @@ class Guarded:
         self.failures = failures or Failures()
         self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
         self.ended: BaseException | None = None
+        self.pointwise = pointwise
+        self._see: See | None = None
 
     @classmethod
     def of_points(
@@ -121,6 +135,7 @@ class Guarded:
             None if value is None else lambda x: points.values(value, x),
             failed=failed,
             failures=failures,
+            pointwise=threads,
         )
 
     def reordered(self, order: np.ndarray) -> Guarded:
@@ -141,7 +156,14 @@ class Guarded:
             None if value is None else lambda z: value(np.take(z, back, axis=1)),
             failed=self.failed,
             failures=self.failures,
+            pointwise=self.pointwise,
         )
+
+    def through(self, see: See) -> Guarded:
+        """The same code, whose answers to a compiled loop pass through `see`."""
+        seen = copy.copy(self)
+        seen._see = see
+        return seen
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
@@ -201,7 +223,8 @@ class Guarded:
         answer = np.full((len(x), self.dim + 1), np.nan)
         if self.ended is None:
             try:
-                answer[:, 0], answer[:, 1:] = self(x)
+                found = self(x) if self._see is None else self._see(self, x)
+                answer[:, 0], answer[:, 1:] = found
             except self.fatal as error:
                 self.ended = error
         return answer.view(np.uint32).reshape(*np.shape(bits)[:-2], self.dim + 1, 2)
@@ -250,21 +273,20 @@ class _Points:
     def _each(self, one: Callable[[int], None], n: int) -> None:
         """Fill every row, and book those that raise."""
 
-        def some(rows: range) -> list[Exception]:
+        def some(rows: range) -> list[tuple[int, Exception]]:
             trouble = []
             for i in rows:
                 try:
                     one(i)
                 except Exception as error:  # whatever the user's own code raises
-                    trouble.append(error)
+                    trouble.append((i, error))
             return trouble
 
         shares = min(self.threads, n)
         parts = [range(k, n, shares) for k in range(shares)]
         told = map(some, parts) if shares == 1 else self._pool.map(some, parts)
-        for trouble in told:
-            for error in trouble:
-                self.failures.note(error)
+        for _, error in sorted(itertools.chain(*told), key=lambda trouble: trouble[0]):
+            self.failures.note(error)
 
 
 class Foreign:
@@ -278,10 +300,22 @@ class Foreign:
         The bijection from z to the parameters.
     """
 
+    twice = False
+
     def __init__(self, code: Guarded, space: Bijection | None = None) -> None:
         self.code = code
         self.space = None if space is None or space.trivial else space
         self.dim = code.dim if space is None else space.dim
+
+    def grain(self, planned: int = 0) -> int | None:
+        """Rows that may be evaluated apart; None for code that takes whole batches."""
+        if not self.code.pointwise or self.space is None:
+            return self.code.pointwise or None
+        return max(self._carried.width, self._pulled.width)
+
+    def through(self, see: See) -> Foreign:
+        """The same, whose answers to a compiled loop pass through `see`."""
+        return Foreign(self.code.through(see), self.space)
 
     @property
     def differentiable(self) -> bool:

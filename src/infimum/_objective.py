@@ -32,17 +32,26 @@ CHUNK_NUMBERS = 2**21
 
 def generator(seed: Seed, *stream: int) -> np.random.Generator:
     """An independent stream of random numbers for each purpose of one seed."""
+    return np.random.default_rng(np.random.SeedSequence(words(seed), spawn_key=stream))
+
+
+def words(seed: Seed) -> list[int]:
+    """A seed as the numbers that it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no seed.
+    """
     if isinstance(seed, int | np.integer):
         if seed < 0:
             raise ValueError(f"seed is {seed}, it must not be negative")
-        entropy = [int(seed)]
-    elif isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
-        entropy = [int(word) for word in np.ravel(jax.random.key_data(seed))]
-    elif isinstance(seed, jax.Array | np.ndarray) and seed.dtype == np.uint32:
-        entropy = [int(word) for word in np.ravel(seed)]
-    else:
-        raise TypeError(f"seed is {seed!r}, expected an int or a JAX key")
-    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=stream))
+        return [int(seed)]
+    if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        return [int(word) for word in np.ravel(jax.random.key_data(seed))]
+    if isinstance(seed, jax.Array | np.ndarray) and seed.dtype == np.uint32:
+        return [int(word) for word in np.ravel(seed)]
+    raise TypeError(f"seed is {seed!r}, expected an int or a JAX key")
 
 
 def chunk_sizes(n: int, dim: int) -> list[int]:

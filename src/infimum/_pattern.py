@@ -59,6 +59,7 @@ def products(target: Target) -> Program:
     UnsuitableError
         If log p̂ has no second derivative in JAX.
     """
+    target = target.plain
     if target not in _PRODUCTS:
         if not target.twice:
             raise UnsuitableError(_no_second(target, "its code is outside JAX"))
@@ -84,14 +85,19 @@ def _no_second(target: Target, why: str) -> str:
 
 def hessian_times(target: Target, z: np.ndarray, v: np.ndarray) -> np.ndarray:
     """∇²log p̂(z) v for one point z (d,) and each row of v (n, d)."""
-    program, out = products(target), np.empty(v.shape)
-    seeds = np.zeros((1 + AT_ONCE, target.dim))
-    seeds[0] = z
-    for start in range(0, len(v), AT_ONCE):
-        rows = v[start : start + AT_ONCE]
-        seeds[1 : 1 + len(rows)] = rows
-        out[start : start + len(rows)] = program(seeds.reshape(1, -1))[0, : len(rows)]
-    return out
+    program = products(target)
+
+    def compute() -> np.ndarray:
+        out, seeds = np.empty(v.shape), np.zeros((1 + AT_ONCE, target.dim))
+        seeds[0] = z
+        for start in range(0, len(v), AT_ONCE):
+            rows = v[start : start + AT_ONCE]
+            seeds[1 : 1 + len(rows)] = rows
+            out[start : start + len(rows)] = program(seeds.reshape(1, -1))[0, : len(rows)]
+        return out
+
+    found: np.ndarray = target.recall("products with the Hessian", lambda: (z, v), 0, compute)
+    return found
 
 
 def find_edges(target: Target, given: None, rng: np.random.Generator) -> np.ndarray:
@@ -207,7 +213,7 @@ def missing(
     d = target.dim
     row, column = edges
     wrong = []
-    for point, values in zip(z, hessian_on(target, edges)(z, len(z)).values, strict=True):
+    for point, values in zip(z, hessians(target, edges, z, len(z)).values, strict=True):
         v = rng.standard_normal(d)
         image = hessian_times(target, point, v[None])[0]
         sums, sizes = values[:d] * v, np.abs(values[:d] * v)
@@ -280,10 +286,25 @@ class Hessian:
 
 def hessian_on(target: Target, edges: np.ndarray) -> Hessian:
     """The program of this target and pattern; one is kept for each target."""
+    target = target.plain
     kept = _HESSIANS.get(target)
     if kept is None or not np.array_equal(kept.edges, edges):
         kept = _HESSIANS[target] = Hessian(target, edges)
     return kept
+
+
+def hessians(target: Target, edges: np.ndarray, z: np.ndarray, groups: int = 1) -> Evaluated:
+    """log p̂, its gradient and its Hessian on a pattern at each row of z (n, d).
+
+    The Hessian is summed over n/groups rows at a time.
+    """
+
+    def compute() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found = hessian_on(target, edges)(z, groups)
+        return found.log_p, found.gradient, found.values
+
+    asked = lambda: (edges, z, groups)  # noqa: E731
+    return Evaluated(*target.recall("Hessians", asked, (0, 0, 0), compute))
 
 
 def coloured(dim: int, edges: np.ndarray) -> np.ndarray:

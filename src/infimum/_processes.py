@@ -82,6 +82,11 @@ def same(number: float) -> float:
     return float(gathered(np.full(1, float(number)))[0, 0])
 
 
+def everywhere(here: bool) -> bool:
+    """Whether something is so in every process."""
+    return bool(gathered(np.full(1, float(here))).all())
+
+
 def agreed(what: str, value: Any) -> None:
     """Raise ValueError unless this is the same in every process."""
     if count() == 1:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infimum import _memory, families, solvers
+from infimum import _memory, _processes, families, solvers
 from infimum._dense import raw_of
 from infimum._family import (
     LARGEST_DENSE,
@@ -27,6 +30,7 @@ from infimum._family import (
 )
 from infimum._fit import Fit
 from infimum._improper import direction
+from infimum._journal import Journal, described, digest
 from infimum._loop import (
     ADAPT_STREAM,
     CHECK_STREAM,
@@ -41,7 +45,14 @@ from infimum._loop import (
     choose,
     search,
 )
-from infimum._objective import Seed, generator, n_coefficients, quadratic, structured_draws
+from infimum._objective import (
+    Seed,
+    generator,
+    n_coefficients,
+    quadratic,
+    structured_draws,
+    words,
+)
 from infimum._passes import Large
 from infimum._program import CLOCK
 from infimum._proposal import Proposal, joined, propose
@@ -75,6 +86,9 @@ CHECK_ROWS = 2**29
 FEWEST_CHECKED = 512
 """Check draws where d is largest: with fewer than 400 effective ones no fit is trusted. At
 d = 100,000 an exact one, of 167 draws, was not."""
+
+NAMED = 8
+"""Names of coordinates that a checkpoint spells out; of the others it has a digest."""
 
 LEAST_DRAWS = 100
 """Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
@@ -115,6 +129,47 @@ class Options:
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance!r}, expected a positive number of nats")
 
+    @contextlib.contextmanager
+    def kept(self, folder: str | Path | None, **job: Any) -> Iterator[Options]:
+        """The same, with the target seen through the journal in a folder, if one is given.
+
+        Parameters
+        ----------
+        job
+            The other arguments, for the journal to tell one job from another.
+        """
+        if folder is None:
+            yield self
+            return
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            raise TypeError(f"checkpoint is {folder!r}, expected the path of a folder")
+        told = {name: described(value) for name, value in job.items()}
+        place = Path(folder)
+        if self.shared:
+            if job.get("budget") is not None:
+                raise ValueError("a budget and a checkpoint together are for one process only")
+            told["process"] = f"{_processes.rank()} of {_processes.count()}"
+            place /= f"process-{_processes.rank()}"
+        journal = Journal.open(place, {**self._told(), **told}, self.shared)
+        try:
+            yield dataclasses.replace(self, target=self.target.remembered(journal))
+        finally:
+            journal.close()
+
+    def _told(self) -> dict[str, str]:
+        names = self.target.space.free_names
+        own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
+        return {
+            "target": self.target.name,
+            "dimension": str(self.target.dim),
+            "parameters": f"{', '.join(names[:NAMED])} {digest(' '.join(names), ()).hex()[:8]}",
+            "gradient": str(self.target.differentiable),
+            "seed": " ".join(map(str, words(self.seed))),
+            **own,
+            "tolerance": str(self.tolerance),
+            "max_steps": str(self.max_steps),
+        }
+
     @property
     def n_starts(self) -> int:
         """How many random starts."""
@@ -128,6 +183,11 @@ class Options:
         if self.target.large is not None:
             fitting = min(fitting, CHECK_ROWS // self.target.large.n_rows)
         return int(self.draws or min(CHECK_DRAWS, max(FEWEST_CHECKED, fitting)))
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes work on this together, and must do the same."""
+        return self.target.large is not None and _processes.count() > 1
 
     @property
     def searched(self) -> Options:
@@ -240,7 +300,7 @@ def fit_rung(
         trace=tuple((n, -loss) for n, loss, _, _ in best.info.trace),
         path=tuple(best.info.trace),
         model=target.model,
-        target=target,
+        target=target.plain,
     )
     return result, found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum._bijection import Bijection
-from infimum._foreign import Failures, Foreign
+from infimum._foreign import Failures, Foreign, See
+from infimum._journal import Journal
 from infimum._model import DENSITY, Model
 from infimum._passes import Large
 from infimum._program import Program, double_precision
+from infimum._remembered import Density, Remembered
 from infimum._space import Space
 
 FEW_VALUES = 16_384
@@ -107,7 +110,7 @@ class Target:
     def _set(
         self,
         space: Space,
-        density: _Compiled | Foreign,
+        density: Density,
         name: str,
         example: np.ndarray | None,
         model: Model,
@@ -118,6 +121,7 @@ class Target:
         self.model = model
         self.large: Large | None = None
         self._density = density
+        self._plain: Target | None = None
 
     def plus(self, term: Callable[[Any], Any]) -> Target:
         """The same target with a function of z, traceable by JAX, added to log p̂."""
@@ -196,12 +200,49 @@ class Target:
     @property
     def twice(self) -> bool:
         """Whether JAX may differentiate that gradient once more: foreign code has only the one."""
-        return isinstance(self._density, _Compiled)
+        return self._density.twice
 
     @property
     def failures(self) -> Failures:
         """Evaluations that raised an error so far; JAX's own never do."""
         return self._density.failures
+
+    def remembered(self, journal: Journal) -> Target:
+        """The same target, its answers from a journal where it has them."""
+        seen = copy.copy(self)
+        seen._density = Remembered(self._density, journal)
+        seen._plain = self
+        return seen
+
+    @property
+    def plain(self) -> Target:
+        """The target itself, where this one is seen through a journal."""
+        return self._plain or self
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal that this target is seen through."""
+        density = self._density
+        return density.journal if isinstance(density, Remembered) else None
+
+    def recall(
+        self, kind: str, asked: Callable[[], Any], like: Any, compute: Callable[[], Any]
+    ) -> Any:
+        """What `compute` gives; from the journal, as NumPy arrays, where there is one.
+
+        Work on `program` goes through this, as it is seen by no other method.
+
+        Parameters
+        ----------
+        kind, asked
+            A name, and the pytree of all arrays that the answer depends on besides log p̂.
+        like
+            A pytree of the answer's structure.
+        """
+        density = self._density
+        if not isinstance(density, Remembered):
+            return compute()
+        return density.recall(kind, asked, like, compute)
 
     def resume(self) -> None:
         """Raise the Ctrl-C that came while foreign code ran inside a compiled loop."""
@@ -219,6 +260,7 @@ class _Compiled:
     """log p̂ by JAX, in the terms in which `Foreign` gives that of other code."""
 
     differentiable = True
+    twice = True
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -239,11 +281,19 @@ class _Compiled:
         log_p: np.ndarray = self.program(z)[0] if few else self._value(z)
         return log_p
 
+    def grain(self, planned: int = 0) -> int | None:
+        """A padded batch: what is in another one does not matter."""
+        return (self.program if planned <= FEW_VALUES else self._value).width
+
     @functools.cached_property
     def _value(self) -> Program:
         """log_p alone; the compiler drops what only the gradient needs."""
         function = self.program.function()
         return Program(lambda z: function(z)[0], self.program.dim)
+
+    def through(self, see: See) -> _Compiled:
+        """As it is: a compiled loop has log p̂ inside."""
+        return self
 
     def resume(self) -> None:
         """Nothing is kept: JAX's own loops are interrupted by Python."""

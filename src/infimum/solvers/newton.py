@@ -30,7 +30,7 @@ from infimum._expected_hessian import (
 )
 from infimum._family import Distribution, SparseGaussian, UnsuitableError
 from infimum._objective import outcome
-from infimum._pattern import Evaluated, hessian_on, missing
+from infimum._pattern import Evaluated, hessians, missing
 from infimum._solver import TOLERANCE, Info, Reason, Solver, State
 from infimum._target import Target
 
@@ -198,7 +198,7 @@ class SparseNewton(Solver):
         """Evaluate every candidate; move to it or damp the step."""
         for state in states:
             z = state.candidate.push(state.eps)
-            evaluated = hessian_on(target, state.q.edges)(z, GROUPS)
+            evaluated = hessians(target, state.q.edges, z, GROUPS)
             self._advance(state, z, evaluated)
             if state.reason is not None and state.reason.converged:
                 self._verify(state, target)

@@ -178,10 +178,17 @@ def _adam() -> Any:
 def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
     """One chunk: f, the optimiser's memory, how many steps were rejected, a point of the first."""
     program = target.program
-    with double_precision():
-        found = _scanned(program.structure, q, memory, program.constants, draws, rates)
-    target.resume()
-    return found
+
+    def compute() -> Any:
+        with double_precision():
+            found = _scanned(program.structure, q, memory, program.constants, draws, rates)
+            jax.block_until_ready(found)
+        target.resume()
+        return found
+
+    like = (q.moving(), memory, 0, 0)
+    kind = f"chunk of {type(q).__name__} on {type(q.base).__name__}"
+    return target.recall(kind, lambda: (q, memory, draws, rates), like, compute)
 
 
 @eqx.filter_jit

@@ -10,6 +10,7 @@ answer is an average of iterates (Polyak & Juditsky 1992).
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -110,21 +111,11 @@ class Stochastic(Solver):
     def _epoch(self, state: StochasticState, target: Target) -> None:
         rates = (state.rate,) if state.rate else (RATES if self.optimiser is None else (1.0,))
         key = jax.random.key(int(state.rng.integers(2**32)))
-        program = target.program
         trials = []
         for rate in rates:
-            current, memory, average, wrong = _run(
-                program.structure,
-                self._rule(),
-                state.current,
-                state.memory,
-                program.constants,
-                jax.random.split(key, EPOCH),
-                jnp.asarray(rate),
-            )
+            current, memory, average, wrong = self._ran(state, target, key, rate)
             state.info.n_gradients += EPOCH * BATCH
             state.info.n_undefined += int(wrong)
-            target.resume()
             values = self._look(state, average, target)
             trials.append((_mean(values), rate, current, memory, average, values))
         loss, state.rate, state.current, state.memory, average, values = min(
@@ -133,6 +124,33 @@ class Stochastic(Solver):
         state.info.n_steps += len(rates)
         state.steps += 1
         self._judge(state, loss, average, values)
+
+    def _ran(self, state: StochasticState, target: Target, key: Any, rate: float) -> Any:
+        """One epoch at one step size."""
+        q, memory, program = state.current, state.memory, target.program
+
+        def compute() -> Any:
+            keys, step = jax.random.split(key, EPOCH), jnp.asarray(rate)
+            found = _run(program.structure, self._rule(), q, memory, program.constants, keys, step)
+            jax.block_until_ready(found)
+            target.resume()
+            return found
+
+        def asked() -> Any:
+            return q, memory, jax.random.key_data(key), rate, self._said(q, memory)
+
+        like = (q, memory, q, 0)
+        found = target.recall(f"epoch of {type(q).__name__}", asked, like, compute)
+        return jax.tree_util.tree_map(jnp.asarray, found)
+
+    def _said(self, q: Distribution, memory: Any) -> Any:
+        """An optimiser of the user's as arrays: the program that it is."""
+        if self.optimiser is None:
+            return ()
+        leaves = eqx.filter(q, eqx.is_inexact_array)
+        closed = jax.make_jaxpr(self.optimiser.update)(leaves, memory, leaves)
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(closed.jaxpr))
+        return closed.consts, np.frombuffer(text.encode(), np.uint8)
 
     def _judge(
         self, state: StochasticState, loss: float, average: Distribution, values: np.ndarray
