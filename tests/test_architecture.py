@@ -19,8 +19,9 @@ ORDER = (
     *("families", "_objective", "checks", "_quasi_newton", "_expected_hessian", "_missing"),
     *("_solver", "_standin", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
     *("_proposal", "_arviz", "sources", "_record", "_expectation", "_initial", "_fit", "_save"),
-    *("_predict", "_progress", "_ladder", "_rung", "_climb", "_coordinates", "_corrected"),
-    *("corrections", "_correct", "_evidence", "_uniformity", "_prior", "_ranked", "_calibrate"),
+    *("_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb", "_coordinates"),
+    *("_corrected", "corrections", "_correct", "_evidence", "_uniformity", "_prior", "_ranked"),
+    *("_calibrate",),
     *("_scene", "plots", "_demo", "_user_file", "cli"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -240,3 +241,58 @@ def test_a_terminal_that_lacks_the_symbols_is_no_failure(folder, monkeypatch):
 def test_version(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out == f"infimum {infimum.__version__}\n"
+
+
+# ---- a distributed run ---------------------------------------------------------------------------
+
+ROWS = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import infimum
+
+x = np.random.default_rng(0).standard_normal(1001) + 1
+own = np.array_split(x, jax.process_count())[jax.process_index()]
+posterior = infimum.Rows(
+    lambda p: -0.5 * p["m"] ** 2,
+    lambda p, rows: -0.5 * ((rows - p["m"]) ** 2).sum(),
+    own,
+    {"m": 0.0},
+)
+"""
+
+
+def test_every_process_runs_the_same_command(tmp_path):
+    (tmp_path / "model.py").write_text(ROWS)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-c", "from infimum.cli import main; main()", "fit", "model.py"]
+    command += ["--family", "fullrank", "--draws", "500", "--checkpoint", "saved", "--distributed"]
+    command += ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process"]
+    runs = [
+        subprocess.Popen(
+            [*command, str(rank)],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    told = [run.communicate(timeout=200) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    assert "1,001 rows in memory" in told[0][0]
+    assert "2 processes" in told[0][0]
+    assert "verdict" not in told[1][0]  # one of them tells it
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["process-0", "process-1"]
+    fit = infimum.load(tmp_path / "fit.zip")
+    x = np.random.default_rng(0).standard_normal(1001) + 1
+    assert fit.q.mean[0] == pytest.approx(x.sum() / 1002, abs=1e-6)
+
+
+def test_places_without_a_distributed_run_are_refused(tmp_path, capsys):
+    (tmp_path / "model.py").write_text(ROWS)
+    assert run("fit", str(tmp_path / "model.py"), "--processes", "2") == 2
+    assert "are for --distributed" in capsys.readouterr().err

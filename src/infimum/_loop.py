@@ -50,8 +50,8 @@ class Progress:
     Attributes
     ----------
     stage
-        "starting", "fitting", "reading" all rows, or "checking"; or "skipped", of a rung that is
-        too large for a climb.
+        "begun", of a fit that will take long; "starting", "fitting", "reading" all rows, or
+        "checking"; or "skipped", of a rung that is too large for a climb.
     running
         Starts still on their way.
     loss
@@ -61,7 +61,7 @@ class Progress:
     family
         Name of the family that is being fitted.
     note
-        Why it is skipped.
+        Why it is skipped, or how long it will take.
     """
 
     stage: str

@@ -15,6 +15,35 @@ class PeerError(RuntimeError):
     """Another process of a distributed run has ended, or can't go on."""
 
 
+HEARTBEAT = 20
+"""Seconds without a sign of life after which a process is taken to have ended: the others then end
+as well, well within a minute; JAX's own default is 100."""
+
+
+def begin(address: str | None = None, n: int | None = None, which: int | None = None) -> None:
+    """Take part in a distributed run; before anything is computed.
+
+    Parameters
+    ----------
+    address, n, which
+        Host and port of process 0, the number of processes, and which of them this is. Without
+        these JAX asks Slurm, Open MPI or Kubernetes.
+
+    Raises
+    ------
+    ValueError
+        If nobody says what this run consists of, or the processes don't find each other.
+    """
+    try:
+        jax.distributed.initialize(address, n, which, heartbeat_timeout_seconds=HEARTBEAT)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the distributed run could not begin ({error}): start every process by Slurm, Open "
+            "MPI or Kubernetes, or say in each where process 0 is, how many there are and which "
+            "one it is: --coordinator HOST:PORT --processes 4 --process 0"
+        ) from error
+
+
 def count() -> int:
     """How many processes take part; 1 where `jax.distributed` was not started."""
     return int(jax.process_count()) if jax.distributed.is_initialized() else 1

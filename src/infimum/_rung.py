@@ -29,6 +29,7 @@ from infimum._family import (
     Stacking,
 )
 from infimum._fit import Fit
+from infimum._forecast import forecast
 from infimum._improper import direction
 from infimum._journal import Journal, described, digest
 from infimum._loop import (
@@ -261,6 +262,7 @@ def fit_rung(
     if isinstance(family, Adaptive):
         watch(Progress("starting", 0, np.inf, 0, 0))
         family = family.adapted(options.searched.target, generator(seed, ADAPT_STREAM))
+    _foretell(options, family, watch)
     found = _begun(options.searched, family, placed, watch)
     best = _searched(options.searched, family, found, watch)
     if options.stand_ins:
@@ -303,6 +305,16 @@ def fit_rung(
         target=target.plain,
     )
     return result, found
+
+
+def _foretell(options: Options, family: Family, watch: Callable[..., Any]) -> None:
+    """Say what a fit will take, if that is much."""
+    exact, searched = options.target.plain, options.searched.target
+    part = None if searched is options.target else searched
+    note = forecast(exact, family, options.n_starts, options.n_draws, part)
+    exact.failures.clear()
+    if note is not None:
+        watch(Progress("begun", 0, np.inf, 0, 0, note=note))
 
 
 def _searched(options: Options, family: Family, found: Search, watch: Callable[..., Any]) -> State:

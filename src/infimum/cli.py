@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infimum._processes import PeerError
 from infimum._user_file import UserError, read_target
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ NAME is an infimum.Target; a PyMC model; a NumPyro model that needs no arguments
 the file; or a function without arguments that returns one of these. It may be left out if the file
 has only one. A Stan program is fitted with its data: infimum fit model.stan --data data.json
 
+Under --distributed the same command runs on every host, and the file gives infimum.Rows with the
+rows of that process (jax.process_index() says which it is); process 0 prints and saves the fit.
+
 \b
 Example: with this in model.py
   import infimum, jax.numpy as jnp
@@ -89,13 +93,20 @@ Plot = Annotated[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 wrong use, 1 (with a traceback) anything else."""
+    """Run the command line and exit.
+
+    0 done; 2 wrong use; 3 another process of a distributed run has ended; 1, with a traceback,
+    anything else.
+    """
+    status = 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "‖" shows "?"
     try:
         app(arguments, prog_name="infimum")
     except UserError as error:
         told = str(error)
+    except PeerError as error:
+        told, status = str(error), 3
     except (TypeError, ValueError, ImportError) as error:
         if not _raised_by_infimum(error):
             raise
@@ -105,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         told = f"{error.filename}: {error.strerror}"
     print(f"infimum: {told}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _version(wanted: bool) -> None:
@@ -192,18 +203,52 @@ def fit(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep what was computed here; the same command goes on from it if it was ended.",
+        ),
+    ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="One of several processes, each with rows of its own, that make one fit.",
+        ),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Process 0, where no scheduler says it."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="INT", help="How many, where none says it.")
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option(min=0, metavar="INT", help="Which one this is, from 0.")
+    ] = None,
     plot: Plot = None,
 ) -> None:
     """Fit what the file states, save it, print it."""
     import infimum
+    from infimum import _processes
 
     if family != "auto":
         infimum.families.named(family)
     _check_folder(out)
     _check_picture(plot)
+    places = (coordinator, processes, process)
+    if any(place is not None for place in places) and not distributed:
+        raise UserError("--coordinator, --processes and --process are for --distributed")
+    if distributed:
+        _processes.begin(*places)
     target = read_target(model, data)
+    if distributed and not isinstance(target, infimum.Rows):
+        raise UserError(f"{target!r} has no rows to share out: --distributed is for infimum.Rows")
     options: dict[str, Any] = {} if draws is None else {"draws": draws}
-    found = infimum.fit(target, family, seed=seed, **options)
+    found = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
+    if _processes.rank() > 0:  # all have the same fit: one of them tells it
+        return
     saved = found.save(out)
     _show(found, plot, everything=False)
     print(f"Wrote {saved}.")
