@@ -17,10 +17,11 @@ SUITES = {
     "sparse": [0],
     "trust": [0],
     "warmup": [0],
+    "scale": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
 
-WITHOUT_PATH = ("modes", "lowrank", "sparse")
+WITHOUT_PATH = ("modes", "lowrank", "sparse", "scale")
 """Those that make their own targets."""
 
 
@@ -41,7 +42,8 @@ def main() -> None:
         type=Path,
         action="append",
         default=[],
-        help="also write here: JSON if it ends in .json, else Markdown; may be repeated",
+        help="also write here: JSON if it ends in .json, a picture (of scale) if in .png, else "
+        "Markdown; may be repeated",
     )
     options = parser.parse_args()
     if options.path is None and options.name not in WITHOUT_PATH:
@@ -54,7 +56,10 @@ def main() -> None:
     report = Report(f"{options.name}, seeds {' '.join(map(str, seeds))}")
     suite.measure(options.path, posteriors, seeds, report)
     for path in options.out:
-        report.write(path)
+        if path.suffix == ".png":
+            suite.draw(report.records, path)
+        else:
+            report.write(path)
 
 
 if __name__ == "__main__":

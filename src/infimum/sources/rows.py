@@ -108,7 +108,7 @@ class Rows(Target):
         with double_precision():
             space = Bijection(example, supports)
             start = space.inside(example)
-        sums = _Sums(space, log_prior, log_likelihood, data, n_rows)
+        self._sums = sums = _Sums(space, log_prior, log_likelihood, data, n_rows)
         sums.check(start)
         self.way = sums.way() if way == "auto" else way
         if self.way == "whole" and _processes.count() > 1:
