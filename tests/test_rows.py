@@ -318,6 +318,31 @@ def test_few_rows(n):
     assert fit.elbo.value == pytest.approx(exact(rows)[2], abs=1e-6)
 
 
+# ---- precision -----------------------------------------------------------------------------------
+
+
+def test_float32_gives_the_answer_of_float64():
+    rows = data(50_000)
+    exact = linear(rows, way="blocks")
+    rounded = linear(rows, way="blocks", precision="float32")
+    z = np.random.default_rng(0).standard_normal((4, 2))
+    assert rounded.value_and_gradient(z)[1].dtype == np.float64
+    a, b = infimum.fit(exact, "fullrank", draws=500), infimum.fit(rounded, "fullrank", draws=500)
+    sds = np.sqrt(a.q.variance())
+    np.testing.assert_allclose(a.q.mean / sds, b.q.mean / sds, atol=0.02)
+    np.testing.assert_allclose(np.sqrt(b.q.variance()) / sds, 1, atol=0.02)
+    assert b.verdict == "good"
+
+
+def test_float32_that_is_not_enough_is_warned_about():
+    rows = data(20_000)
+    rows["y"] = rows["y"] + 1e5
+    with pytest.warns(UserWarning, match="in float32 differences of log p̂ are off by about"):
+        linear(rows, way="blocks", precision="float32")
+    with pytest.raises(ValueError, match="precision is 'half'"):
+        linear(rows, precision="half")
+
+
 # ---- memory, devices, processes ------------------------------------------------------------------
 
 STREAMED = """

@@ -83,10 +83,13 @@ class Passes:
         k, the length of a point.
     blocks
         The rows of this process.
+    single
+        Whether a block is computed in float32, as accelerators like it; sums over blocks are
+        float64 always.
     """
 
-    def __init__(self, term: Term, dim: int, blocks: Blocks) -> None:
-        self.term, self.dim, self.blocks = term, dim, blocks
+    def __init__(self, term: Term, dim: int, blocks: Blocks, single: bool = False) -> None:
+        self.term, self.dim, self.blocks, self.single = term, dim, blocks, single
         _processes.agreed("the columns of the data", _forms(blocks.like))
         self.n_rows = int(_processes.total(lambda: np.full(1, float(blocks.n_rows)), (1,))[0])
         self.devices = jax.local_devices()
@@ -124,7 +127,7 @@ class Passes:
     def on(self, x: Float[np.ndarray, " k"], rows: PyTree) -> float:
         """Value at one point on these rows alone."""
         with double_precision():
-            return float(np.asarray(self._value(x[None], rows))[0, 0])
+            return float(np.asarray(self._value(x[None], self._rounded(rows)))[0, 0])
 
     def seconds(self, n: int, gradient: bool) -> float:
         """What a pass for n points is expected to take, from one block of this process."""
@@ -155,6 +158,7 @@ class Passes:
 
     def _placed(self, block: PyTree) -> PyTree:
         """On the device; over all devices if there are several and the rows divide."""
+        block = self._rounded(block)
         count = len(self.devices)
         n = len(jax.tree_util.tree_leaves(block)[0])
         if count == 1 or n % count:
@@ -163,17 +167,28 @@ class Passes:
         over_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
         return jax.device_put(block, over_rows)
 
+    def _rounded(self, tree: PyTree) -> PyTree:
+        """In the precision of a block's arithmetic."""
+
+        def rounded(leaf: Any) -> Any:
+            return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf
+
+        return jax.tree_util.tree_map(rounded, tree) if self.single else tree
+
     @functools.cached_property
     def _gradient(self) -> Any:
         def both(x: Any, rows: PyTree) -> Any:
-            value, gradient = jax.value_and_grad(self.term)(x, rows)
-            return jnp.concatenate([value[None], gradient])
+            value, gradient = jax.value_and_grad(self.term)(self._rounded(x), rows)
+            return jnp.concatenate([value[None], gradient]).astype(jnp.float64)
 
         return jax.jit(jax.vmap(both, (0, None)))
 
     @functools.cached_property
     def _value(self) -> Any:
-        return jax.jit(jax.vmap(lambda x, rows: self.term(x, rows)[None], (0, None)))
+        def value(x: Any, rows: PyTree) -> Any:
+            return self.term(self._rounded(x), rows)[None].astype(jnp.float64)
+
+        return jax.jit(jax.vmap(value, (0, None)))
 
 
 def _batches(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
