@@ -18,8 +18,8 @@ ORDER = (
     *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),
     *("families", "_objective", "checks", "_quasi_newton", "_expected_hessian", "_missing"),
     *("_solver", "_standin", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
-    *("_proposal", "_arviz", "sources", "_record", "_expectation", "_initial", "_fit", "_save"),
-    *("_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb", "_coordinates"),
+    *("_proposal", "_arviz", "sources", "_record", "_expectation", "_initial", "_words", "_fit"),
+    *("_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb", "_coordinates"),
     *("_corrected", "corrections", "_correct", "_evidence", "_uniformity", "_prior", "_ranked"),
     *("_calibrate",),
     *("_scene", "plots", "_demo", "_user_file", "cli"),
@@ -51,7 +51,7 @@ def test_imports_run_one_way(path):
     if own == "__init__":
         return
     drawn = {"_climb": {"plots"}, "_calibrate": {"plots"}}
-    lazy = {"_fit": {"_save", "plots"}, **drawn}.get(own, set())
+    lazy = {"_fit": {"_save", "plots"}, "_words": {"_fit"}, **drawn}.get(own, set())
     for module in imports(path):
         other = module.split(".")[0]
         if other in ORDER and other != own and other not in lazy:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
-import math
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +12,13 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from infimum import _words
 from infimum._arviz import told, tree
 from infimum._expectation import Expectation, expectation
 from infimum._extras import required
 from infimum._family import Distribution, Family
 from infimum._initial import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
-from infimum._loop import CHECK_STREAM, SAME_LOSS, SAMPLE_STREAM
+from infimum._loop import CHECK_STREAM, SAMPLE_STREAM
 from infimum._model import DENSITY, Model
 from infimum._objective import Seed, fresh_draws, generator, log_density
 from infimum._program import double_precision
@@ -40,14 +38,8 @@ SUMMARY_NUMBERS = 10_000_000
 """Constrained numbers held at once for a summary (80 MB). Of more quantities the moments are still
 taken over all draws, a chunk at a time, and the quantiles over fewer."""
 
-MOST_ZERO = 0.01
-"""Share of q's draws that may have zero density in a good fit."""
-
 MOST_UNKNOWN = 0.25
 """Share of its quantities of which nothing is known that a fit may have and still be used."""
-
-WIDTH = 100
-"""Columns of a printed fit."""
 
 PROPOSALS = 4
 """Draws of q among the proposals for one importance-resampled draw."""
@@ -167,7 +159,7 @@ class Fit:
         return len(self.proposal.others)
 
     @functools.cached_property
-    def _trusted(self) -> bool:
+    def trusted(self) -> bool:
         if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
             return False
         return quantities.trusted(self.log_w, self.log_weights, self.reason.converged)
@@ -175,76 +167,25 @@ class Fit:
     @functools.cached_property
     def verdict(self) -> str:
         """What to use: "good", q as it is; "reweight", weighted draws; "unreliable", neither."""
-        if not self._trusted:
+        if not self.trusted:
             return "unreliable"
-        if self.zero_fraction > MOST_ZERO:
+        if self.zero_fraction > _words.MOST_ZERO:
             return "reweight"
-        rows = self._verdicts[self.space.judged]
+        rows = self.verdicts[self.space.judged]
         if np.mean(rows == "unreliable") > MOST_UNKNOWN:
             return "unreliable"
         return "good" if np.all(rows == "good") else "reweight"
 
     @functools.cached_property
-    def _verdicts(self) -> np.ndarray:
+    def verdicts(self) -> np.ndarray:
         """Of each quantity."""
         limit = quantities.heavy(self.log_w, self.log_weights)
-        return quantities.verdicts(self._comparison, self._trusted, limit)
+        return quantities.verdicts(self._comparison, self.trusted, limit)
 
     @functools.cached_property
     def advice(self) -> str:
         """What to do next."""
-        if self.reason is Reason.INTERRUPTED:
-            return "Interrupted: this is the best q so far. Fit again to finish."
-        if self.work.improper is not None:
-            return (
-                f"The posterior is improper: along {self.work.improper} (unconstrained) the "
-                "density does not fall fast enough to be integrated. The data say nothing there: "
-                "give these parameters proper priors."
-            )
-        if not np.isfinite(self.elbo.value):
-            return (
-                "The density is undefined (NaN or +inf) at draws from q. Look at "
-                f"{self.work.first_undefined or 'the density in the tails'}."
-            )
-        if not self.reason.converged and self.verdict == "unreliable":
-            return (
-                "The fit did not converge: q may still move. Is the posterior proper? Look for "
-                "parameters that the data do not identify, and give them proper priors."
-            )
-        if self.verdict == "good":
-            return "Use the draws as they are."
-        if self.zero_fraction > MOST_ZERO:
-            return (
-                f"{self.zero_fraction:.1%} of q's draws have zero density: give the parameters the "
-                "supports they live on. Until then use sample(n, weighted=True), if the verdict "
-                "is not unreliable."
-            )
-        if self.verdict == "reweight" and self.rivals:
-            return (
-                f"The posterior has {1 + self.rivals} modes that were found, and q covers one of "
-                "them: use sample(n, weighted=True), which draws from all of these, or fit "
-                'family="mixture".'
-            )
-        if self.verdict == "reweight":
-            return (
-                "q is off by more than 0.1 posterior sd somewhere (see summary()), but its "
-                "importance weights are sound: use sample(n, weighted=True)."
-            )
-        if self._trusted:
-            worst = np.flatnonzero((self._verdicts == "unreliable") & self.space.judged)
-            names = ", ".join(self.space.names[i] for i in worst[:3]) + ", ..." * (len(worst) > 3)
-            return (
-                f"Of {len(worst)} quantities ({names}) mean or sd rest "
-                "on too few draws: their tails are too heavy, or they are not finite "
-                "everywhere. Of the others summary() tells which can be used."
-            )
-        larger = "a larger family" if self.family.name != "meanfield" else 'family="fullrank"'
-        tail = weights.khat(self.log_weights)
-        return (
-            f"q is too far for reweighting (its proposal's ESS is {self.proposal_ess:.0f} of "
-            f"{len(self.log_p)}, with tail index {tail:.2f}): try {larger}, another "
-            "parametrisation, or infimum.correct(fit)."
-        )
+        return _words.advice(self)
 
     # ---- draws ---------------------------------------------------------------------------------
 
@@ -286,7 +227,7 @@ class Fit:
             raise ValueError(f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'")
         if weighted:
             draws = self._resampled(int(n), seed)
-        elif not self._constrains:
+        elif not self.constrains:
             draws = self._stored(int(n), generator(seed, SAMPLE_STREAM))
         else:
             chunks = fresh_draws(self.q, int(n), seed, SAMPLE_STREAM)
@@ -325,7 +266,7 @@ class Fit:
         return self.target
 
     @property
-    def _constrains(self) -> bool:
+    def constrains(self) -> bool:
         """Whether the bijection is at hand; a loaded fit may have stored draws only."""
         return self.stored is None
 
@@ -335,13 +276,13 @@ class Fit:
 
     def _check_draws(self, n: int) -> PyTree:
         """The first n constrained check draws: those that `log_w` belongs to."""
-        if not self._constrains:
+        if not self.constrains:
             return jax.tree_util.tree_map(lambda x: x[:n], self.stored)
         return _gather(n, (self.space.draws(z) for z, *_ in _first(n, self.check_chunks())))
 
     def _all_check_draws(self) -> PyTree:
         """Every constrained draw of the proposal: those that `log_weights` belongs to."""
-        if not self._constrains:
+        if not self.constrains:
             return self.stored
         return _gather(len(self.log_p), (self.space.draws(z) for z, *_ in self.check_chunks()))
 
@@ -353,7 +294,7 @@ class Fit:
         ValueError
             If a fit loaded from disk has none; if draws can't be reweighted.
         """
-        if not self._constrains:
+        if not self.constrains:
             raise ValueError(
                 "this file stores constrained draws only: use sample, or the original fit"
             )
@@ -367,7 +308,7 @@ class Fit:
 
         The points are made once more, chunk by chunk, as they are asked for.
         """
-        if self.target is None or not self._constrains:
+        if self.target is None or not self.constrains:
             size, source, log_w = self.n_draws, (self.seed, CHECK_STREAM), self.log_weights
         else:
             size, source = max(self.n_draws, PROPOSALS * n), (seed, SAMPLE_STREAM)
@@ -387,7 +328,7 @@ class Fit:
     def _resampled(self, n: int, seed: Seed) -> PyTree:
         """N weighted draws, constrained chunk by chunk."""
         chosen, chunks, order = self._chosen(n, seed)
-        if self._constrains:
+        if self.constrains:
             picked = _gather(n, (self.space.draws(z) for z in chunks))
         else:
             picked = jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
@@ -410,7 +351,7 @@ class Fit:
         """Quantities at the proposal's draws, and which draws: a part of them if there are many."""
         every = -(-len(self.log_p) * len(self.space.names) // SUMMARY_NUMBERS)
         rows = np.arange(0, len(self.log_p), every)
-        if not self._constrains:
+        if not self.constrains:
             return columns(self.stored)[rows], rows
         kept = (columns(self.space.draws(z)) for z in _picked(rows, self.check_chunks()))
         return np.asarray(_gather(len(rows), kept)), rows
@@ -423,7 +364,7 @@ class Fit:
 
     @functools.cached_property
     def _comparison(self) -> quantities.Comparison:
-        if self._constrains and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
+        if self.constrains and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
             draws = (columns(self.space.draws(z)) for z, *_ in self.check_chunks())
             return quantities.compare(draws, self.n_draws, self.log_weights)
         values, rows = self._proposed
@@ -459,7 +400,7 @@ class Fit:
             "mcse": compared.mcse,
             "mean_error": compared.mean_error,
             "sd_error": compared.sd_error,
-            "verdict": self._verdicts,
+            "verdict": self.verdicts,
         }
         table = pd.DataFrame(columns, index=self.space.names)
         return table if names is None else table.iloc[self.positions(names)]
@@ -486,11 +427,11 @@ class Fit:
         >>> fit(target, "fullrank").expect(lambda z: z[:, 0] > 0).verdict
         'good'
         """
-        if self._constrains:
+        if self.constrains:
             chunks = map(function, (self.space.draws(z) for z, *_ in self.check_chunks()))
         else:
             chunks = map(function, [self.stored])
-        reason = "" if self._trusted else self.advice
+        reason = "" if self.trusted else self.advice
         limit = quantities.heavy(self.log_w, self.log_weights)
         return expectation(chunks, self.n_draws, self.log_weights, limit, reason)
 
@@ -597,7 +538,7 @@ class Fit:
         """
         d, independent = self.q.dim, self.family.name == "meanfield"
         dense = (d <= MOST_MASS and not independent) if dense is None else dense
-        weighted = self._trusted and self._constrains
+        weighted = self.trusted and self.constrains
         return inverse_mass_matrix(
             self.q, dense, lambda n: self.points(n, seed=self.seed, weighted=weighted)
         )
@@ -618,85 +559,17 @@ class Fit:
 
     def rows(self) -> list[tuple[str, str]]:
         """What `print` shows, as (label, text)."""
-        n = self.n_draws
-        rows = [
-            ("ELBO", str(self.elbo)),
-            ("log Z", str(self.log_evidence)),
-            ("KL[q ‖ p*]", f"{self.kl} nats"),
-            ("k̂", f"{self.khat:.2f}"),
-            (
-                "importance ESS",
-                f"{self.ess:.0f} of {n} draws of q, {self.proposal_ess:.0f} of "
-                f"{len(self.log_p)} of its wider proposal",
-            ),
-            ("verdict", f"{self.verdict}. {self.advice}"),
-            ("stopped", self.reason.value),
-            ("starts", self._starts_in_words()),
-            ("work", self._work_in_words()),
-            (
-                "seconds",
-                f"{self.work.compile_seconds:.2f} compiling + {self.work.run_seconds:.2f} running",
-            ),
-        ]
-        if self.route is not None:
-            rows.append(("climb", str(self.route)))
-        if self.zero_fraction:
-            told = f"{self.zero_fraction:.2%} of draws have zero density; the ELBO is that of the "
-            rows.append(("zero density", told + "others"))
-        if self.work.rows:
-            rows.append(("rows", self.work.rows))
-        if self.work.n_undefined:
-            told = f"{self.work.n_undefined} steps rejected for NaN or +inf, first at "
-            rows.append(("undefined", told + (self.work.first_undefined or "unknown")))
-        if self.work.first_failure:
-            told = f"{self.work.n_failed} points raised an error and count as "
-            rows.append(("errors", told + self.work.first_failure))
-        if not self._constrains:
-            told = f"from a file with {self.n_draws} stored draws: it samples only those"
-            rows.append(("loaded", told))
-        return rows
+        return _words.rows(self)
 
-    def _work_in_words(self) -> str:
-        what = "gradients" if self.work.differentiated else "values, for want of a gradient,"
-        return f"{self.work.n_gradients:,} {what} in {self.work.n_calls} batched calls"
-
-    def _starts_in_words(self) -> str:
-        others = [f"{s.kind} {s.elbo:.2f}" for s in self.starts if not self._agrees(s)]
-        text = f"{len(self.starts) - len(others)} of {len(self.starts)} agree"
-        return text + (f"; others ended at ELBO: {', '.join(others)}" if others else "")
-
-    @property
-    def _best_start(self) -> float:
-        return max((s.elbo for s in self.starts if np.isfinite(s.elbo)), default=math.nan)
-
-    def _agrees(self, start: StartReport) -> bool:
-        return start.reason is Reason.MERGED or abs(start.elbo - self._best_start) <= SAME_LOSS
-
-    def text(self, width: int = WIDTH) -> str:
+    def text(self, width: int = _words.WIDTH) -> str:
         """What `print` shows, in so many columns."""
-        d = self.q.dim
-        head = (
-            f"infimum fit of {self.name!r}: {self.family.name}, d = {d}, "
-            f"{self.family.n_parameters(d):,} parameters"
-        )
-        rows = [f"  {label:<15} {text}" for label, text in self.rows()]
-        broken = [
-            textwrap.fill(row, width, subsequent_indent=18 * " ", break_on_hyphens=False)
-            for row in rows
-        ]
-        return "\n".join([head, *broken])
+        return _words.text(self, width)
 
     def __str__(self) -> str:
         return self.text()
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for label, text in self.rows()
-        )
-        title = html.escape(f"infimum fit of {self.name}: {self.family.name}, d = {self.q.dim}")
-        return f"<table><caption>{title}</caption>{cells}</table>"
+        return _words.table(self)
 
 
 def converted(draws: PyTree, backend: str) -> PyTree:

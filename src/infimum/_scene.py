@@ -187,7 +187,7 @@ def compose(fit: Fit, places: list[int] | None) -> Scene:
 
 def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
     """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
-    if not fit._constrains:
+    if not fit.constrains:
         return columns(fit.stored)[:, places]
     chunks = []
     for z, *_ in fit.check_chunks():
@@ -203,7 +203,7 @@ def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.nda
 def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
     """The nodes as values of the quantities."""
     drawn = nodes.copy()
-    if fit._constrains:
+    if fit.constrains:
         inside = next(fit.check_chunks())[0][:1]
         for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
             if c != NONE:

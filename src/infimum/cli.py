@@ -294,7 +294,7 @@ def _summary(found: Fit, everything: bool) -> str:
 
 def _printed(found: Fit) -> str:
     """The fit as `print` shows it, on narrower terminals in fewer columns."""
-    from infimum._fit import WIDTH
+    from infimum._words import WIDTH
 
     return found.text(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
