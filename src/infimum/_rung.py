@@ -22,6 +22,7 @@ from infimum._family import (
     Directed,
     Distribution,
     Family,
+    Gaussian,
     Growing,
     NaturalGaussian,
     Pooled,
@@ -332,19 +333,25 @@ def _corrected(
 ) -> State:
     """Correct what stands in for the target by passes over all rows, and search it anew."""
     stand_in = options.stand_ins[0]
-    while not stand_in.settled and np.isfinite(best.loss) and not found.interrupted:
+    for _ in range(MOST_PASSES):
+        if found.interrupted or not (isinstance(best.q, Gaussian) and np.isfinite(best.loss)):
+            return best
         watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
         try:
-            stand_in.correct(best.q)
+            settled = stand_in.correct(best.q)
         except KeyboardInterrupt:
             found.interrupted = True
             return best
-        found.states = [State(q=state.q, info=state.info) for state in optima(found)]
-        on = options.searched if stand_in.passes < MOST_PASSES else options
-        best = _searched(on, family, found, watch)
-        if on is options:
-            break
-    return best
+        best = _again(options.searched, family, found, watch)
+        if settled:
+            return best
+    return _again(options, family, found, watch)
+
+
+def _again(options: Options, family: Family, found: Search, watch: Callable[..., Any]) -> State:
+    """Search on from the optima so far, on a target that has changed."""
+    found.states = [State(q=state.q, info=state.info) for state in optima(found)] or found.states
+    return _searched(options, family, found, watch)
 
 
 def optima(found: Search) -> list[State]:

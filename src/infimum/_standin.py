@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Distribution, Gaussian
+from infimum._family import LARGEST_DENSE, Gaussian
 from infimum._objective import Seed, generator, structured_draws
 from infimum._solver import FEWEST, TOLERANCE
 from infimum._target import Target
@@ -55,19 +55,15 @@ class StandIn:
         self.part: Target = exact.large.part(generator(seed, stream))
         self.target = self.part
         self.passes = 0
-        self.settled = False
 
-    def correct(self, q: Distribution) -> float:
+    def correct(self, q: Gaussian) -> bool:
         """Take on the quadratic nearest to what is lacking under q, by one pass.
 
         Returns
         -------
-        Nats by which q is expected to be above the optimum for what S lacked before; inf where
-        that can't be said.
+        Whether q was the optimum already, up to `TOLERANCE` nats of what S lacked before. Nothing
+        can be taken on where the density is undefined; the check at the end tells.
         """
-        if not isinstance(q, Gaussian):
-            self.settled = True
-            return 0.0
         d = q.dim
         dense = d <= LARGEST_DENSE
         n = max(FEWEST, 2 * (d + 2) if dense else 0)
@@ -78,14 +74,11 @@ class StandIn:
         lacking = q.whiten(gradient - self.part.value_and_gradient(z)[1])
         before = q.whiten(gradient - self.target.value_and_gradient(z)[1])
         if not np.isfinite(lacking).all():
-            self.settled = True
-            return np.inf
+            return True
         slope, curvature = _moments(eps, lacking, dense)
         self.target = self.part.plus(_quadratic(q, slope, curvature, self._reach(d)))
         slope, curvature = _moments(eps, before, dense)
-        gain = 0.5 * float(slope @ slope) + 0.25 * float((curvature**2).sum())
-        self.settled = gain <= TOLERANCE
-        return gain
+        return bool(0.5 * (slope @ slope) + 0.25 * (curvature**2).sum() <= TOLERANCE)
 
     def _reach(self, dim: int) -> float:
         """Sds of q up to which a correction is followed."""
