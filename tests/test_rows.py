@@ -145,7 +145,7 @@ def test_data_of_every_kind_give_the_same_density(kind, way, tmp_path):
 
 def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
     """2,000 rows stand for 60,000; q is that of all of them, in a climb as in a fit."""
-    from infimum.sources import rows as module
+    from infimum import _rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 2000)
     rng = np.random.default_rng(3)
@@ -169,7 +169,7 @@ def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
 
 
 def test_sorted_data_are_no_harder(monkeypatch):
-    from infimum.sources import rows as module
+    from infimum import _rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
     rows = data(20_000)
