@@ -261,6 +261,54 @@ def test_a_row_that_is_nan_is_named(way):
         linear(rows, way=way)
 
 
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"y": np.zeros(5), "s": 3.0}, r"data\['s'\] is 3.0, .* same for all rows"),
+        ({"y": np.zeros(5), "s": np.array(3.0)}, r"data\['s'\] is array\(3.\)"),
+        ([0.0, 1.0], r"data\[0\] is 0.0, .*np.array"),
+        ({"y": np.zeros(5, np.longdouble)}, "at most 64 bits"),
+        ({"y": np.zeros(5, [("a", "f8")])}, "expected numbers"),
+    ],
+)
+def test_what_is_no_array_of_rows_is_named(given, match):
+    with pytest.raises(TypeError, match=match):
+        linear(given)
+
+
+def test_masked_entries_are_refused_wherever_they_are():
+    """NumPy would give what is under the mask."""
+    rows = data(3000)
+    rows["y"] = np.ma.masked_array(rows["y"], np.arange(3000) == 2900)
+    halves = [{k: x[a:b] for k, x in rows.items()} for a, b in ((0, 1500), (1500, 3000))]
+    for given, n in ((rows, None), (halves, 3000)):
+        with pytest.raises(DataError, match="masked entries"):
+            linear(given, n_rows=n, way="blocks")
+
+
+def test_another_byte_order_and_labels_of_rows_do_not_matter():
+    import pandas as pd
+
+    rows = data(30)
+    z = np.ones((1, 2))
+    turned = {name: x.astype(">f8") for name, x in rows.items()}
+    labelled = {"x": rows["x"], "y": pd.Series(rows["y"], index=np.linspace(9, 0, 30))}
+    for way, given in itertools.product(["whole", "blocks"], (turned, labelled)):
+        assert linear(given, way=way).values(z) == pytest.approx(linear(rows).values(z))
+    with pytest.raises(ValueError, match="two columns 'y'"):
+        linear(pd.DataFrame(np.ones((3, 2)), columns=["y", "y"]))
+
+
+def test_rows_that_depend_on_each_other_are_seen_where_parameters_are_zero():
+    """At w = 0 a likelihood says nothing of how columns are centred."""
+
+    def centring(p, rows):
+        return log_likelihood(p, {**rows, "x": rows["x"] - rows["x"].mean(axis=0)})
+
+    with pytest.raises(ValueError, match="not a sum over rows"):
+        infimum.Rows(log_prior, centring, data(100), EXAMPLE)
+
+
 def test_a_likelihood_that_is_no_sum_is_refused():
     with pytest.raises(ValueError, match="not a sum over rows"):
         infimum.Rows(log_prior, lambda p, r: log_likelihood(p, r) / len(r["y"]), data(100), EXAMPLE)
