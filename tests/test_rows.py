@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 import infimum
@@ -180,6 +181,29 @@ def test_sorted_data_are_no_harder(monkeypatch):
     mean = np.linalg.solve(precision, rows["x"].T @ rows["y"] / SIGMA**2)
     np.testing.assert_allclose(fit.q.mean, mean, atol=1e-5)
     assert fit.verdict == "good"
+
+
+def test_the_image_of_a_mode_is_seen_through_a_part(monkeypatch):
+    """Two modes by symmetry: the correction at the one does not hide the other."""
+    from infimum import _rows as module
+
+    monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
+    rows = np.abs(np.random.default_rng(1).normal(1.0, 1.0, 20_000))
+
+    def folded(p, rows):
+        return jnp.logaddexp(-0.5 * (rows - p["m"]) ** 2, -0.5 * (rows + p["m"]) ** 2).sum()
+
+    def prior(p):
+        return -0.5 * (p["m"] / 3) ** 2
+
+    example = {"m": 0.0}
+    target = infimum.Rows(prior, folded, rows, example, way="minibatch")
+    fit = infimum.fit(target, "fullrank", draws=500)
+    m = np.linspace(0.8, 1.3, 4001)
+    log_p = np.array([-0.5 * (x / 3) ** 2 + float(folded({"m": x}, rows)) for x in m[::10]])
+    log_z = scipy.special.logsumexp(log_p) + np.log(m[10] - m[0]) + np.log(2)
+    assert fit.log_evidence.value == pytest.approx(log_z, abs=0.05)
+    assert fit.verdict != "good"
 
 
 def test_reading_ahead_gives_the_same_blocks_and_stops_when_left():

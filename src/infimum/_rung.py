@@ -57,7 +57,7 @@ from infimum._passes import Large
 from infimum._program import CLOCK
 from infimum._proposal import Proposal, joined, propose
 from infimum._record import StartReport, Work
-from infimum._scouts import Atlas, Known, Mode, log_total
+from infimum._scouts import Atlas, Known, Mode, log_total, moved
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._standin import MOST_PASSES, StandIn
 from infimum._target import Target
@@ -418,10 +418,20 @@ def _revisited(options: Options, family: Pooling, found: Search, watch: Callable
 
 
 def _explored(options: Options, found: Search, known: Known) -> None:
-    """Send scouts out from known ground."""
+    """Send scouts out from known ground.
+
+    Of many rows they see a part as it was drawn: a correction holds near q only, and would hide
+    modes that are images of q's. What they find is then looked at on all rows.
+    """
     atlas = options.atlas
     calls, gradients = atlas.n_calls, atlas.n_gradients
-    atlas.explore(options.target, known, generator(options.seed, SCOUT_STREAM))
+    rng = generator(options.seed, SCOUT_STREAM)
+    if options.stand_ins:
+        stand_in = options.stand_ins[0]
+        atlas.explore(stand_in.part, known, rng)
+        atlas.modes = moved(atlas.modes, stand_in.exact)
+    else:
+        atlas.explore(options.target, known, rng)
     found.n_calls += atlas.n_calls - calls
     found.n_scouted += atlas.n_gradients - gradients
 
