@@ -206,6 +206,20 @@ def test_the_image_of_a_mode_is_seen_through_a_part(monkeypatch):
     assert fit.verdict != "good"
 
 
+def test_ctrl_c_before_a_correction_is_told(monkeypatch):
+    from infimum import _rows as module
+
+    monkeypatch.setattr(module, "FEWEST_ROWS", 300)
+
+    def leave(progress):
+        if progress.stage == "reading":
+            raise KeyboardInterrupt
+
+    fit = infimum.fit(linear(data(3000), way="minibatch"), "fullrank", draws=500, callback=leave)
+    assert fit.reason.name == "INTERRUPTED"
+    assert fit.verdict == "unreliable"
+
+
 def test_reading_ahead_gives_the_same_blocks_and_stops_when_left():
     blocks = [np.full(3, i) for i in range(7)]
     assert np.array_equal(np.concatenate(list(_blocks.ahead(iter(blocks)))), np.repeat(range(7), 3))

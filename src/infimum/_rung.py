@@ -321,17 +321,19 @@ def _corrected(
     """Correct what stands in for the target by passes over all rows, and search it anew."""
     stand_in = options.stand_ins[0]
     while not stand_in.settled and np.isfinite(best.loss) and not found.interrupted:
-        watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
         try:
+            watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
             stand_in.correct(best.q)
         except KeyboardInterrupt:
             found.interrupted = True
-            return best
+            break
         found.states = [State(q=state.q, info=state.info) for state in optima(found)]
         on = options.searched if stand_in.passes < MOST_PASSES else options
         best = _searched(on, family, found, watch)
         if on is options:
             break
+    if found.interrupted and not stand_in.settled:
+        best.reason = Reason.INTERRUPTED  # of a part it may have converged
     return best
 
 
