@@ -18,10 +18,10 @@ ORDER = (
     *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),
     *("families", "_objective", "checks", "_quasi_newton", "_expected_hessian", "_missing"),
     *("_solver", "_standin", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),
-    *("_proposal", "_arviz", "sources", "_record", "_expectation", "_initial", "_words", "_fit"),
-    *("_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb", "_coordinates"),
-    *("_corrected", "corrections", "_correct", "_evidence", "_uniformity", "_prior", "_ranked"),
-    *("_calibrate",),
+    *("_proposal", "_arviz", "_rows", "sources", "_record", "_expectation", "_initial", "_words"),
+    *("_fit", "_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb"),
+    *("_coordinates", "_corrected", "corrections", "_correct", "_evidence", "_uniformity"),
+    *("_prior", "_ranked", "_calibrate"),
     *("_scene", "plots", "_demo", "_user_file", "cli"),
 )
 

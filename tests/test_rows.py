@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 import infimum
@@ -145,7 +146,7 @@ def test_data_of_every_kind_give_the_same_density(kind, way, tmp_path):
 
 def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
     """2,000 rows stand for 60,000; q is that of all of them, in a climb as in a fit."""
-    from infimum.sources import rows as module
+    from infimum import _rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 2000)
     rng = np.random.default_rng(3)
@@ -169,7 +170,7 @@ def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
 
 
 def test_sorted_data_are_no_harder(monkeypatch):
-    from infimum.sources import rows as module
+    from infimum import _rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
     rows = data(20_000)
@@ -180,6 +181,43 @@ def test_sorted_data_are_no_harder(monkeypatch):
     mean = np.linalg.solve(precision, rows["x"].T @ rows["y"] / SIGMA**2)
     np.testing.assert_allclose(fit.q.mean, mean, atol=1e-5)
     assert fit.verdict == "good"
+
+
+def test_the_image_of_a_mode_is_seen_through_a_part(monkeypatch):
+    """Two modes by symmetry: the correction at the one does not hide the other."""
+    from infimum import _rows as module
+
+    monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
+    rows = np.abs(np.random.default_rng(1).normal(1.0, 1.0, 20_000))
+
+    def folded(p, rows):
+        return jnp.logaddexp(-0.5 * (rows - p["m"]) ** 2, -0.5 * (rows + p["m"]) ** 2).sum()
+
+    def prior(p):
+        return -0.5 * (p["m"] / 3) ** 2
+
+    example = {"m": 0.0}
+    target = infimum.Rows(prior, folded, rows, example, way="minibatch")
+    fit = infimum.fit(target, "fullrank", draws=500)
+    m = np.linspace(0.8, 1.3, 4001)
+    log_p = np.array([-0.5 * (x / 3) ** 2 + float(folded({"m": x}, rows)) for x in m[::10]])
+    log_z = scipy.special.logsumexp(log_p) + np.log(m[10] - m[0]) + np.log(2)
+    assert fit.log_evidence.value == pytest.approx(log_z, abs=0.05)
+    assert fit.verdict != "good"
+
+
+def test_ctrl_c_before_a_correction_is_told(monkeypatch):
+    from infimum import _rows as module
+
+    monkeypatch.setattr(module, "FEWEST_ROWS", 300)
+
+    def leave(progress):
+        if progress.stage == "reading":
+            raise KeyboardInterrupt
+
+    fit = infimum.fit(linear(data(3000), way="minibatch"), "fullrank", draws=500, callback=leave)
+    assert fit.reason.name == "INTERRUPTED"
+    assert fit.verdict == "unreliable"
 
 
 def test_reading_ahead_gives_the_same_blocks_and_stops_when_left():
@@ -259,6 +297,54 @@ def test_a_row_that_is_nan_is_named(way):
     rows["y"][3217] = np.nan
     with pytest.raises(DataError, match=r"row 3,217 .*NaN"):
         linear(rows, way=way)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"y": np.zeros(5), "s": 3.0}, r"data\['s'\] is 3.0, .* same for all rows"),
+        ({"y": np.zeros(5), "s": np.array(3.0)}, r"data\['s'\] is array\(3.\)"),
+        ([0.0, 1.0], r"data\[0\] is 0.0, .*np.array"),
+        ({"y": np.zeros(5, np.longdouble)}, "at most 64 bits"),
+        ({"y": np.zeros(5, [("a", "f8")])}, "expected numbers"),
+    ],
+)
+def test_what_is_no_array_of_rows_is_named(given, match):
+    with pytest.raises(TypeError, match=match):
+        linear(given)
+
+
+def test_masked_entries_are_refused_wherever_they_are():
+    """NumPy would give what is under the mask."""
+    rows = data(3000)
+    rows["y"] = np.ma.masked_array(rows["y"], np.arange(3000) == 2900)
+    halves = [{k: x[a:b] for k, x in rows.items()} for a, b in ((0, 1500), (1500, 3000))]
+    for given, n in ((rows, None), (halves, 3000)):
+        with pytest.raises(DataError, match="masked entries"):
+            linear(given, n_rows=n, way="blocks")
+
+
+def test_another_byte_order_and_labels_of_rows_do_not_matter():
+    import pandas as pd
+
+    rows = data(30)
+    z = np.ones((1, 2))
+    turned = {name: x.astype(">f8") for name, x in rows.items()}
+    labelled = {"x": rows["x"], "y": pd.Series(rows["y"], index=np.linspace(9, 0, 30))}
+    for way, given in itertools.product(["whole", "blocks"], (turned, labelled)):
+        assert linear(given, way=way).values(z) == pytest.approx(linear(rows).values(z))
+    with pytest.raises(ValueError, match="two columns 'y'"):
+        linear(pd.DataFrame(np.ones((3, 2)), columns=["y", "y"]))
+
+
+def test_rows_that_depend_on_each_other_are_seen_where_parameters_are_zero():
+    """At w = 0 a likelihood says nothing of how columns are centred."""
+
+    def centring(p, rows):
+        return log_likelihood(p, {**rows, "x": rows["x"] - rows["x"].mean(axis=0)})
+
+    with pytest.raises(ValueError, match="not a sum over rows"):
+        infimum.Rows(log_prior, centring, data(100), EXAMPLE)
 
 
 def test_a_likelihood_that_is_no_sum_is_refused():

@@ -82,10 +82,11 @@ def blocks_of(data: Any, n_rows: int | None) -> Blocks:
     TypeError, ValueError
         If it is none of these, or row counts disagree.
     """
+    if not isinstance(n_rows, int | np.integer | None) or (n_rows is not None and n_rows < 1):
+        raise ValueError(f"n_rows is {n_rows!r}, expected a positive number of rows")
     if isinstance(data, str | Path):
         return _Parquet(Path(data), n_rows)
-    if hasattr(data, "iloc") and hasattr(data, "columns"):
-        data = {str(name): data[name].to_numpy() for name in data.columns}
+    data = _unframed(data)
     if isinstance(data, Iterator):
         raise TypeError(
             f"data are a {type(data).__name__}, which can be iterated once only: give something "
@@ -97,7 +98,28 @@ def blocks_of(data: Any, n_rows: int | None) -> Blocks:
         listed = isinstance(data, list | tuple) and n_rows is not None and counts != {n_rows}
         if not listed:
             return _Arrays(data, n_rows)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data, is_leaf=_leaf):
+        number = isinstance(leaf, int | float | complex | np.generic)
+        if path and (number or (isinstance(data, dict) and not _sliceable(leaf))):
+            raise TypeError(
+                f"{_named(path)} is {leaf!r}, expected an array with rows along its first axis: "
+                "what is the same for all rows is no data, log_likelihood can close over it; "
+                "make arrays of lists, with np.array"
+            )
     return _Iterated(data, n_rows)
+
+
+def _unframed(data: Any) -> Any:
+    """Columns of data frames, and pandas series, as arrays."""
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        names = [str(name) for name in data.columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the data frame has two columns {twice!r}: rename one of them")
+        return {str(name): data[name].to_numpy() for name in data.columns}
+    return jax.tree_util.tree_map(
+        lambda leaf: leaf.to_numpy() if hasattr(leaf, "iloc") else leaf, data, is_leaf=_leaf
+    )
 
 
 def _leaf(node: Any) -> bool:
@@ -117,6 +139,7 @@ class _Arrays(Blocks):
 
     def __init__(self, data: PyTree, n_rows: int | None) -> None:
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(data, is_leaf=_leaf)
+        self.named = [(_named(path), leaf) for path, leaf in paths]
         self.leaves = [leaf for _, leaf in paths]
         counts = {_named(path): int(leaf.shape[0]) for path, leaf in paths}
         if n_rows is not None:
@@ -148,12 +171,23 @@ class _Arrays(Blocks):
 
     def _rows(self, rows: Any) -> PyTree:
         """A copy of what is on disk, of which no page is kept."""
-        parts = [np.asarray(leaf[rows]) for leaf in self.leaves]
+        parts = [_array(leaf[rows], path) for path, leaf in self.named]
         if self.where == "on disk":
             parts = [np.array(part) if _mapped(part) is not None else part for part in parts]
             for leaf in self.leaves:
                 _let_go(leaf)
         return jax.tree_util.tree_unflatten(self.treedef, parts)
+
+
+def _array(part: Any, name: str) -> np.ndarray:
+    """Rows as an array of this machine's byte order, with nothing masked."""
+    if np.ma.is_masked(part):
+        raise DataError(
+            f"{name} has masked entries: leave their rows out, or fill them and give an array "
+            "that says where they are"
+        )
+    array = np.asarray(part)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _held(leaf: Any) -> bool:
@@ -269,8 +303,6 @@ class _Iterated(Blocks):
             )
         if n_rows is None:
             raise TypeError("iterated data do not say how many rows they have: give n_rows")
-        if not isinstance(n_rows, int | np.integer) or n_rows < 1:
-            raise ValueError(f"n_rows is {n_rows!r}, expected a positive number of rows")
         self.data, self.n_rows = data, int(n_rows)
         first = next(iter(data), None)
         if first is None:
@@ -302,7 +334,7 @@ class _Iterated(Blocks):
 
 def _checked(block: PyTree, like: PyTree | None, number: int) -> PyTree:
     """A block as arrays, if it is of the form of the first."""
-    block = jax.tree_util.tree_map(np.asarray, block)
+    block = jax.tree_util.tree_map(lambda x: _array(x, f"block {number}"), block)
     leaves = jax.tree_util.tree_leaves(block)
     if not leaves or any(x.ndim == 0 for x in leaves) or len({len(x) for x in leaves}) > 1:
         shapes = jax.tree_util.tree_map(np.shape, block)
@@ -415,8 +447,8 @@ def _named(path: Any) -> str:
 
 def _check_dtypes(like: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        if leaf.dtype.kind not in "fiub":
+        if leaf.dtype.kind not in "fiub" or leaf.dtype.itemsize > 8:
             raise TypeError(
-                f"{_named(path)} has dtype {leaf.dtype}: expected numbers. Code text and dates as "
-                "numbers first"
+                f"{_named(path)} has dtype {leaf.dtype}: expected numbers of at most 64 bits. Code "
+                "text and dates as numbers first"
             )

@@ -59,7 +59,7 @@ from infimum._passes import Large
 from infimum._program import CLOCK
 from infimum._proposal import Proposal, joined, propose
 from infimum._record import StartReport, Work
-from infimum._scouts import Atlas, Known, Mode, log_total
+from infimum._scouts import Atlas, Known, Mode, log_total, moved
 from infimum._solver import FEWEST, Info, Reason, Solver, State
 from infimum._standin import MOST_PASSES, StandIn
 from infimum._target import Target
@@ -334,13 +334,16 @@ def _corrected(
     """Correct what stands in for the target by passes over all rows, and search it anew."""
     stand_in = options.stand_ins[0]
     for _ in range(MOST_PASSES):
-        if found.interrupted or not (isinstance(best.q, Gaussian) and np.isfinite(best.loss)):
+        if not (isinstance(best.q, Gaussian) and np.isfinite(best.loss)):
             return best
-        watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
         try:
+            if found.interrupted:
+                raise KeyboardInterrupt
+            watch(Progress("reading", 0, best.loss, found.n_calls, best.info.n_gradients))
             settled = stand_in.correct(best.q)
         except KeyboardInterrupt:
             found.interrupted = True
+            best.reason = Reason.INTERRUPTED  # of a part it may have converged
             return best
         best = _again(options.searched, family, found, watch)
         if settled:
@@ -437,10 +440,20 @@ def _revisited(options: Options, family: Pooling, found: Search, watch: Callable
 
 
 def _explored(options: Options, found: Search, known: Known) -> None:
-    """Send scouts out from known ground."""
+    """Send scouts out from known ground.
+
+    Of many rows they see a part as it was drawn: a correction holds near q only, and would hide
+    modes that are images of q's. What they find is then looked at on all rows.
+    """
     atlas = options.atlas
     calls, gradients = atlas.n_calls, atlas.n_gradients
-    atlas.explore(options.target, known, generator(options.seed, SCOUT_STREAM))
+    rng = generator(options.seed, SCOUT_STREAM)
+    if options.stand_ins:
+        stand_in = options.stand_ins[0]
+        atlas.explore(stand_in.part, known, rng)
+        atlas.modes = moved(atlas.modes, stand_in.exact)
+    else:
+        atlas.explore(options.target, known, rng)
     found.n_calls += atlas.n_calls - calls
     found.n_scouted += atlas.n_gradients - gradients
 

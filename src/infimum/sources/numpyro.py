@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
 from numpyro.infer.initialization import init_to_uniform
@@ -20,13 +21,16 @@ from numpyro.primitives import Messenger
 from infimum import supports as S
 from infimum._bijection import Bijection
 from infimum._extras import required
-from infimum._hierarchy import Hierarchy
+from infimum._hierarchy import Hierarchy, dependence
 from infimum._location_scale import find
-from infimum._model import Arrays, Hierarchical
+from infimum._model import Arrays, Hierarchical, Model
 from infimum._program import double_precision
+from infimum._rows import Rows
 from infimum._target import Target
 
 Trace = dict[str, dict[str, Any]]
+
+ClosedJaxpr: Any = vars(core)["ClosedJaxpr"]
 
 KEYS = 8
 """Random keys under which a deterministic site must be the same, in models with discrete sites."""
@@ -35,7 +39,9 @@ CHUNK = 64
 """Draws that predictions are made for at a time: the model's arrays are held once for each."""
 
 
-def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target:
+def from_numpyro(
+    model: Callable[..., Any], *args: Any, rows: str | None = None, **kwargs: Any
+) -> Target:
     """The posterior of a NumPyro model given its arguments.
 
     Every latent continuous site becomes a parameter under its own name, with the site's support;
@@ -44,12 +50,20 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     deterministic sites that depend on them are then left out. A subsampled plate is evaluated
     whole; where the data given are a subsample already, with the plate's scaling.
 
+    With `rows` the target is an `infimum.Rows`: of the arguments, those arrays whose first axis is
+    as long as that plate are data, in memory or on disk, and the model is run on blocks of them.
+    What it observes in the plate is the likelihood, everything else the prior, which may not look
+    at the rows. Deterministic sites that do are left out of the draws.
+
     Parameters
     ----------
     model
         NumPyro model function.
     *args, **kwargs
         What the model is called with, observations included.
+    rows
+        Name of the plate over the rows of many data. An argument of the model's own that is called
+        `rows` is given by `functools.partial`.
 
     Raises
     ------
@@ -57,7 +71,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
         If the model is not a function, needs an argument that is not given, or has a discrete
         latent site that can't be enumerated.
     ValueError
-        If the model has no continuous latent site, or a `numpyro.param`.
+        If the model has no continuous latent site, or a `numpyro.param`; with `rows`, if there is
+        no such plate, no data as long as it, a latent site in it, or a prior that depends on rows.
     ImportError
         If sites must be enumerated and funsor is not installed.
 
@@ -72,6 +87,11 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
     """
     if not callable(model):
         raise TypeError(f"from_numpyro takes a model function, not {model!r}")
+    if not isinstance(rows, str | None):
+        raise TypeError(
+            f"rows is {rows!r}, expected the name of a plate; an argument of the model that is "
+            "called rows is given by functools.partial(model, rows=...)"
+        )
     name = getattr(model, "__name__", "model")
     try:
         inspect.signature(model).bind(*args, **kwargs)
@@ -80,6 +100,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
             f"model {name!r}: {error}. Give it what it is called with: "
             "from_numpyro(model, *args, **kwargs)"
         ) from None
+    if rows is not None:
+        return _from_rows(model, inspect.signature(model).bind(*args, **kwargs), rows, name)
     with double_precision():
         args, kwargs = jax.tree_util.tree_map(_lift, (args, kwargs))
         call = _call(model, args, kwargs)
@@ -99,12 +121,12 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Target
 
 @dataclass(frozen=True)
 class _Call:
-    """The model with its arguments, seeded; with its subsampled plates whole if that works."""
+    """The model with its arguments, seeded; `plates` makes its subsampled plates whole."""
 
     model: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    whole: bool = True
+    plates: Callable[[Any], Messenger] | None
 
     def arguments(self) -> dict[str, Any]:
         """What the model is called with, by name."""
@@ -113,7 +135,7 @@ class _Call:
     def prepared(self) -> Callable[..., Any]:
         """The model as everything here runs it."""
         model = handlers.seed(self.model, jax.random.key(0))
-        return _Whole(model) if self.whole else model
+        return model if self.plates is None else self.plates(model)
 
     def trace(self, values: Arrays, key: Any = 0, observe: bool = True) -> Trace:
         """Run the model with some latent sites given and the others random.
@@ -133,7 +155,7 @@ class _Call:
         model = self.model if observe else _Unobserved(self.model)
         key = jax.random.key(key) if isinstance(key, int) else key
         filled = handlers.substitute(handlers.seed(model, key), substitute_fn=fill)
-        filled = _Whole(filled) if self.whole else filled
+        filled = filled if self.plates is None else self.plates(filled)
         traced: Trace = handlers.trace(filled).get_trace(*self.args, **self.kwargs)
         return traced
 
@@ -183,7 +205,7 @@ def _lift(leaf: Any) -> Any:
 
 def _call(model: Callable[..., Any], args: Any, kwargs: Any) -> _Call:
     """Plates are taken whole, unless the data do not reach that far."""
-    call = _Call(model, args, kwargs, whole=False)
+    call = _Call(model, args, kwargs, None)
     sizes: list[bool] = []
 
     def visit() -> None:
@@ -193,7 +215,7 @@ def _call(model: Callable[..., Any], args: Any, kwargs: Any) -> _Call:
     jax.eval_shape(visit)
     if not any(sizes):
         return call
-    whole = _Call(model, args, kwargs)
+    whole = _Call(model, args, kwargs, _Whole)
     try:
         jax.eval_shape(lambda: log_density(whole.prepared(), args, kwargs, _values(whole))[0])
     except (TypeError, ValueError, IndexError):
@@ -218,11 +240,12 @@ class _Sites:
     observed: list[str]
     params: list[str]
     axes: dict[str, list[str]]
+    plates: dict[str, list[str]]
     depth: int = 0
 
 
 def _read(call: _Call) -> _Sites:
-    sites = _Sites({}, {}, [], [], [], {})
+    sites = _Sites({}, {}, [], [], [], {}, {})
 
     def visit() -> None:
         for name, site in call.trace({}).items():
@@ -238,6 +261,7 @@ def _read(call: _Call) -> _Sites:
                 sites.params.append(name)
             if site["type"] in ("sample", "deterministic"):
                 sites.axes[name] = _axes(name, site)
+                sites.plates[name] = [frame.name for frame in site["cond_indep_stack"]]
             if site["type"] == "sample":
                 frames = site["cond_indep_stack"]
                 sites.depth = max([sites.depth, *(-frame.dim for frame in frames)])
@@ -282,11 +306,23 @@ def _check(sites: _Sites, name: str) -> None:
         )
 
 
-def _support(call: _Call, site: str, constraint: Any) -> Any:
-    """A site's support; a function of the other sites where the model computes its bounds."""
+def _support(
+    call: _Call, site: str, constraint: Any, made: Callable[[Any], Any] = lambda function: function
+) -> Any:
+    """A site's support; a function of the other sites where the model computes its bounds.
+
+    Parameters
+    ----------
+    made
+        What is done to functions that run the model before they are called.
+    """
     if not any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves(constraint)):
         return S.as_support(constraint)
-    first, second = (call.trace({}, seed)[site]["fn"].support for seed in (0, 1))
+
+    def drawn(seed: int) -> Any:
+        return made(lambda: call.trace({}, seed)[site]["fn"].support)()
+
+    first, second = drawn(0), drawn(1)
     x, y = (jax.tree_util.tree_leaves(constraint) for constraint in (first, second))
     if len(x) == len(y) and all(map(np.array_equal, x, y)):
         return S.as_support(first)
@@ -299,7 +335,7 @@ def _support(call: _Call, site: str, constraint: Any) -> Any:
                 raise KeyError(name)
         raise KeyError(site)
 
-    return support
+    return made(support)
 
 
 def _derived(call: _Call, sites: _Sites) -> Callable[[Any], dict[str, Any]]:
@@ -338,6 +374,280 @@ def _enumerated(call: _Call, depth: int) -> Callable[[Any], Any]:
 
     model = enum(config_enumerate(call.prepared()), -depth - 1)
     return lambda params: summed(model, call.args, call.kwargs, params)[0]
+
+
+# ---- many rows ----------------------------------------------------------------------------------
+
+
+class _Block(Messenger):
+    """Makes the plate over the rows as long as a block of them, and takes all of the others.
+
+    Parameters
+    ----------
+    plate
+        Its name.
+    n
+        Rows of the block.
+    """
+
+    def __init__(self, fn: Any, plate: str, n: int) -> None:
+        super().__init__(fn)
+        self.plate, self.n = plate, n
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "plate":
+            size = msg["args"][0]
+            length = self.n if msg["name"] == self.plate else size
+            msg["args"] = (size, length)
+            msg["value"] = jnp.arange(length)
+        elif msg["type"] == "subsample":
+            msg["type"] = "taken"  # whole already: no plate takes a part of it
+
+
+class _Divided:
+    """A model whose arguments are rows of data, and others that stay as they are.
+
+    Parameters
+    ----------
+    bound
+        All of its arguments.
+    plate
+        The plate over the rows.
+    n
+        Its size: arrays whose first axis is as long are data.
+
+    Attributes
+    ----------
+    data
+        These, by name.
+    """
+
+    def __init__(
+        self, model: Callable[..., Any], bound: inspect.BoundArguments, plate: str, n: int
+    ) -> None:
+        self.model, self.bound, self.plate, self.n = model, bound, plate, n
+        paths, self.treedef = jax.tree_util.tree_flatten_with_path(dict(bound.arguments))
+        self.names = [_dotted(path) for path, _ in paths]
+        leaves = [leaf.to_numpy() if hasattr(leaf, "iloc") else leaf for _, leaf in paths]
+        named = list(zip(self.names, leaves, strict=True))
+        self.data = {name: leaf for name, leaf in named if _length(leaf) == n}
+        self.others = {name: _lift(leaf) for name, leaf in named if name not in self.data}
+
+    @property
+    def forms(self) -> dict[str, Any]:
+        """Shapes and dtypes of the data."""
+        return {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in self.data.items()}
+
+    def call(self, rows: dict[str, Any] | None = None) -> _Call:
+        """The model on some rows; without any, on zeros in the place of all, for programs only."""
+        n = self.n if rows is None else len(next(iter(rows.values())))
+        return self._run(rows, functools.partial(_Block, plate=self.plate, n=n))
+
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the model's plates."""
+        found: dict[str, int] = {}
+
+        def visit() -> None:
+            for name, site in self._run(None, _Whole).trace({}).items():
+                if site["type"] == "plate":
+                    found[name] = site["args"][0]
+
+        jax.eval_shape(visit)
+        return found
+
+    def _run(self, rows: dict[str, Any] | None, plates: Callable[[Any], Messenger]) -> _Call:
+        def run() -> Any:
+            blank = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.forms.items()}
+            given = {**self.others, **(blank if rows is None else rows)}
+            leaves = [given[name] for name in self.names]
+            arguments = jax.tree_util.tree_unflatten(self.treedef, leaves)
+            bound = inspect.BoundArguments(self.bound.signature, arguments)
+            return self.model(*bound.args, **bound.kwargs)
+
+        return _Call(run, (), {}, plates)
+
+    def needing(self, function: Callable[[_Call, Any], dict[str, Any]], params: Any) -> list[str]:
+        """Which results of a function of the model and the parameters depend on the rows."""
+
+        def named(parts: dict[str, Any]) -> dict[str, Any]:
+            rows = {k: parts[f"row {k}"] for k in self.data}
+            return function(self.call(rows), {k: parts[f"parameter {k}"] for k in params})
+
+        parts = {f"parameter {k}": x for k, x in params.items()}
+        parts |= {f"row {k}": x for k, x in self.forms.items()}
+        reached = dependence(named, parts)
+        return [name for name, by in reached.items() if any(x.startswith("row ") for x in by)]
+
+
+def _length(leaf: Any) -> int | None:
+    """Length of the first axis of an array of numbers, wherever it is held."""
+    array = all(hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")) and leaf.shape
+    return int(leaf.shape[0]) if array and getattr(leaf.dtype, "kind", "") in "fiub" else None
+
+
+def _dotted(path: Any) -> str:
+    return ".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)
+
+
+def _divided(
+    model: Callable[..., Any], bound: inspect.BoundArguments, plate: str, name: str
+) -> _Divided:
+    """Find the arguments that are data: those as long as the plate."""
+    leaves = jax.tree_util.tree_leaves(dict(bound.arguments))
+    lengths = sorted({n for n in map(_length, leaves) if n}, reverse=True)
+    sizes: dict[str, int] | None = None
+    trouble: Exception | None = None
+    for n in lengths or [-1]:
+        divided = _Divided(model, bound, plate, n)
+        try:
+            sizes = divided.sizes()
+        except Exception as error:  # whatever the user's own model raises
+            trouble = trouble or error
+            continue
+        if sizes.get(plate) == n:
+            return divided
+    if sizes is None:
+        raise ValueError(
+            f"model {name!r} raised {type(trouble).__name__}: {trouble}\nwhen run on rows whose "
+            "values are not known beforehand. What it takes from its data by Python or NumPy, "
+            "such as a number of groups, must be an argument of its own"
+        ) from trouble
+    if plate not in sizes:
+        raise ValueError(
+            f"model {name!r} has no plate {plate!r}; its plates are {', '.join(sizes) or 'none'}: "
+            "put the observations into one over the rows, and name it"
+        )
+    told = ", ".join(f"{n:,}" for n in lengths) or "none"
+    raise ValueError(
+        f"no argument of model {name!r} is as long as its plate {plate!r}, {sizes[plate]:,}: the "
+        f"first axes of its arrays have lengths {told}. Give all data, rows along the first axis"
+    )
+
+
+def _from_rows(
+    model: Callable[..., Any], bound: inspect.BoundArguments, plate: str, name: str
+) -> Rows:
+    """The posterior of a model whose data are the rows of a plate."""
+    with double_precision():
+        divided = _divided(model, bound, plate, name)
+        call = divided.call()
+        sites = _read(call)
+        _check(sites, name)
+        _check_rows(sites, name, plate)
+        blank = {site: np.zeros(shape) for site, (shape, _) in sites.latent.items()}
+        supports = {
+            site: _rowless_support(divided, site, constraint, blank)
+            for site, (_, constraint) in sites.latent.items()
+        }
+        _check_prior(divided, blank, name)
+        derived = _rowless_derived(divided, sites, blank)
+        space = Bijection(blank, supports, derived)
+
+    def log_prior(params: Any) -> Any:
+        terms = _terms(call, params, plate, inside=False)
+        return sum(terms.values(), jnp.zeros(()))
+
+    def log_likelihood(params: Any, rows: dict[str, Any]) -> Any:
+        terms = _terms(divided.call(rows), params, plate, inside=True)
+        return sum(terms.values(), jnp.zeros(()))
+
+    known = RowsModel(divided, sites)
+    return Rows.of_model(space, _pruned(log_prior), log_likelihood, divided.data, name, known)
+
+
+def _terms(call: _Call, params: Any, plate: str, inside: bool) -> dict[str, Any]:
+    """log p of the sites inside a plate, or of all others; without the scale of that plate."""
+    traced = handlers.trace(handlers.substitute(call.prepared(), data=params)).get_trace()
+    size, length = traced[plate]["args"]
+    terms = {}
+    for name, site in traced.items():
+        if site["type"] != "sample" or _within(site, plate) != inside:
+            continue
+        given = (site["intermediates"],) if site["intermediates"] else ()
+        value = site["fn"].log_prob(site["value"], *given).sum()
+        scale = 1.0 if site["scale"] is None else site["scale"]
+        terms[name] = jnp.sum(scale * value) * (length / size if inside else 1.0)
+    return terms
+
+
+def _within(site: dict[str, Any], plate: str) -> bool:
+    return any(frame.name == plate for frame in site["cond_indep_stack"])
+
+
+def _check_rows(sites: _Sites, name: str, plate: str) -> None:
+    """Refuse a model whose rows have unknowns of their own, or no observation."""
+    local = [site for site in (*sites.latent, *sites.discrete) if plate in sites.plates[site]]
+    for site in local:
+        raise ValueError(
+            f"site {site!r} of model {name!r} is latent inside the plate {plate!r}: each row has "
+            "one of its own, which from_numpyro does not handle. If it is the data, give them; if "
+            "it is a local variable, write it with infimum.Rows(..., local=...)"
+        )
+    for site in sites.discrete:
+        raise ValueError(
+            f"site {site!r} of model {name!r} is discrete: with rows none is summed out. Sum it "
+            "out of the density, with dist.MixtureSameFamily, say"
+        )
+
+
+def _check_prior(divided: _Divided, blank: Any, name: str) -> None:
+    """Refuse a model that looks at the rows outside their plate."""
+    plate = divided.plate
+    for site in divided.needing(lambda call, x: _terms(call, x, plate, inside=False), blank):
+        raise ValueError(
+            f"site {site!r} of model {name!r} depends on the rows, but is outside their plate "
+            f"{plate!r}: move an observation into the plate; compute what a prior takes from the "
+            "data beforehand, and give it as an argument"
+        )
+
+
+def _rowless_support(divided: _Divided, site: str, constraint: Any, blank: Any) -> Any:
+    """A site's support, which must not depend on the rows."""
+
+    def bounds(call: _Call, params: Any) -> dict[str, Any]:
+        leaves = jax.tree_util.tree_leaves(call.trace(params)[site]["fn"].support)
+        return {str(i): jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    if divided.needing(bounds, blank):
+        raise ValueError(
+            f"the support of site {site!r} depends on the rows of the plate {divided.plate!r}: "
+            "compute its bounds beforehand, and give them as an argument"
+        )
+    return _support(divided.call(), site, constraint, lambda f: jax.jit(_pruned(f)))
+
+
+def _rowless_derived(
+    divided: _Divided, sites: _Sites, blank: Any
+) -> Callable[[Any], dict[str, Any]] | None:
+    """The deterministic sites that do not depend on the rows, as a function of the parameters."""
+    names = [site for site in sites.deterministic if divided.plate not in sites.plates[site]]
+
+    def values(call: _Call, params: Any) -> dict[str, Any]:
+        traced = call.trace(params)
+        return {name: traced[name]["value"] for name in names}
+
+    needing = divided.needing(values, blank)
+    names = [name for name in names if name not in needing]
+    return _pruned(lambda params: values(divided.call(), params)) if names else None
+
+
+def _pruned(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, traceable by JAX, without the steps that its result does not need."""
+
+    def pruned(*args: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        jaxpr = closed.jaxpr
+        needed = {v for v in jaxpr.outvars if not isinstance(v, core.Literal)}
+        kept = []
+        for eqn in reversed(jaxpr.eqns):
+            if needed.intersection(eqn.outvars):
+                kept.append(eqn)
+                needed.update(v for v in eqn.invars if not isinstance(v, core.Literal))
+        closed = ClosedJaxpr(jaxpr.replace(eqns=kept[::-1]), closed.consts)
+        leaves = core.jaxpr_as_fun(closed)(*jax.tree_util.tree_leaves(args))
+        return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(shapes), leaves)
+
+    return pruned
 
 
 # ---- what else it knows -------------------------------------------------------------------------
@@ -379,7 +689,7 @@ class NumPyroModel(Hierarchical):
                 continue
             array = np.asarray(value)
             if array.dtype.kind in "biuf" and not any(np.array_equal(array, y) for y in observed):
-                found[".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)] = array
+                found[_dotted(path)] = array
         return found
 
     def prior(self, key: Any) -> Trace:
@@ -400,7 +710,7 @@ class NumPyroModel(Hierarchical):
             traced = call.trace(params, key, observe=False)
             return {name: traced[name]["value"] for name in self._sites.observed if name in traced}
 
-        return self._mapped(one, draws, seed)
+        return _mapped(one, draws, list(self._sites.latent), seed)
 
     def _renewed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """The model with new arguments; of those not given, observations are left out."""
@@ -427,12 +737,71 @@ class NumPyroModel(Hierarchical):
             sites = {name: traced[name] for name in self._sites.observed}
             return {name: site["fn"].log_prob(site["value"]) for name, site in sites.items()}
 
-        return self._mapped(one, draws, 0)
+        return _mapped(one, draws, list(self._sites.latent), 0)
 
-    def _mapped(self, one: Callable[[Any, Any], Any], draws: Arrays, seed: int) -> Any:
-        params = {name: np.asarray(draws[name]) for name in self._sites.latent}
-        rows = len(next(iter(params.values())))
+
+class RowsModel(Model):
+    """A NumPyro model of many rows: it predicts new ones, and keeps none of the old."""
+
+    library = "numpyro"
+
+    def __init__(self, divided: _Divided, sites: _Sites) -> None:
+        self._divided = divided
+        self._sites = sites
+
+    def dims(self) -> dict[str, Sequence[str]]:
+        """Plates name the axes."""
+        return {k: v for k, v in self._sites.axes.items() if k in self._sites.latent}
+
+    def coords(self) -> dict[str, Sequence[Any]]:
+        """NumPyro has none."""
+        return {}
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """None: there may be more rows than memory holds."""
+        return {}
+
+    def constant(self) -> dict[str, np.ndarray]:
+        """None."""
+        return {}
+
+    def predict(
+        self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Draws of the observed sites at new rows; arguments not given stay, apart from data."""
+        bound = self._divided.bound
+        new = bound.signature.bind_partial(*args, **kwargs)
+        if not new.arguments:
+            raise ValueError(
+                "predictions for all rows would not fit into memory: give new rows, "
+                "infimum.predict(fit, *args)"
+            )
+        data = {name.split(".")[0] for name in self._divided.data}
+        for name, value in bound.arguments.items():
+            new.arguments.setdefault(name, None if name in data else value)
         with double_precision():
-            keys = jax.random.split(jax.random.key(seed), rows)
-            mapped = functools.partial(jax.lax.map, lambda x: one(*x), batch_size=CHUNK)
-            return jax.tree_util.tree_map(np.asarray, jax.jit(mapped)((params, keys)))
+            given = jax.tree_util.tree_map(_lift, (new.args, new.kwargs))
+            call = _call(self._divided.model, *given)
+
+        def one(params: Any, key: Any) -> dict[str, Any]:
+            traced = call.trace(params, key, observe=False)
+            return {name: traced[name]["value"] for name in self._sites.observed if name in traced}
+
+        return _mapped(one, draws, list(self._sites.latent), seed)
+
+    def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
+        """Refuse."""
+        raise ValueError(
+            "the log-likelihood of every row at every draw would not fit into memory: state the "
+            "model without rows, on the rows that you want it of"
+        )
+
+
+def _mapped(one: Callable[[Any, Any], Any], draws: Arrays, latent: Sequence[str], seed: int) -> Any:
+    """A function of parameters and a key, at every draw."""
+    params = {name: np.asarray(draws[name]) for name in latent}
+    rows = len(next(iter(params.values())))
+    with double_precision():
+        keys = jax.random.split(jax.random.key(seed), rows)
+        mapped = functools.partial(jax.lax.map, lambda x: one(*x), batch_size=CHUNK)
+        return jax.tree_util.tree_map(np.asarray, jax.jit(mapped)((params, keys)))

@@ -1,0 +1,366 @@
+"""A posterior of many rows as a target: prior and likelihood apart, data of any size."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from infimum import _processes
+from infimum._bijection import Bijection
+from infimum._blocks import DataError, blocks_of
+from infimum._foreign import Foreign, Guarded
+from infimum._model import DENSITY, Model
+from infimum._passes import Large, Passes, survey
+from infimum._program import BATCH, NARROW_SET, Program, double_precision
+from infimum._target import Target, called
+
+WAYS = ("auto", "whole", "blocks", "minibatch")
+
+FEWEST_ROWS = 16_384
+ROWS_A_PARAMETER = 64
+"""Rows of a part that stands for all: at least the one, and the other for each coordinate, so that
+its curvature is within an eighth of that of all rows."""
+
+PART_BYTES = 2**28
+"""Bytes that this part may take, a quarter of a gigabyte."""
+
+PAYING = 8
+"""Times that all rows must be more than those of a part for it to be worth while: a fit by parts
+has three passes and more, one on all rows some thirty batches."""
+
+SAMPLE = 1000
+"""Rows on which it is checked that the likelihood is a sum over rows."""
+
+ROUNDED = 0.05
+"""Nats by which float32 may change differences of log p̂: what a climb takes for near enough."""
+
+TRIED = 2
+"""Points besides the start at which it is: where parameters are zero, rows may not matter."""
+
+AGREE = 1e-6
+"""Relative error of that sum, in double precision and in float32."""
+
+
+class Rows(Target):
+    """A posterior p̂(z) = p(z) Π_n p(x_n | z) of N rows, which need not fit into memory.
+
+    A small data set is a constant of one compiled program. A large one is gone through in passes,
+    a block at a time: a fit searches on a part of the rows that stands for all of them, corrects
+    it by exact passes until nothing is left to correct, and ends with an exact pass for ELBO, k̂
+    and verdict. Under `jax.distributed` each process hands over its own rows.
+
+    Parameters
+    ----------
+    log_prior
+        Function from parameters, structured like `example`, to their log prior density in nats.
+    log_likelihood
+        Function ``(params, rows)`` to the log-likelihood in nats, summed over the rows it is given:
+        a block of `data`, in the same structure. Differentiable by JAX.
+    data
+        Pytree of arrays with rows along their first axis: NumPy, memory-maps, Zarr. Or the path of
+        a Parquet file, or a data frame, whose blocks are dicts of columns. Or anything that gives
+        blocks each time it is iterated, with `n_rows`.
+    example, supports
+        As for `Target`.
+    n_rows
+        N, where the data do not know it; checked against what is seen.
+    name
+        What to call the target in print.
+    way
+        "whole": one program on all rows; "blocks": every evaluation by a pass; "minibatch": search
+        on a part, and passes to correct it. "auto" chooses by size.
+    precision
+        "float64"; or "float32" for the arithmetic within a block, which accelerators do many times
+        faster. Sums over blocks stay float64, and a warning says if that is not enough.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `Target` does; for data that are not rows, counts that disagree, and a likelihood that
+        is not a sum over rows or undefined on one of them, with the row's number.
+
+    Examples
+    --------
+    >>> x = np.arange(6.0)
+    >>> target = Rows(
+    ...     log_prior=lambda p: -0.5 * p["mu"] ** 2,
+    ...     log_likelihood=lambda p, rows: -0.5 * ((rows - p["mu"]) ** 2).sum(),
+    ...     data=x,
+    ...     example={"mu": 0.0},
+    ... )
+    >>> target.n_rows, target.way
+    (6, 'whole')
+    """
+
+    def __init__(
+        self,
+        log_prior: Callable[[PyTree], Any],
+        log_likelihood: Callable[[PyTree, PyTree], Any],
+        data: Any,
+        example: PyTree,
+        supports: PyTree = None,
+        n_rows: int | None = None,
+        *,
+        name: str | None = None,
+        way: str = "auto",
+        precision: str = "float64",
+    ) -> None:
+        for what, function in (("log_prior", log_prior), ("log_likelihood", log_likelihood)):
+            if not callable(function):
+                raise TypeError(f"{what} is {function!r}, expected a function")
+        if way not in WAYS:
+            raise ValueError(f"way is {way!r}, expected one of {', '.join(WAYS)}")
+        if precision not in ("float64", "float32"):
+            raise ValueError(f"precision is {precision!r}, expected 'float64' or 'float32'")
+        with double_precision():
+            space = Bijection(example, supports)
+            start = space.inside(example)
+        single = precision == "float32"
+        sums = _Sums(space, log_prior, log_likelihood, data, n_rows, single)
+        self._state(sums, called(log_likelihood, name), way, start)
+
+    @classmethod
+    def of_model(
+        cls,
+        space: Bijection,
+        log_prior: Callable[[PyTree], Any],
+        log_likelihood: Callable[[PyTree, PyTree], Any],
+        data: Any,
+        name: str,
+        model: Model,
+    ) -> Rows:
+        """A posterior of many rows as a source states it.
+
+        Parameters
+        ----------
+        space
+            What z means.
+        log_prior, log_likelihood, data
+            As for `Rows`.
+        model
+            What the source knows beyond log p̂.
+        """
+        target = cls.__new__(cls)
+        sums = _Sums(space, log_prior, log_likelihood, data, None, False)
+        target._state(sums, name, "auto", None, model)
+        return target
+
+    def _state(
+        self, sums: _Sums, name: str, way: str, start: np.ndarray | None, model: Model = DENSITY
+    ) -> None:
+        """Check prior and likelihood, choose the way, and be the target."""
+        self._sums = sums
+        sums.check(start)
+        self.way = sums.way() if way == "auto" else way
+        if self.way == "whole" and _processes.count() > 1:
+            raise ValueError('way is "whole", but each process has rows of its own: give "blocks"')
+        density: Any = sums.whole if self.way == "whole" else sums.streamed()
+        stated = Target.of(sums.space, density, name)
+        self._set(sums.space, stated._density, name, start, model)
+        self.large = None if self.way == "whole" else _Many(self, sums)
+        self.n_rows = sums.passes.n_rows
+
+
+class _Sums:
+    """Prior and likelihood of the parameters in a row, over rows in blocks."""
+
+    def __init__(
+        self,
+        space: Bijection,
+        log_prior: Callable[[PyTree], Any],
+        log_likelihood: Callable[[PyTree, PyTree], Any],
+        data: Any,
+        n_rows: int | None,
+        single: bool,
+    ) -> None:
+        self.space, self.log_prior, self.log_likelihood = space, log_prior, log_likelihood
+        self.n_free = sum(int(np.prod(p.shape)) for p in space.parameters)
+        self.blocks = blocks_of(data, n_rows)
+        self.passes = Passes(self.term, self.n_free, self.blocks, single)
+
+    def term(self, x: Any, rows: PyTree) -> Any:
+        """The log-likelihood of some rows."""
+        try:
+            value = self.log_likelihood(self.space.unflatten(x), rows)
+        except Exception as error:  # whatever the user's own code raises
+            shapes = jax.tree_util.tree_map(lambda leaf: leaf.shape, rows)
+            raise ValueError(
+                f"log_likelihood raised {type(error).__name__}: {error}\nwhen called with rows of "
+                f"shapes {shapes}. Their first axis is the rows, of which it may be given any "
+                "number; structure and dtypes are those of the data"
+            ) from error
+        if jnp.shape(value) != ():
+            raise ValueError(
+                "log_likelihood must return a scalar, it returned an array of shape "
+                f"{jnp.shape(value)}: sum over the rows, with .sum()"
+            )
+        return jnp.asarray(value)
+
+    def whole(self, params: PyTree) -> Any:
+        """log p̂ of the parameters, all rows in one program."""
+        return self.log_prior(params) + self.log_likelihood(params, self._all)
+
+    @functools.cached_property
+    def _all(self) -> PyTree:
+        rows = self.blocks.take(np.arange(self.blocks.n_rows))
+        with double_precision():
+            return jax.tree_util.tree_map(jnp.asarray, rows)
+
+    def way(self) -> str:
+        """By size."""
+        n = self.passes.n_rows
+        together = n * self.passes.row_set <= NARROW_SET * BATCH
+        if _processes.count() == 1 and together and n < PAYING * self.n_part:
+            return "whole"
+        return "minibatch" if n >= 2 * self.n_part else "blocks"
+
+    @property
+    def n_part(self) -> int:
+        """Rows of a part that stands for all."""
+        wanted = max(FEWEST_ROWS, ROWS_A_PARAMETER * self.space.dim)
+        largest = PART_BYTES // max(1, self.blocks.row_bytes)
+        return int(min(self.passes.n_rows, wanted, max(1, largest)))
+
+    def streamed(self) -> Foreign:
+        """log p̂ by passes."""
+        prior = Program(jax.value_and_grad(self._prior), self.n_free)
+
+        def both(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            log_prior, slope = prior(x)
+            log_likelihood, gradient = self.passes.value_and_gradient(x)
+            return log_prior + log_likelihood, slope + gradient
+
+        def value(x: np.ndarray) -> np.ndarray:
+            return np.asarray(prior(x)[0] + self.passes.values(x))
+
+        fatal = (DataError, _processes.PeerError, OSError, MemoryError)
+        return Foreign(Guarded(both, self.n_free, value, fatal=fatal), self.space)
+
+    def _prior(self, x: Any) -> Any:
+        return jnp.asarray(self.log_prior(self.space.unflatten(x)), jnp.float64)
+
+    def part(self, rng: np.random.Generator) -> tuple[PyTree, float]:
+        """Some rows at random, the same in every process, and how many rows each stands for."""
+        n, m = self.passes.n_rows, self.n_part
+        index = np.sort(rng.choice(n, m, replace=False, shuffle=False))
+        counts = _processes.gathered(np.array([self.blocks.n_rows]))[:, 0]
+        before = int(counts[: _processes.rank()].sum())
+        own = index[(index >= before) & (index < before + self.blocks.n_rows)] - before
+        return _from_all(self.blocks.take(own), len(own)), n / m
+
+    # ---- checks ----
+
+    def check(self, start: np.ndarray | None) -> None:
+        """Refuse a likelihood that is no sum over rows, or undefined on one of them."""
+        z = np.zeros(self.space.dim) if start is None else start
+        around = z + np.random.default_rng(0).uniform(-1, 1, (TRIED, len(z)))
+        with double_precision():
+            constrain = jax.jit(lambda z: jax.tree_util.tree_leaves(self.space.constrain(z)[0]))
+            x, *others = (
+                np.concatenate([np.ravel(leaf) for leaf in constrain(point)])
+                for point in (z, *around)
+            )
+        self._check_sum([x, *others])
+        survey(self.passes, x, self.space.describe(z))
+        if self.passes.single:
+            self._check_rounding(x, others[0])
+
+    def _check_sum(self, points: list[np.ndarray]) -> None:
+        """Sums over two parts against the whole, on some rows: the first where they are on disk."""
+        n = min(SAMPLE, self.blocks.n_rows)
+        if n < 2:
+            return
+        last = self.blocks.n_rows if self.blocks.where == "in memory" else n
+        rows = self.blocks.take(np.linspace(0, last - 1, n).astype(int))
+        cut = (n + 2) // 3
+        first = jax.tree_util.tree_map(lambda leaf: leaf[:cut], rows)
+        second = jax.tree_util.tree_map(lambda leaf: leaf[cut:], rows)
+        for point in points:
+            together = self.passes.on(point, rows)
+            apart = self.passes.on(point, first), self.passes.on(point, second)
+            if not np.isfinite([together, *apart]).all():
+                continue
+            if abs(together - sum(apart)) > AGREE * (abs(apart[0]) + abs(apart[1])):
+                raise ValueError(
+                    "log_likelihood is not a sum over rows: "
+                    f"{cut} rows give {apart[0]:.6g}, {n - cut} others {apart[1]:.6g}, and all "
+                    f"{n} together {together:.6g}, not {sum(apart):.6g}. Sum over the rows, do not "
+                    "average; what does not depend on rows belongs into log_prior; rows that "
+                    "depend on each other can't be used one block at a time"
+                )
+
+    def _check_rounding(self, x: np.ndarray, other: np.ndarray) -> None:
+        """Warn if float32 blocks make more of an error than a fit may have."""
+        rows = self.blocks.take(np.arange(min(self.blocks.n_rows, self.passes.size)))
+        exact = Passes(self.term, self.n_free, self.blocks)
+        both = [p.on(x, rows) - p.on(other, rows) for p in (self.passes, exact)]
+        off = abs(both[0] - both[1]) * np.sqrt(self.passes.n_rows / self.passes.size)
+        if off > ROUNDED:
+            warnings.warn(
+                f"in float32 differences of log p̂ are off by about {off:.2g} nats over "
+                f'{self.passes.n_rows:,} rows: give precision="float64", or centre and scale the '
+                "data",
+                stacklevel=5,
+            )
+
+
+def _from_all(rows: PyTree, m: int) -> PyTree:
+    """The rows that every process has drawn, one after another."""
+    if _processes.count() == 1:
+        return rows
+    counts = _processes.gathered(np.array([m]))[:, 0]
+    most = int(counts.max())
+
+    def joined(leaf: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([leaf, np.zeros((most - m, *leaf.shape[1:]), leaf.dtype)])
+        every = _processes.gathered(padded)
+        return np.concatenate([x[:k] for x, k in zip(every, counts, strict=True)])
+
+    return jax.tree_util.tree_map(joined, rows)
+
+
+class _Many(Large):
+    """Of a target of many rows: the part that stands for all, and what passes cost."""
+
+    def __init__(self, target: Rows, sums: _Sums) -> None:
+        self.target, self.sums = target, sums
+        self.n_rows, self.n_part = sums.passes.n_rows, sums.n_part
+        self.by_part = target.way == "minibatch"
+
+    @property
+    def n_passes(self) -> int:
+        """Passes made so far."""
+        return self.sums.passes.n_passes
+
+    def part(self, rng: np.random.Generator) -> Target:
+        """A target of some rows at random, each of which stands for N/m, in one program."""
+        rows, scale = self.sums.part(rng)
+        with double_precision():
+            rows = jax.tree_util.tree_map(jnp.asarray, rows)
+        log_prior, log_likelihood = self.sums.log_prior, self.sums.log_likelihood
+
+        def density(params: PyTree) -> Any:
+            return log_prior(params) + scale * log_likelihood(params, rows)
+
+        target = self.target
+        return Target.of(target.space, density, target.name, example=target.example)
+
+    def told(self) -> str:
+        """The rows and where they are, in words."""
+        passes = self.sums.passes
+        n_blocks = -(-passes.blocks.n_rows // passes.size)
+        where = f"{self.n_rows:,} rows {passes.blocks.where} in {n_blocks:,} blocks"
+        here = f", {_processes.count()} processes" if _processes.count() > 1 else ""
+        devices = f", {len(passes.devices)} devices" if len(passes.devices) > 1 else ""
+        return where + here + devices
+
+    def seconds(self, n: int, gradient: bool) -> float:
+        """What a pass for n points is expected to take."""
+        return self.sums.passes.seconds(n, gradient)
