@@ -200,9 +200,13 @@ class Passes:
         return jax.jit(jax.vmap(value, (0, 0, None)))
 
 
+NARROW = 4
+"""Points in a batch where there are no more: the chains of a sampler. Few widths are compiled."""
+
+
 def _batches(x: np.ndarray) -> list[np.ndarray]:
     """Points in batches of one compiled shape, the last one repeated; a single point alone."""
-    width = 1 if len(x) == 1 else BATCH
+    width = 1 if len(x) == 1 else NARROW if len(x) <= NARROW else BATCH
     padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % width, axis=0)])
     return np.split(padded, len(padded) // width)
 
