@@ -18,6 +18,7 @@ import pytest
 
 import infimum
 from infimum import CheckpointError, _climb, _journal, solvers
+from infimum._forecast import LOOKED
 
 SLOW = """
     import time
