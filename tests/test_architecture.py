@@ -13,8 +13,8 @@ ROOT = Path(infimum.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     *("_program", "supports", "_space", "_bijection", "_extras", "_processes"),
-    *("_foreign", "_journal", "_blocks", "_passes", "_remembered", "_hierarchy", "_location_scale"),
-    *("_model", "_target", "_stack", "_family", "_sketch", "_warp", "_dense"),
+    *("_foreign", "_journal", "_blocks", "_passes", "_locals", "_remembered", "_hierarchy"),
+    *("_location_scale", "_model", "_target", "_stack", "_family", "_sketch", "_warp", "_dense"),
     *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),
     *("families", "_objective", "checks", "_quasi_newton", "_expected_hessian", "_missing"),
     *("_solver", "_standin", "_curvature", "solvers", "_starts", "_scouts", "_loop", "_improper"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from infimum import _processes
 from infimum._bijection import Bijection
 from infimum._blocks import DataError, blocks_of
 from infimum._foreign import Foreign, Guarded
+from infimum._locals import Locals
 from infimum._model import DENSITY, Model
 from infimum._passes import Large, Passes, survey
 from infimum._program import BATCH, NARROW_SET, Program, double_precision
@@ -62,7 +63,9 @@ class Rows(Target):
         Function from parameters, structured like `example`, to their log prior density in nats.
     log_likelihood
         Function ``(params, rows)`` to the log-likelihood in nats, summed over the rows it is given:
-        a block of `data`, in the same structure. Differentiable by JAX.
+        a block of `data`, in the same structure. Differentiable by JAX. With local variables a
+        function ``(params, local, rows)`` to log p(x_n, u_n | params) of each row, their prior
+        included, as an array of shape (n,); `local` has a leading axis of rows.
     data
         Pytree of arrays with rows along their first axis: NumPy, memory-maps, Zarr. Or the path of
         a Parquet file, or a data frame, whose blocks are dicts of columns. Or anything that gives
@@ -71,6 +74,13 @@ class Rows(Target):
         As for `Target`.
     n_rows
         N, where the data do not know it; checked against what is seen.
+    local
+        The local variables of one row, such as the random effects of a row or group, or what is
+        missing of it: a pytree of floats, real and unconstrained, that says their shapes and where
+        to look for them. They are integrated out row by row, so that the posterior is that of the
+        parameters; `locals` draws them. One to three a row are integrated by quadrature, more, up
+        to twenty, by Laplace's approximation, which is exact only for what is Gaussian in them:
+        the error is that of the model fitted, and no verdict shows it.
     name
         What to call the target in print.
     way
@@ -84,7 +94,15 @@ class Rows(Target):
     ------
     TypeError, ValueError
         As `Target` does; for data that are not rows, counts that disagree, and a likelihood that
-        is not a sum over rows or undefined on one of them, with the row's number.
+        is not a sum over rows or undefined on one of them, with the row's number. With local
+        variables, for one that does not give one number a row, or mixes rows.
+
+    Attributes
+    ----------
+    n_rows, way
+        N over all processes, and the way that was chosen.
+    laplace
+        Whether local variables are integrated by Laplace's approximation.
 
     Examples
     --------
@@ -97,17 +115,32 @@ class Rows(Target):
     ... )
     >>> target.n_rows, target.way
     (6, 'whole')
+
+    With an intercept of its own for each row:
+
+    >>> target = Rows(
+    ...     log_prior=lambda p: -0.5 * p["mu"] ** 2,
+    ...     log_likelihood=lambda p, local, rows: (
+    ...         -0.5 * local["u"] ** 2 - 0.5 * (rows - p["mu"] - local["u"]) ** 2
+    ...     ),
+    ...     data=x,
+    ...     example={"mu": 0.0},
+    ...     local={"u": 0.0},
+    ... )
+    >>> [(start, block["u"].shape) for start, block in target.locals({"mu": np.zeros(100)})]
+    [(0, (100, 6))]
     """
 
     def __init__(
         self,
         log_prior: Callable[[PyTree], Any],
-        log_likelihood: Callable[[PyTree, PyTree], Any],
+        log_likelihood: Callable[..., Any],
         data: Any,
         example: PyTree,
         supports: PyTree = None,
         n_rows: int | None = None,
         *,
+        local: PyTree = None,
         name: str | None = None,
         way: str = "auto",
         precision: str = "float64",
@@ -122,9 +155,10 @@ class Rows(Target):
         with double_precision():
             space = Bijection(example, supports)
             start = space.inside(example)
-        single = precision == "float32"
-        sums = _Sums(space, log_prior, log_likelihood, data, n_rows, single)
-        self._state(sums, called(log_likelihood, name), way, start)
+        local_variables = None if local is None else Locals(local, log_likelihood)
+        summed = log_likelihood if local_variables is None else local_variables.summed
+        sums = _Sums(space, log_prior, summed, data, n_rows, precision == "float32")
+        self._state(sums, called(log_likelihood, name), way, start, local=local_variables)
 
     @classmethod
     def of_model(
@@ -153,11 +187,17 @@ class Rows(Target):
         return target
 
     def _state(
-        self, sums: _Sums, name: str, way: str, start: np.ndarray | None, model: Model = DENSITY
+        self,
+        sums: _Sums,
+        name: str,
+        way: str,
+        start: np.ndarray | None,
+        model: Model = DENSITY,
+        local: Locals | None = None,
     ) -> None:
         """Check prior and likelihood, choose the way, and be the target."""
-        self._sums = sums
-        sums.check(start)
+        self._sums, self._locals = sums, local
+        sums.check(start, local)
         self.way = sums.way() if way == "auto" else way
         if self.way == "whole" and _processes.count() > 1:
             raise ValueError('way is "whole", but each process has rows of its own: give "blocks"')
@@ -166,6 +206,45 @@ class Rows(Target):
         self._set(sums.space, stated._density, name, start, model)
         self.large = None if self.way == "whole" else _Many(self, sums)
         self.n_rows = sums.passes.n_rows
+
+    @property
+    def laplace(self) -> bool:
+        """Whether local variables are integrated by Laplace's approximation."""
+        return self._locals is not None and self._locals.laplace
+
+    def locals(
+        self, draws: PyTree, rows: Any = None, *, seed: int = 0
+    ) -> Iterator[tuple[int, PyTree]]:
+        """Draws of local variables given draws of the parameters, a block of rows at a time.
+
+        One variable a row is drawn by the inverse of its distribution function, on a grid as wide
+        as its quadrature; several by iterated resampling of proposals around their mode.
+
+        Parameters
+        ----------
+        draws
+            Of the parameters, with leading axis n, as `Fit.sample` gives them.
+        rows
+            Numbers of the rows wanted, in ascending order; these are held in memory. All, if None.
+            Under `jax.distributed` rows are those of this process.
+        seed
+            The same seed gives the same draws, whatever the other rows are.
+
+        Yields
+        ------
+        The place of a block's first row among those wanted, and a pytree like `local` with leading
+        axes n and rows of the block. Memory holds one block.
+
+        Raises
+        ------
+        ValueError
+            If no local variables were declared, and for draws or row numbers that do not fit.
+        """
+        if self._locals is None:
+            raise ValueError("the target has no local variables: declare them with Rows(local=...)")
+        x = self._sums.in_a_row(draws)
+        numbers = self._sums.numbers(rows)
+        return self._sums.drawn(self._locals, x, numbers, seed)
 
 
 class _Sums:
@@ -255,11 +334,58 @@ class _Sums:
         own = index[(index >= before) & (index < before + self.blocks.n_rows)] - before
         return _from_all(self.blocks.take(own), len(own)), n / m
 
+    # ---- local variables ----
+
+    def in_a_row(self, draws: PyTree) -> np.ndarray:
+        """Draws of the parameters as rows of numbers, shape (n, k)."""
+        own = self.space.parameters
+        leaves = [np.asarray(x, np.float64) for x in jax.tree_util.tree_leaves(draws)]
+        wanted = self.space.structure
+        n = len(leaves[0]) if leaves and leaves[0].ndim else 0
+        fitting = [x.shape == (n, *p.shape) for x, p in zip(leaves, own, strict=False)]
+        if jax.tree_util.tree_structure(draws) != wanted or not all(fitting) or n == 0:
+            shapes = jax.tree_util.tree_map(np.shape, draws)
+            raise ValueError(
+                f"draws have shapes {shapes}, expected those of the parameters, {self.space.names}"
+                ", with one leading axis: give fit.sample(n)"
+            )
+        return np.concatenate([x.reshape(n, -1) for x in leaves], axis=1)
+
+    def numbers(self, rows: Any) -> np.ndarray | None:
+        """Numbers of some rows, if they are such."""
+        if rows is None:
+            return None
+        numbers = np.asarray(rows)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
+            raise ValueError(f"rows are {rows!r}, expected numbers of rows, such as [0, 3]")
+        if (np.diff(numbers) <= 0).any() or numbers[0] < 0 or numbers[-1] >= self.blocks.n_rows:
+            raise ValueError(
+                f"rows must ascend, between 0 and {self.blocks.n_rows - 1:,}: they are {rows!r}"
+            )
+        return numbers
+
+    def drawn(
+        self, local: Locals, x: np.ndarray, numbers: np.ndarray | None, seed: int
+    ) -> Iterator[tuple[int, PyTree]]:
+        """Blocks of local variables, each with the place of its first row."""
+        size, start = local.block, 0
+        blocks = self.blocks
+        if numbers is not None:
+            blocks = blocks_of(self.blocks.take(numbers), len(numbers))
+        with double_precision():
+            params = jax.vmap(self.space.unflatten)(jnp.asarray(x))
+        for block in blocks.read(size):
+            n = len(jax.tree_util.tree_leaves(block)[0])
+            called = np.arange(start, start + n)
+            called = called if numbers is None else numbers[called]
+            yield start, local.draws(params, block, called, seed, _processes.rank())
+            start += n
+
     # ---- checks ----
 
-    def check(self, start: np.ndarray | None) -> None:
+    def check(self, z: np.ndarray | None, local: Locals | None) -> None:
         """Refuse a likelihood that is no sum over rows, or undefined on one of them."""
-        z = np.zeros(self.space.dim) if start is None else start
+        z = np.zeros(self.space.dim) if z is None else z
         around = z + np.random.default_rng(0).uniform(-1, 1, (TRIED, len(z)))
         with double_precision():
             constrain = jax.jit(lambda z: jax.tree_util.tree_leaves(self.space.constrain(z)[0]))
@@ -267,7 +393,13 @@ class _Sums:
                 np.concatenate([np.ravel(leaf) for leaf in constrain(point)])
                 for point in (z, *around)
             )
-        self._check_sum([x, *others])
+        if local is None:
+            self._check_sum([x, *others])
+        else:
+            rows = self.blocks.take(np.arange(min(local.checked, self.blocks.n_rows)))
+            with double_precision():
+                rows = jax.tree_util.tree_map(jnp.asarray, rows)
+                local.check(self.space.unflatten(jnp.asarray(x)), rows)
         survey(self.passes, x, self.space.describe(z))
         if self.passes.single:
             self._check_rounding(x, others[0])
@@ -359,7 +491,8 @@ class _Many(Large):
         where = f"{self.n_rows:,} rows {passes.blocks.where} in {n_blocks:,} blocks"
         here = f", {_processes.count()} processes" if _processes.count() > 1 else ""
         devices = f", {len(passes.devices)} devices" if len(passes.devices) > 1 else ""
-        return where + here + devices
+        local = self.target._locals
+        return where + here + devices + (f", {local.told()}" if local else "")
 
     def seconds(self, n: int, gradient: bool) -> float:
         """What a pass for n points is expected to take."""
