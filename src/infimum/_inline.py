@@ -31,7 +31,7 @@ COLOURS = {
 }
 """The page's variables in the place of the pictures' colours, so that both are light or dark."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 9.0,
     "text.color": INK,
@@ -83,28 +83,27 @@ def drawn(
     mathematical
         Whether text between dollars is a formula. Names of quantities are none.
     """
-    return several(lambda axes: draw(axes[0]), [salt], size, shape, mathematical)[0]
+    with _styled(salt, mathematical):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots(*shape))
+        return _as_svg(figure, salt)
 
 
-def several(
-    draw: Callable[[list[Any]], Any],
-    salts: list[str],
-    size: tuple[float, float],
-    shape: tuple[int, int] = (1, 1),
-    mathematical: bool = False,
-) -> list[str]:
-    """Pictures of one size that are drawn together, each an SVG element of its own."""
-    with _styled(salts[0], mathematical):
-        figures = [Figure(figsize=size, layout="constrained") for _ in salts]
-        axes = [figure.subplots(*shape) for figure in figures]
+def small(draw: Callable[[list[Any]], Any], salts: list[str], size: tuple[float, float]) -> Any:
+    """Small pictures that are drawn together, each an SVG element of its own.
+
+    Their margins are fixed: room for numbers below, and none for words.
+    """
+    with _styled(salts[0], False):
+        figures = [Figure(figsize=size) for _ in salts]
+        axes = [figure.add_axes((0.03, 0.2, 0.94, 0.77)) for figure in figures]
         draw(axes)
         return [_as_svg(figure, salt) for figure, salt in zip(figures, salts, strict=True)]
 
 
 def _as_svg(figure: Figure, salt: str) -> str:
     for panel in figure.axes:
-        panel.patch.set_alpha(0.0)
-        panel.set_rasterization_zorder(None)
+        panel.patch.set_visible(False)
     mpl.rcParams["svg.hashsalt"] = salt
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -547,10 +547,11 @@ def _limits(densities: Sequence[Density | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def tints(n: int) -> list[tuple[float, ...]]:
+def tints(n: int) -> list[tuple[float, float, float]]:
     """Blues from light to full, opaque, so that they print."""
     blue = np.array(to_rgb(BLUE))
-    return [tuple(1 - share * (1 - blue)) for share in np.linspace(0.25, 0.6, n)]
+    shades = [1 - share * (1 - blue) for share in np.linspace(0.25, 0.6, n)]
+    return [(float(r), float(g), float(b)) for r, g, b in shades]
 
 
 def _draw_pair(panel: Axes, q: Density, p: Density | None, masses: Sequence[float]) -> None:

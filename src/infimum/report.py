@@ -14,7 +14,7 @@ import numpy as np
 
 from infimum import plots
 from infimum._fit import Fit
-from infimum._inline import attempted, drawn, several
+from infimum._inline import attempted, drawn, small
 from infimum._save import options, plain_seed
 from infimum._scene import varying
 from infimum._solver import Reason
@@ -201,7 +201,7 @@ def ladder(fit: Fit) -> Picture | None:
     def draw(axes: Any) -> None:
         plots.plot_climb(bare, axes=axes)
 
-    svg, why = attempted(lambda: drawn(draw, "climb", (5.2, 3.2), mathematical=True))
+    svg, why = attempted(lambda: drawn(draw, "climb", (4.8, 3.0), mathematical=True))
     return Picture(svg, missing=why)
 
 
@@ -211,11 +211,14 @@ def pairs(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> Picture:
     k = len(names)
 
     def draw(axes: Any) -> None:
-        plots.plot_fit(fit, names, axes=axes)
+        plots.plot_fit(fit, names, axes=axes)[0, 0].set_title("", loc="left")
 
-    size = (5.2, 5.0) if k > 1 else (4.2, 3.0)
+    size = (4.8, 4.6) if k > 1 else (4.8, 3.0)
     svg, why = attempted(lambda: drawn(draw, "pairs", size, (k, k)))
-    return Picture(svg, missing=why)
+    known = np.isfinite(fit.kl.value)
+    return Picture(
+        svg, "" if known else "The posterior is not known: q alone is drawn.", missing=why
+    )
 
 
 def marginals(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> list[Picture]:
@@ -223,17 +226,16 @@ def marginals(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> list[Picture]
     names = drawable(table, order)[:SINGLY]
 
     def draw(axes: Any) -> None:
-        for panel, name in zip(plots.plot_marginals(fit, names, axes=axes), names, strict=True):
+        for panel in plots.plot_marginals(fit, names, axes=axes):
             panel.set_title("", loc="left")
-            panel.set_xlabel(name if len(name) < plots.LONGEST else "")
 
     salts = [f"marginal{i}" for i in range(len(names))]
-    made, why = attempted(lambda: several(draw, salts, (2.5, 1.5)))
+    made, why = attempted(lambda: small(draw, salts, (2.3, 1.3)))
     if made is None:
         return [Picture(None, missing=why)]
     told = numbers(table.loc[names])
     return [
-        Picture(svg, _errors(row), name, str(row[-1]))
+        Picture(svg, _errors(row), name, row[1])
         for svg, name, row in zip(made, names, told, strict=True)
     ]
 
@@ -241,7 +243,7 @@ def marginals(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> list[Picture]
 def one(fit: Fit, salt: str, plot: Any) -> Picture:
     """A picture on one pair of axes."""
     svg, why = attempted(
-        lambda: drawn(lambda axes: plot(fit, axes=axes), salt, (5.2, 3.0), mathematical=True)
+        lambda: drawn(lambda axes: plot(fit, axes=axes), salt, (4.8, 2.8), mathematical=True)
     )
     return Picture(svg, missing=why)
 
@@ -266,7 +268,7 @@ def _prediction(fit: Fit, name: str, predicted: dict[str, np.ndarray]) -> Pictur
     def draw(axes: Any) -> None:
         plots.plot_predictions(fit, name, predicted=predicted, axes=axes)
 
-    svg, why = attempted(lambda: drawn(draw, f"predicted {name}", (5.2, 3.0)))
+    svg, why = attempted(lambda: drawn(draw, f"predicted {name}", (4.8, 2.8)))
     return Picture(svg, label=name, missing=why)
 
 
@@ -287,7 +289,7 @@ def drawable(table: pd.DataFrame, order: np.ndarray) -> list[str]:
 
 
 def numbers(table: pd.DataFrame) -> list[list[Any]]:
-    """A row a quantity: its name, its numbers without digits that mean nothing, its verdict."""
+    """A row a quantity: name, verdict, and numbers without digits that mean nothing."""
     rough = table[list(COLUMNS)].to_numpy(float)
     decimals = [_decimals(sd) for sd in table["sd"]]
     rows = []
@@ -297,7 +299,7 @@ def numbers(table: pd.DataFrame) -> list[list[Any]]:
         cells = [
             _rounded(x, 3 if key in ERRORS else places) for key, x in zip(COLUMNS, row, strict=True)
         ]
-        rows.append([str(name), *cells, str(verdict)])
+        rows.append([str(name), str(verdict), *cells])
     return rows
 
 
@@ -318,18 +320,16 @@ def _rounded(x: float, decimals: int) -> float | int | None:
 
 def _told(row: list[Any]) -> list[str]:
     """A row as text."""
-    return [
-        "–" if cell is None else str(cell).replace("-", "−") if i else str(cell)
-        for i, cell in enumerate(row)
-    ]
+    name, verdict, *cells = row
+    return [name, verdict, *("–" if x is None else str(x).replace("-", "−") for x in cells)]
 
 
 def _errors(row: list[Any]) -> str:
     """What q is off by, in words."""
-    mean, sd = row[-3], row[-2]
+    mean, sd = row[-2:]
     if mean is None or sd is None:
         return "what q is off by is unknown"
-    return f"mean off by {mean:+.2f} sd, sd by {100 * sd:+.0f} %"
+    return f"mean off by {mean:+.2f} sd, sd by {100 * sd:+.0f} %".replace("-", "−")
 
 
 def _as_data(rows: list[list[Any]]) -> str:
