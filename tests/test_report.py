@@ -110,6 +110,13 @@ def cauchy():
     return infimum.fit(target, "meanfield", starts=1)
 
 
+@pytest.fixture
+def brief(monkeypatch):
+    """Fewer pictures, where others are looked at."""
+    monkeypatch.setattr(report, "SINGLY", 2)
+    monkeypatch.setattr(report, "PAIRED", 1)
+
+
 def test_a_good_fit_is_told_in_words_first(good, tmp_path):
     text, page = read(good, tmp_path)
     said = page.said
@@ -126,6 +133,7 @@ def test_a_good_fit_is_told_in_words_first(good, tmp_path):
     assert "No picture" not in text
 
 
+@pytest.mark.usefixtures("brief")
 def test_fits_that_are_off_say_what_to_do(schools, cauchy, tmp_path):
     fit = schools.fits[0]
     assert (fit.verdict, cauchy.verdict) == ("reweight", "unreliable")
@@ -140,12 +148,14 @@ def test_fits_that_are_off_say_what_to_do(schools, cauchy, tmp_path):
     assert "of q: not of the posterior" in page.said
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_interrupted_fit_says_so(good, tmp_path):
     _, page = read(dataclasses.replace(good, reason=Reason.INTERRUPTED, trace=()), tmp_path)
     assert "The fit was interrupted before its end" in page.said
     assert "no trace of the ELBO is known" in page.said
 
 
+@pytest.mark.usefixtures("brief")
 def test_what_is_undefined_is_no_picture_and_no_number(good, tmp_path):
     log_p = np.where(np.arange(len(good.log_p)) == 3, np.nan, good.log_p)
     text, page = read(dataclasses.replace(good, log_p=log_p, target=None), tmp_path)
@@ -154,6 +164,7 @@ def test_what_is_undefined_is_no_picture_and_no_number(good, tmp_path):
     assert "what q is off by is unknown" in text
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_climb_has_its_ladder(schools, tmp_path):
     climb = infimum.Climb(schools.fits, (("sparse", "it is <too> large"),), "the last was tried")
     _, page = read(climb, tmp_path)
@@ -164,6 +175,7 @@ def test_a_climb_has_its_ladder(schools, tmp_path):
     assert page.said.index("Key numbers") < page.said.index("The ladder of families")
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_loaded_fit_has_its_report(schools, tmp_path):
     loaded = infimum.load(schools.fits[0].save(tmp_path / "fit.zip"))
     _, page = read(loaded, tmp_path)

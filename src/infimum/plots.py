@@ -25,7 +25,7 @@ from infimum._calibrate import LEAST, Calibration
 from infimum._fit import Fit
 from infimum._predict import predict
 from infimum._record import Route
-from infimum._scene import NODES, Density, Scene, chosen, compose
+from infimum._scene import Density, Scene, chosen, compose
 from infimum._space import positions
 from infimum.checks import weights
 from infimum.checks.quantities import FEWEST_EFFECTIVE
@@ -75,6 +75,9 @@ SINGLE = 40
 
 LONGEST, WRAP = 24, 60
 """Letters of a name over a small picture, and of a line over a large one."""
+
+BARS = 30
+"""Bars of a histogram of observations."""
 
 PREDICTED = 0.9
 """Mass of the predictive intervals."""
@@ -462,8 +465,10 @@ def plot_predictions(
         panel.set(xlabel="observation", ylabel=_short(name))
     else:
         _draw_distributions(panel, data, drawn)
-        panel.set(xlabel=_short(name), ylabel="share at or below")
-    panel.legend(frameon=False)
+        panel.set(xlabel=_short(name), ylabel="share of the data")
+    bottom, top = panel.get_ylim()
+    panel.set_ylim(bottom, top + 0.25 * (top - bottom))
+    panel.legend(frameon=False, loc="upper right", ncols=2)
     return panel
 
 
@@ -522,14 +527,27 @@ def _plateau(elbo: np.ndarray, end: np.ndarray) -> tuple[float, float]:
 
 
 def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> None:
-    """The distribution function of data, over the band of those of replicated data."""
-    ends = np.quantile(np.concatenate([data, drawn.ravel()]), [0.001, 0.999])
-    x = np.linspace(min(ends[0], data.min()), max(ends[1], data.max()), NODES)
-    share = [np.searchsorted(np.sort(row), x, side="right") / len(data) for row in [data, *drawn]]
+    """The histogram of data, over the band of those of replicated data."""
+    edges = _edges(data, drawn)
+    share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
     tail = (1 - PREDICTED) / 2
-    low, high = np.quantile(share[1:], [tail, 1 - tail], axis=0)
-    panel.fill_between(x, low, high, color=tints(2)[1], linewidth=0, label="replicated")
-    panel.step(x, share[0], where="post", color=VERMILION, linewidth=1.4, label="observed")
+    low, high = np.quantile(share, [tail, 1 - tail], axis=0)
+    style = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
+    panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
+    panel.stairs(np.histogram(data, edges)[0] / len(data), edges, color=VERMILION, linewidth=1.4)
+    panel.plot([], [], color=VERMILION, linewidth=1.4, label="observed")
+    panel.set_ylim(bottom=0)
+
+
+def _edges(data: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Ends of the bars of a histogram: one for each of a few whole numbers, or `BARS` of them."""
+    low, high = np.quantile(drawn, [0.001, 0.999])
+    low, high = min(low, data.min()), max(high, data.max())
+    whole = np.all(data == np.round(data)) and np.all(drawn == np.round(drawn))
+    if whole:
+        step = max(1, -(-int(high - low + 1) // BARS))
+        return np.arange(np.floor(low), high + step + 0.5, step) - 0.5
+    return np.linspace(low, high, BARS + 1)
 
 
 def _checked(masses: Sequence[float]) -> list[float]:
