@@ -190,6 +190,7 @@ def test_the_same_fit_gives_the_same_bytes_whatever_matplotlib_is_set_to(good, g
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.usefixtures("brief")
 def test_names_are_text_wherever_they_stand(tmp_path):
     names = ["</script><script>alert(1)</script>", "<b>&amp;\"'", "$x_{$", "数"]
     target = infimum.Target(
@@ -205,7 +206,7 @@ def test_names_are_text_wherever_they_stand(tmp_path):
 
 @pytest.mark.parametrize(("d", "most"), [(300, 3e6), (10_000, 10e6)])
 def test_many_quantities_fit_into_a_small_file(d, most, tmp_path):
-    fit = infimum.fit(normals(d), "meanfield", starts=1, draws=1000)
+    fit = infimum.fit(normals(d), "meanfield", starts=1, draws=500)
     text, page = read(fit, tmp_path)
     assert len(text.encode()) < most
     rows = json.loads(page.scripts[0])

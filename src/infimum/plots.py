@@ -1,4 +1,4 @@
-"""Pictures: q over p*, family beside family, and what each rung of a climb cost.
+"""Pictures: q over p*, families, what each rung of a climb cost, and how a fit was checked.
 
 p* is blue and filled, q is vermilion lines (Okabe & Ito 2008, told apart in grey too). Both are
 drawn at the highest-density regions that hold the same mass, so that where lines and fill part, Q
@@ -532,7 +532,7 @@ def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> Non
     share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
     tail = (1 - PREDICTED) / 2
     low, high = np.quantile(share, [tail, 1 - tail], axis=0)
-    style = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
+    style: Any = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
     panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
     panel.stairs(np.histogram(data, edges)[0] / len(data), edges, color=VERMILION, linewidth=1.4)
     panel.plot([], [], color=VERMILION, linewidth=1.4, label="observed")

@@ -329,7 +329,8 @@ def _errors(row: list[Any]) -> str:
     mean, sd = row[-2:]
     if mean is None or sd is None:
         return "what q is off by is unknown"
-    return f"mean off by {mean:+.2f} sd, sd by {100 * sd:+.0f} %".replace("-", "−")
+    mean, percent = round(mean, 2) + 0.0, round(100 * sd) + 0.0  # no -0
+    return f"mean off by {mean:+.2f} sd, sd by {percent:+.0f} %".replace("-", "−")
 
 
 def _as_data(rows: list[list[Any]]) -> str:
