@@ -105,6 +105,8 @@ def test_fit_prints_saves_and_draws_and_show_reads_it_again(folder, capsys):
     assert shown.splitlines()[:6] == printed.splitlines()[:6]
     assert "mean_error" in shown
     assert (folder / "again.svg").exists()
+    assert run("report", "fit.zip", "--out", "page.html", "--title", "a < b") == 0
+    assert "<title>a &lt; b</title>" in (folder / "page.html").read_text(encoding="utf-8")
 
 
 def test_family_and_out_are_followed(folder, capsys):
@@ -164,6 +166,8 @@ def test_of_many_quantities_show_prints_the_worst_first(folder, capsys):
         ("fitt", "No such command"),
         ("show absent.zip", "absent.zip: No such file"),
         ("show not_a_fit.zip", "is not a fit saved by infimum"),
+        ("report absent.zip", "absent.zip: No such file"),
+        ("report not_a_fit.zip --out absent/page.html", "there is no folder absent"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2(folder, capsys, arguments, told):
@@ -192,7 +196,7 @@ def test_several_functions_and_no_name_lists_them(folder, capsys):
     assert "it has functions without arguments: f, g. Run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["fit"], ["show"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["fit"], ["show"], ["report"]])
 def test_help_has_an_example(capsys, command):
     assert run(*command, "--help") == 0
     printed = capsys.readouterr().out

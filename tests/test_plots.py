@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from matplotlib.contour import QuadContourSet
 
@@ -176,6 +178,89 @@ def test_two_coordinates_that_are_no_quantities_are_drawn_unconstrained():
     assert panels.shape == (2, 2)
     assert panels[1, 0].get_xlabel() == "z~0 (unconstrained)"
     assert fit.plot(["z[0]", "z[1]", "z[2]"]).shape == (3, 3)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """300 normals: of some of them q is off."""
+    scale = jnp.linspace(1.0, 2.0, 300)
+    target = infimum.Target(
+        lambda z: -0.5 * jnp.sum((z / scale) ** 2) + 0.8 * z[7] * z[11], np.zeros(300)
+    )
+    return infimum.fit(target, "meanfield", starts=1, draws=1000)
+
+
+def test_marginals_are_those_of_the_worst_with_their_verdicts(plane, many):
+    panels = plots.plot_marginals(many)
+    assert len(panels) == plots.MARGINALS
+    names = {text.split(":")[0] for text in (panel.get_title("left") for panel in panels)}
+    assert {"z[7]", "z[11]"} <= names
+    panels[0].figure.canvas.draw()
+    fit = plane.fits[0]
+    (panel,) = plots.plot_marginals(fit, ["z[1]"])
+    assert panel.get_title("left") == f"z[1]: {fit.verdicts[1]}"
+    x, height = panel.lines[-1].get_data()
+    mean = np.average(x, weights=height * np.gradient(x))
+    sd = np.sqrt(np.average((x - mean) ** 2, weights=height * np.gradient(x)))
+    assert sd == pytest.approx(np.sqrt(fit.q.covariance()[1, 1]), rel=0.01)
+    with pytest.raises(ValueError, match="no quantity 'nope'"):
+        plots.plot_marginals(fit, "nope")
+
+
+def test_trace_ends_where_the_fit_did(plane, many, tmp_path):
+    for fit in (plane.fits[0], many, infimum.load(many.save(tmp_path / "many.zip"))):
+        panel = plots.plot_trace(fit)
+        np.testing.assert_array_equal(panel.lines[0].get_xydata(), fit.trace)
+        low, high = panel.get_ylim()
+        assert low < fit.elbo.value < high
+        assert low < fit.trace[-1][1] < high
+        assert fit.reason.value in panel.get_title("left")
+        panel.figure.canvas.draw()
+    empty = plots.plot_trace(dataclasses.replace(many, trace=()))
+    assert "no trace of the ELBO is known" in words(empty)
+
+
+def test_weights_are_sorted_and_of_mean_one(plane, many):
+    for fit in (plane.fits[0], many):
+        panel = plots.plot_weights(fit)
+        q = panel.lines[1].get_ydata()
+        assert np.all(np.diff(q) <= 0)
+        assert np.sum(q) == pytest.approx(fit.n_draws, rel=1e-3)
+        assert np.sum(q) ** 2 / np.sum(q**2) == pytest.approx(fit.ess, rel=1e-2)
+        assert f"ESS {fit.ess:.0f} of {fit.n_draws}" in panel.get_title("left")
+        panel.figure.canvas.draw()
+    undefined = np.where(np.arange(len(many.log_p)) == 3, np.nan, many.log_p)
+    panel = plots.plot_weights(dataclasses.replace(many, log_p=undefined))
+    assert "the weights are not known" in words(panel)
+
+
+def test_predictions_count_the_observations_in_their_intervals():
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
+        numpyro.sample("y", dist.Poisson(jnp.exp(mu)).expand(y.shape), obs=y)
+
+    y = np.random.default_rng(0).poisson(3.0, 60).astype(float)
+    fit = infimum.fit(infimum.from_numpyro(model, y), "meanfield", starts=1, draws=500)
+    drawn = np.zeros((100, 60))
+    drawn[:, :45] = y[:45]
+    drawn[:, 45:] = y[45:] + 1
+    panel = plots.plot_predictions(fit, predicted={"y": drawn})
+    assert panel.get_title("left") == "75% of 60 observations within their 90% interval"
+    panel = plots.plot_predictions(fit)
+    assert float(panel.get_title("left").split("%")[0]) > 80
+    edges = panel.patches[-1].get_data().edges
+    np.testing.assert_allclose(np.diff(edges), 1.0)
+    assert edges[0] <= y.min() - 0.5
+    assert y.max() + 0.5 <= edges[-1]
+    panel.figure.canvas.draw()
+    with pytest.raises(ValueError, match="no observed site 'x'; observed: y"):
+        plots.plot_predictions(fit, "x")
+    with pytest.raises(ValueError, match="does not predict its observed site 'y'"):
+        plots.plot_predictions(fit, predicted={})
+
+
+def test_the_route_of_a_fit_is_drawn_as_its_climb(plane):
+    assert words(plots.plot_climb(plane.route)) == words(plane.plot())
 
 
 def test_axes_may_be_given(plane):

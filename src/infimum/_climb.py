@@ -92,6 +92,11 @@ class Climb:
 
         return plot_climb(self, **options)
 
+    def report(self, path: str | Path, *, title: str | None = None) -> Path:
+        """Write the report of the best fit, with the ladder that led to it; see `Fit.report`."""
+        best = dataclasses.replace(self.best, route=self.route)
+        return best.report(path, title=title)
+
     def __iter__(self) -> Iterator[Fit]:
         return iter(self.fits)
 

@@ -557,6 +557,20 @@ class Fit:
 
         return plot_fit(self, names, **options)
 
+    def report(self, path: str | Path, *, title: str | None = None) -> Path:
+        """Write one HTML file that says how near q is, in words, numbers and pictures.
+
+        Parameters
+        ----------
+        path
+            The file; it needs no network, and one that is there is replaced.
+        title
+            Of the page; by default what the target is called.
+        """
+        from infimum.report import write
+
+        return write(self, Path(path), title)
+
     def rows(self) -> list[tuple[str, str]]:
         """What `print` shows, as (label, text)."""
         return _words.rows(self)

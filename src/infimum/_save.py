@@ -110,7 +110,7 @@ def _checked(member: Distribution) -> Distribution:
     return member
 
 
-def _options(family: Any) -> dict[str, Any]:
+def options(family: Any) -> dict[str, Any]:
     """The fields of a family that are numbers and strings; what it found in its target is none."""
     fields = {x.name: getattr(family, x.name) for x in dataclasses.fields(family)}
     return {k: x for k, x in fields.items() if isinstance(x, str | int | float | None)}
@@ -145,8 +145,8 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": fit.name,
-        "family": {"name": fit.family.name, **_options(fit.family)},
-        "seed": _plain_seed(fit.seed),
+        "family": {"name": fit.family.name, **options(fit.family)},
+        "seed": plain_seed(fit.seed),
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
         "members": 1 + fit.rivals,
@@ -332,7 +332,7 @@ def _tree(skeleton: Any) -> Any:
     return skeleton
 
 
-def _plain_seed(seed: Seed) -> Any:
+def plain_seed(seed: Seed) -> Any:
     if isinstance(seed, int | np.integer):
         return int(seed)
     typed = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)

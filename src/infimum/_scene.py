@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,9 @@ from infimum._objective import log_density
 from infimum._space import NONE, columns
 from infimum._target import FEW_VALUES
 from infimum.checks import weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 12
 """Quantities that fit into one picture, of 78 panels."""
@@ -147,20 +151,25 @@ def chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
     if names is None and fit.target is not None and fit.q.dim == 2 and own != [0, 1]:
         return None
     table = fit.summary()
-    constant = (table["sd"] <= 1e-12 * table["mean"].abs().clip(lower=1.0)).to_numpy()
+    vary = varying(table)
     places = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
-    varying = np.array([i for i in places if not constant[i]], dtype=int)
-    if not len(varying):
+    drawn = np.array([i for i in places if vary[i]], dtype=int)
+    if not len(drawn):
         raise ValueError(f"names is {names!r}: none of these quantities varies, nothing to draw")
-    if names is None and len(varying) > few:
-        error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[varying]
-        varying = np.sort(varying[np.argsort(-error, kind="stable")[:few]])
-    if len(varying) > MOST:
+    if names is None and len(drawn) > few:
+        error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[drawn]
+        drawn = np.sort(drawn[np.argsort(-error, kind="stable")[:few]])
+    if len(drawn) > MOST:
         raise ValueError(
-            f"{len(varying)} quantities were asked for, at most {MOST} fit into one picture: "
+            f"{len(drawn)} quantities were asked for, at most {MOST} fit into one picture: "
             "name single entries, such as 'theta[0]'"
         )
-    return [int(i) for i in varying]
+    return [int(i) for i in drawn]
+
+
+def varying(table: pd.DataFrame) -> np.ndarray:
+    """Which quantities of a summary are no constants."""
+    return ~(table["sd"] <= 1e-12 * table["mean"].abs().clip(lower=1.0)).to_numpy()
 
 
 def compose(fit: Fit, places: list[int] | None) -> Scene:

@@ -31,6 +31,7 @@ posterior, and see how near it is.
 See it work:            infimum demo
 Fit your own model:     infimum fit model.py:posterior
 Look at a saved fit:    infimum show fit.zip
+Put it into a page:     infimum report fit.zip
 More on one of them:    infimum fit --help
 """
 
@@ -77,6 +78,16 @@ there are many quantities, those of the largest errors come first.
 \b
 Example:
   infimum show fit.zip --plot q.png
+"""
+
+REPORT = """
+Write the report of a saved fit: one HTML file with its verdict, numbers, pictures and quantities.
+
+It opens from disk, without a network, and prints.
+
+\b
+Example:
+  infimum report fit.zip --out report.html
 """
 
 app = typer.Typer(
@@ -267,6 +278,24 @@ def show(
 
     _check_picture(plot)
     _show(infimum.load(file), plot, everything)
+
+
+@app.command(help=REPORT)
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PAGE.html", help="Where to write it; replaces what is there.")
+    ] = Path("report.html"),
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Title of the page.", show_default="the target's name"),
+    ] = None,
+) -> None:
+    """Write the report of a saved fit."""
+    import infimum
+
+    _check_folder(out)
+    print(f"Wrote {infimum.load(file).report(out, title=title)}.")
 
 
 # ---- what is printed and drawn ------------------------------------------------------------------

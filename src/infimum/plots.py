@@ -1,4 +1,4 @@
-"""Pictures: q over p*, family beside family, and what each rung of a climb cost.
+"""Pictures: q over p*, families, what each rung of a climb cost, and how a fit was checked.
 
 p* is blue and filled, q is vermilion lines (Okabe & Ito 2008, told apart in grey too). Both are
 drawn at the highest-density regions that hold the same mass, so that where lines and fill part, Q
@@ -7,7 +7,8 @@ can't cover p*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -22,8 +23,12 @@ from matplotlib.ticker import MaxNLocator
 from infimum import _uniformity
 from infimum._calibrate import LEAST, Calibration
 from infimum._fit import Fit
+from infimum._predict import predict
+from infimum._record import Route
 from infimum._scene import Density, Scene, chosen, compose
 from infimum._space import positions
+from infimum.checks import weights
+from infimum.checks.quantities import FEWEST_EFFECTIVE
 from infimum.checks.weights import Estimate
 
 if TYPE_CHECKING:
@@ -49,6 +54,33 @@ NOTHING = 0.001
 
 LABELLED = 6
 """Quantities that are named where their ranks leave the band: the worst of them."""
+
+MARGINALS = 12
+"""Quantities whose marginals are drawn by default: the worst, three rows of four."""
+
+PLATEAU = 20.0
+"""A trace is drawn this many times as high as its second half, so that the end of it is seen."""
+
+LEAST_HEIGHT = 0.2
+"""Nats that the axis of a trace spans at least."""
+
+SMALLEST = 1e-4
+"""Importance weight, in units of their mean, below which none is drawn."""
+
+REPLICATES = 400
+"""Data sets drawn from the posterior predictive."""
+
+SINGLE = 40
+"""Observations up to which each is drawn with its interval; of more the distribution is."""
+
+LONGEST, WRAP = 24, 60
+"""Letters of a name over a small picture, and of a line over a large one."""
+
+BARS = 30
+"""Bars of a histogram of observations."""
+
+PREDICTED = 0.9
+"""Mass of the predictive intervals."""
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
@@ -169,13 +201,13 @@ def plot_families(
     return panels
 
 
-def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
+def plot_climb(climb: Climb | Route, *, axes: Any = None) -> Axes:
     """Draw the KL that is left against the seconds spent so far, a point for each rung.
 
     Parameters
     ----------
     climb
-        What `infimum.climb` returned.
+        What `infimum.climb` returned, or the route of a fit that climbed.
     axes
         Where to draw; a new figure by default.
 
@@ -184,16 +216,17 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     The axes. A hollow point is a KL that its weights do not support.
     """
     panel = _panels(axes, (1,), (5.4, 3.6))[0]
-    seconds = np.cumsum([fit.work.seconds for fit in climb.fits])
-    kl = np.array([fit.kl.value for fit in climb.fits])
+    route = climb if isinstance(climb, Route) else climb.route
+    seconds = np.cumsum([rung.seconds for rung in route.rungs])
+    kl = np.array([rung.kl.value for rung in route.rungs])
     known = np.isfinite(kl)
     panel.plot(seconds[known], kl[known], color=GREY, linewidth=1, zorder=1)
-    for fit, x, y in zip(climb.fits, seconds, kl, strict=True):
+    for rung, x, y in zip(route.rungs, seconds, kl, strict=True):
         if not np.isfinite(y):
             panel.axvline(x, color=GREY, linewidth=1, linestyle=":")
             continue
-        error = [[min(fit.kl.se, y)], [fit.kl.se]] if np.isfinite(fit.kl.se) else None
-        face = "white" if fit.verdict == "unreliable" else VERMILION
+        error = [[min(rung.kl.se, y)], [rung.kl.se]] if np.isfinite(rung.kl.se) else None
+        face = "white" if rung.verdict == "unreliable" else VERMILION
         style = {"color": VERMILION, "markerfacecolor": face, "capsize": 3, "markersize": 7}
         panel.errorbar(x, y, error, fmt="o", zorder=3, clip_on=False, **style)
     least, most = np.min(kl, initial=np.inf, where=known), np.max(kl, initial=0.0, where=known)
@@ -206,9 +239,9 @@ def plot_climb(climb: Climb, *, axes: Any = None) -> Axes:
     panel.set_xlabel("seconds spent, compiling included")
     panel.set_ylabel("KL[q ‖ p*] left, in nats")
     panel.spines[["top", "right"]].set_visible(False)
-    _name_rungs(panel, climb, seconds, np.where(known, kl, 0.5 * panel.get_ylim()[1]))
-    told = [f"{name} skipped: {why}" for name, why in climb.skipped]
-    if any(fit.verdict == "unreliable" for fit in climb.fits):
+    _name_rungs(panel, route, seconds, np.where(known, kl, 0.5 * panel.get_ylim()[1]))
+    told = [f"{name} skipped: {why}" for name, why in route.skipped]
+    if any(rung.verdict == "unreliable" for rung in route.rungs):
         told.append("hollow: unreliable, the KL may be larger")
     panel.set_title("\n".join(told), loc="left", fontsize="small", color=GREY)
     return panel
@@ -248,7 +281,7 @@ def plot_ranks(
     band = _uniformity.band(n, levels, LEAST / len(known))
     x = np.pad(band.level, 1, constant_values=(0, 1))
     low, high = (np.pad(edge - band.level, 1) for edge in (band.low, band.high))
-    panel.fill_between(x, low, high, color=_tints(2)[0], linewidth=0, label="uniform ranks")
+    panel.fill_between(x, low, high, color=tints(2)[0], linewidth=0, label="uniform ranks")
     p_value = calibration.table()["p_value"].to_numpy()
     share = _uniformity.cumulative(calibration.ranks, levels) / n
     for rank, i in enumerate(sorted(chosen, key=lambda i: p_value[i])):
@@ -258,6 +291,190 @@ def plot_ranks(
         panel.plot(x, np.pad(share[i] - band.level, 1), linewidth=1.2, label=label, **style)
     _tell_calibration(panel, calibration)
     return panel
+
+
+def plot_marginals(fit: Fit, names: Sequence[str] | None = None, *, axes: Any = None) -> np.ndarray:
+    """Draw each quantity by itself: q over the reweighted draws, with the quantity's verdict.
+
+    Parameters
+    ----------
+    fit
+        What to draw; it may have been loaded from disk.
+    names
+        Quantities or parameters, at most 12; by default the worst 12.
+    axes
+        One for each quantity; a new figure by default.
+
+    Returns
+    -------
+    The axes, one for each quantity.
+
+    Raises
+    ------
+    ValueError
+        For unknown, constant or more than 12 quantities, and axes of another number.
+    """
+    places = chosen(fit, names, MARGINALS) or list(range(len(fit.space.names)))[:MARGINALS]
+    scene, k = compose(fit, places), len(places)
+    panels = _grid(k) if axes is None else _panels(axes, (k,), (0, 0))
+    for i, panel in enumerate(panels):
+        q, p = scene.q(i), scene.p(i)
+        _draw_marginal(panel, q, p, _limits([q, p]))
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        told = f"{_short(scene.labels[i])}: {fit.verdicts[places[i]]}"
+        panel.set_title(told, loc="left", fontsize="medium")
+    if axes is None:
+        _explain(panels[0].figure, scene, (), loc="outside lower center", ncols=2)
+    return panels
+
+
+def plot_trace(fit: Fit, *, axes: Any = None) -> Axes:
+    """Draw the ELBO as it was estimated on the way, against the gradients spent.
+
+    Parameters
+    ----------
+    fit
+        What to draw; it may have been loaded from disk.
+    axes
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    The axes, with why the fit stopped as their title. What lies far below the end is cut off.
+    """
+    panel = _panels(axes, (1,), (5.4, 3.0))[0]
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_title(textwrap.fill(fit.reason.value, WRAP), loc="left", fontsize="medium")
+    trace = np.array([step for step in fit.trace if np.isfinite(step[1])], float)
+    if not len(trace):
+        return _say(panel, "no trace of the ELBO is known")
+    gradients, elbo = trace.T
+    style = {"marker": "o", "markersize": 3} if len(trace) <= SINGLE else {}
+    label = f"on the way, from {elbo[0]:,.4g}"
+    panel.plot(gradients, elbo, color=VERMILION, linewidth=1.4, label=label, **style)
+    end = elbo
+    if np.isfinite(fit.elbo.value):
+        label = f"ELBO by fresh draws: {fit.elbo}"
+        panel.axhline(fit.elbo.value, color=GREY, linewidth=1, linestyle=":", label=label)
+        end = np.append(elbo, fit.elbo.value)
+    panel.set_ylim(*_plateau(elbo, end))
+    panel.legend(frameon=False, loc="lower right")
+    panel.set_xlabel("gradients" if fit.work.differentiated else "values of log p̂")
+    panel.set_ylabel("ELBO, in nats")
+    return panel
+
+
+def plot_weights(fit: Fit, *, axes: Any = None) -> Axes:
+    """Draw the importance weights from the largest to the smallest, in units of their mean.
+
+    Weights of q near p* lie on a line at one. A line that climbs steeply at its left end is one of
+    few draws that count for many.
+
+    Parameters
+    ----------
+    fit
+        What to draw; it may have been loaded from disk.
+    axes
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    The axes, with k̂ and ESS as their title.
+    """
+    panel = _panels(axes, (1,), (5.4, 3.0))[0]
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_title(
+        f"k̂ = {fit.khat:.2f}, ESS {fit.ess:.0f} of {fit.n_draws} draws of q",
+        loc="left",
+        fontsize="medium",
+    )
+    lines = [("its wider proposal", fit.log_weights, BLUE), ("q", fit.log_w, VERMILION)]
+    for label, log_w, colour in lines:
+        w = np.sort(weights.normalised(log_w) * len(log_w))[::-1]
+        if np.isnan(w).any():
+            return _say(panel, "the weights are not known:\np̂ is undefined, or zero, at draws of q")
+        seen = np.flatnonzero(w >= SMALLEST)
+        panel.plot(seen + 1, w[seen], color=colour, linewidth=1.6, label=f"draws of {label}")
+    panel.axhline(1.0, color=GREY, linewidth=1, linestyle=":")
+    panel.axvline(FEWEST_EFFECTIVE, color=GREY, linewidth=1, linestyle=":")
+    panel.set(xscale="log", yscale="log", xlim=(1, len(fit.log_p)))
+    low, high = panel.get_ylim()
+    panel.set_ylim(min(low, 0.1), max(high, 10.0))
+    panel.set(xlabel="draws, the heaviest first", ylabel="weight / mean weight")
+    panel.legend(frameon=False, loc="lower left")
+    return panel
+
+
+def plot_predictions(
+    fit: Fit,
+    site: str | None = None,
+    *,
+    predicted: Mapping[str, np.ndarray] | None = None,
+    axes: Any = None,
+) -> Axes:
+    """Draw observed data over what the fit predicts in their place: a posterior predictive check.
+
+    Up to 40 observations each have their interval; of more it is the distribution that is compared.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with data, not loaded from disk.
+    site
+        Which observed site; the first by default.
+    predicted
+        What `infimum.predict` gave for it; by default that of 400 draws, weighted where the verdict
+        is to reweight.
+    axes
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    The axes, with the share of observations within their interval as the title.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such observations, or does not predict them.
+    """
+    observed = fit.model.observed()
+    name = next(iter(observed), None) if site is None else site
+    if name is None or name not in observed:
+        raise ValueError(f"there is no observed site {site!r}; observed: {', '.join(observed)}")
+    if predicted is None:
+        predicted = replicated(fit)
+    data = np.ravel(np.asarray(observed[name], float))
+    drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
+    if drawn.size != len(drawn) * len(data) or not drawn.size:
+        raise ValueError(f"the model does not predict its observed site {name!r}")
+    drawn, panel = drawn.reshape(len(drawn), -1), _panels(axes, (1,), (5.4, 3.0))[0]
+    drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
+    tail = (1 - PREDICTED) / 2
+    low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail], axis=0)
+    within = np.mean((low <= data) & (data <= high))
+    told = f"{within:.0%} of {len(data):,} observations within their {PREDICTED:.0%} interval"
+    panel.set_title(told, loc="left", fontsize="medium")
+    panel.spines[["top", "right"]].set_visible(False)
+    if len(data) <= SINGLE:
+        x = np.arange(len(data))
+        panel.vlines(x, low, high, color=tints(2)[1], linewidth=4, label="replicated")
+        panel.plot(x, middle, "_", color=BLUE, markersize=7)
+        panel.plot(x, data, "o", color=VERMILION, markersize=5, label="observed")
+        panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        panel.set(xlabel="observation", ylabel=_short(name))
+    else:
+        _draw_distributions(panel, data, drawn)
+        panel.set(xlabel=_short(name), ylabel="share of the data")
+    bottom, top = panel.get_ylim()
+    panel.set_ylim(bottom, top + 0.25 * (top - bottom))
+    panel.legend(frameon=False, loc="upper right", ncols=2)
+    return panel
+
+
+def replicated(fit: Fit) -> dict[str, np.ndarray]:
+    """Data sets from the fit's posterior predictive, weighted where the verdict is to reweight."""
+    return predict(fit, n=REPLICATES, seed=fit.seed, weighted=fit.verdict == "reweight")
 
 
 # ---- how it is drawn -----------------------------------------------------------------------------
@@ -276,6 +493,63 @@ def _panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.
     return given.reshape(shape)
 
 
+def _grid(k: int) -> np.ndarray:
+    """Axes for k small pictures in rows of at most four."""
+    columns = min(k, 4)
+    rows = -(-k // columns)
+    size = (2.3 * columns + 0.4, 1.7 * rows + 0.5)
+    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for spare in axes.flat[k:]:
+        spare.set_axis_off()
+    return np.asarray(axes.flat[:k], dtype=object)
+
+
+def _short(name: str) -> str:
+    """A name that fits over a small picture."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+
+
+def _say(panel: Axes, told: str) -> Axes:
+    """Words in the place of a picture."""
+    panel.text(0.5, 0.5, told, transform=panel.transAxes, ha="center", va="center", color=GREY)
+    panel.set(xticks=[], yticks=[])
+    return panel
+
+
+def _plateau(elbo: np.ndarray, end: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis on which the second half of a trace can be read."""
+    late = np.append(elbo[len(elbo) // 2 :], end[len(elbo) :])
+    high, least = float(end.max()), float(late.min())
+    span = max(high - least, LEAST_HEIGHT / PLATEAU)
+    low = max(float(end.min()), high - PLATEAU * span)
+    margin = max(0.08 * (high - low), (LEAST_HEIGHT - (high - low)) / 2)
+    return low - margin, high + margin
+
+
+def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> None:
+    """The histogram of data, over the band of those of replicated data."""
+    edges = _edges(data, drawn)
+    share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
+    tail = (1 - PREDICTED) / 2
+    low, high = np.quantile(share, [tail, 1 - tail], axis=0)
+    style: Any = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
+    panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
+    panel.stairs(np.histogram(data, edges)[0] / len(data), edges, color=VERMILION, linewidth=1.4)
+    panel.plot([], [], color=VERMILION, linewidth=1.4, label="observed")
+    panel.set_ylim(bottom=0)
+
+
+def _edges(data: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Ends of the bars of a histogram: one for each of a few whole numbers, or `BARS` of them."""
+    low, high = np.quantile(drawn, [0.001, 0.999])
+    low, high = min(low, data.min()), max(high, data.max())
+    whole = np.all(data == np.round(data)) and np.all(drawn == np.round(drawn))
+    if whole:
+        step = max(1, -(-int(high - low + 1) // BARS))
+        return np.arange(np.floor(low), high + step + 0.5, step) - 0.5
+    return np.linspace(low, high, BARS + 1)
+
+
 def _checked(masses: Sequence[float]) -> list[float]:
     given = sorted({float(mass) for mass in masses})
     if not given or not 0 < given[0] <= given[-1] < 1:
@@ -291,17 +565,18 @@ def _limits(densities: Sequence[Density | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _tints(n: int) -> list[tuple[float, ...]]:
+def tints(n: int) -> list[tuple[float, float, float]]:
     """Blues from light to full, opaque, so that they print."""
     blue = np.array(to_rgb(BLUE))
-    return [tuple(1 - share * (1 - blue)) for share in np.linspace(0.25, 0.6, n)]
+    shades = [1 - share * (1 - blue) for share in np.linspace(0.25, 0.6, n)]
+    return [(float(r), float(g), float(b)) for r, g, b in shades]
 
 
 def _draw_pair(panel: Axes, q: Density, p: Density | None, masses: Sequence[float]) -> None:
     """q's lines over p*'s fill, at the same masses."""
     if p is not None:
         top = p.height.max()
-        for level, shade in zip(p.levels(masses), _tints(len(masses)), strict=True):
+        for level, shade in zip(p.levels(masses), tints(len(masses)), strict=True):
             bounds = [level, 1.01 * top]
             panel.contourf(*p.nodes, p.height.T, bounds, colors=[shade], antialiased=True)
     levels = np.unique(q.levels(masses))
@@ -314,22 +589,24 @@ def _draw_pair(panel: Axes, q: Density, p: Density | None, masses: Sequence[floa
 def _draw_marginal(panel: Axes, q: Density, p: Density | None, limits: tuple[float, float]) -> None:
     """q's line over p*'s fill."""
     if p is not None:
-        panel.fill_between(p.nodes[0], p.height, color=_tints(2)[0], linewidth=0)
-        panel.plot(p.nodes[0], p.height, color=_tints(2)[1], linewidth=1)
+        panel.fill_between(p.nodes[0], p.height, color=tints(2)[0], linewidth=0)
+        panel.plot(p.nodes[0], p.height, color=tints(2)[1], linewidth=1)
     panel.plot(q.nodes[0], q.height, color=VERMILION, linewidth=1.8)
     panel.set(xlim=limits, yticks=[])
     panel.set_ylim(bottom=0)
 
 
-def _scatter(panel: Axes, scene: Scene, x: int, y: int) -> None:
+def _scatter(panel: Axes, scene: Scene, i: int, j: int) -> None:
     """Reweighted draws; one that was drawn several times is as much larger."""
     if scene.w is None:
         return
     rng = np.random.default_rng(0)
     rows, times = np.unique(rng.choice(len(scene.w), POINTS, p=scene.w), return_counts=True)
     nodes, drawn = scene.grid.nodes, scene.grid.drawn
-    at = [np.interp(scene.smooth[rows, i], nodes[i], drawn[i], np.nan, np.nan) for i in (x, y)]
-    panel.scatter(at[0], at[1], 1.2 * times, color=BLUE, alpha=0.6, linewidth=0)
+    at = [np.interp(scene.smooth[rows, c], nodes[c], drawn[c], np.nan, np.nan) for c in (i, j)]
+    for size in np.unique(times):  # one mark for each size keeps vector files small
+        x, y = (row[times == size] for row in at)
+        panel.scatter(x, y, 1.2 * size, color=BLUE, alpha=0.6, linewidth=0)
 
 
 def _label(panels: np.ndarray, labels: list[str]) -> None:
@@ -358,7 +635,7 @@ def _explain(
     handles: list[Any] = [Line2D([], [], color=VERMILION, linewidth=1.8)]
     labels = ["q"]
     if scene.p(0) is not None:
-        shades = _tints(len(masses) or 2)
+        shades = tints(len(masses) or 2)
         handles.append(tuple(Rectangle((0, 0), 1, 1, facecolor=shade) for shade in shades))
         labels.append("p*, exact" if scene.exact is not None else "p*, by reweighting")
     held = " and ".join(", ".join(f"{100 * m:.3g}" for m in masses).rsplit(", ", 1))
@@ -403,12 +680,12 @@ def _tell_distance(panel: Axes, fit: Fit) -> None:
     )
 
 
-def _name_rungs(panel: Axes, climb: Climb, x: np.ndarray, y: np.ndarray) -> None:
+def _name_rungs(panel: Axes, route: Route, x: np.ndarray, y: np.ndarray) -> None:
     """A name at each point; one that would cover the name before it goes above it."""
     before, lift = np.full(2, -np.inf), 0.0
-    for fit, place in zip(climb.fits, zip(x, y, strict=True), strict=True):
-        told = _nats(fit.kl) if np.isfinite(fit.kl.value) else "unknown"
-        text = f"{fit.family.name}: {told.removeprefix('= ')}"
+    for rung, place in zip(route.rungs, zip(x, y, strict=True), strict=True):
+        told = _nats(rung.kl) if np.isfinite(rung.kl.value) else "unknown"
+        text = f"{rung.family}: {told.removeprefix('= ')}"
         here = panel.transAxes.inverted().transform(panel.transData.transform(place))
         close = abs(here[1] - before[1]) < 0.08 and here[0] - before[0] < 0.5
         before, lift = here, lift + 13.0 if close else 0.0

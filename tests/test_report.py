@@ -1,0 +1,253 @@
+"""The report: what it says of fits good and bad, that it is whole, and that it is one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import infimum
+from infimum import _demo, report
+from infimum._solver import Reason
+
+EMPTY = {"meta", "input", "br"}
+"""Elements of HTML without an end."""
+
+SECTIONS = (
+    "Key numbers",
+    "q against the posterior",
+    "The worst quantities, one by one",
+    "The way to the optimum",
+    "Importance weights",
+    "Data against predictions",
+    "All quantities",
+    "How to reproduce it",
+)
+
+
+class Page(HTMLParser):
+    """Reads a page: what is open must be closed, in order; scripts hold nothing from outside."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [v or "" for k, v in attributes if k in ("href", "src", "xlink:href")]
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def normals(d, name="normals"):
+    """Independent normals, which the mean-field family holds."""
+    rng = np.random.default_rng(0)
+    mean, sd = 3 * rng.standard_normal(d), np.exp(0.5 * rng.standard_normal(d))
+    return infimum.Target(
+        lambda z: 1.0 - 0.5 * jnp.sum(((z - mean) / sd) ** 2), np.zeros(d), name=name
+    )
+
+
+def read(fit, tmp_path):
+    text = fit.report(tmp_path / "fit.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(link.startswith("#") for link in page.links), "nothing from outside"
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
+    return text, page
+
+
+@pytest.fixture(scope="module")
+def good():
+    return infimum.fit(normals(3), "meanfield", starts=1)
+
+
+@pytest.fixture(scope="module")
+def good_page(good):
+    return report.page(good)
+
+
+@pytest.fixture(scope="module")
+def schools():
+    """Mean-field eight schools: "reweight" is what it needs."""
+    return infimum.climb(_demo.target(), ["meanfield"], starts=1)
+
+
+@pytest.fixture(scope="module")
+def cauchy():
+    target = infimum.Target(lambda z: -jnp.sum(jnp.log1p(z**2)), np.zeros(5))
+    return infimum.fit(target, "meanfield", starts=1)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Fewer pictures, where others are looked at."""
+    monkeypatch.setattr(report, "SINGLY", 2)
+    monkeypatch.setattr(report, "PAIRED", 1)
+
+
+def test_a_good_fit_is_told_in_words_first(good, tmp_path):
+    text, page = read(good, tmp_path)
+    said = page.said
+    places = [said.index(section) for section in SECTIONS]
+    assert places == sorted(places)
+    assert said.index("good") < said.index(good.advice) < places[0]
+    assert "stands for the posterior" in said
+    assert str(good.elbo) in said
+    assert good.reason.value in said
+    assert "bare log density" in said
+    assert f"jax {__import__('jax').__version__}" in said
+    assert "fit.sample(1000)" in said
+    assert page.tags.count("svg") == 1 + 3 + 2
+    assert "No picture" not in text
+
+
+@pytest.mark.usefixtures("brief")
+def test_fits_that_are_off_say_what_to_do(schools, cauchy, tmp_path):
+    fit = schools.fits[0]
+    assert (fit.verdict, cauchy.verdict) == ("reweight", "unreliable")
+    _, page = read(fit, tmp_path)
+    assert fit.advice in page.said
+    assert "fit.sample(1000, weighted=True)" in page.said
+    assert "observations within their 90% interval" in page.said
+    assert "effect: observed, and 400 data sets" in page.said
+    assert "No picture" not in page.said
+    _, page = read(cauchy, tmp_path)
+    assert "no number on this page should be relied on" in page.said
+    assert "of q: not of the posterior" in page.said
+
+
+@pytest.mark.usefixtures("brief")
+def test_an_interrupted_fit_says_so(good, tmp_path):
+    _, page = read(dataclasses.replace(good, reason=Reason.INTERRUPTED, trace=()), tmp_path)
+    assert "The fit was interrupted before its end" in page.said
+    assert "no trace of the ELBO is known" in page.said
+
+
+@pytest.mark.usefixtures("brief")
+def test_what_is_undefined_is_no_picture_and_no_number(good, tmp_path):
+    log_p = np.where(np.arange(len(good.log_p)) == 3, np.nan, good.log_p)
+    text, page = read(dataclasses.replace(good, log_p=log_p, target=None), tmp_path)
+    assert "the weights are not known" in page.said
+    assert "NaN" not in json.dumps(json.loads(page.scripts[0]))
+    assert "what q is off by is unknown" in text
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_climb_has_its_ladder(schools, tmp_path):
+    climb = infimum.Climb(schools.fits, (("sparse", "it is <too> large"),), "the last was tried")
+    _, page = read(climb, tmp_path)
+    assert "sparse was skipped: it is <too> large." in page.said
+    assert "The climb ended: the last was tried." in page.said
+    for fit in schools.fits:
+        assert str(fit.kl) in page.said
+    assert page.said.index("Key numbers") < page.said.index("The ladder of families")
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_loaded_fit_has_its_report(schools, tmp_path):
+    loaded = infimum.load(schools.fits[0].save(tmp_path / "fit.zip"))
+    _, page = read(loaded, tmp_path)
+    assert "A file holds no data and no code" in page.said
+    assert schools.fits[0].advice in page.said
+
+
+def test_the_same_fit_gives_the_same_bytes_whatever_matplotlib_is_set_to(good, good_page):
+    with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        before = dict(mpl.rcParams)
+        assert report.page(good) == good_page
+        assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.usefixtures("brief")
+def test_names_are_text_wherever_they_stand(tmp_path):
+    names = ["</script><script>alert(1)</script>", "<b>&amp;\"'", "$x_{$", "数"]
+    target = infimum.Target(
+        lambda p: -0.5 * sum(x**2 for x in p.values()), dict.fromkeys(names, 0.0), name="<i>&"
+    )
+    text, page = read(infimum.fit(target, "meanfield", starts=1), tmp_path)
+    assert "alert" not in "".join(page.scripts[1:])
+    assert page.tags.count("script") == 2
+    assert not {"b>", "i>"} & set(re.findall(r"<(\w>)(?=&amp;)", text))
+    assert sorted(row[0] for row in json.loads(page.scripts[0])) == sorted(names)
+    assert "No picture" not in text
+
+
+@pytest.mark.parametrize(("d", "most"), [(300, 3e6), (10_000, 10e6)])
+def test_many_quantities_fit_into_a_small_file(d, most, tmp_path):
+    fit = infimum.fit(normals(d), "meanfield", starts=1, draws=500)
+    text, page = read(fit, tmp_path)
+    assert len(text.encode()) < most
+    rows = json.loads(page.scripts[0])
+    assert len(rows) == d
+    assert f"The worst 200 of {d:,}" in page.said
+    cells = [data for data in page.words if re.fullmatch(r"z\[\d+\]", data)]
+    assert len(cells) >= report.SHOWN
+    error = fit.summary()[["mean_error", "sd_error"]].abs().max(axis=1)
+    order = [report.VERDICTS.index(verdict) for verdict in fit.verdicts]
+    assert rows[0][0] == error[np.equal(order, min(order))].idxmax()
+
+
+def test_numbers_keep_the_digits_that_mean_something():
+    assert report._rounded(123456.789, report._decimals(0.012)) == 123456.789
+    assert report._rounded(123456.789, report._decimals(5000.0)) == 123460
+    assert report._rounded(np.nan, 2) is None
+
+
+def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here: the page's script is not run")
+    page = tmp_path / "fit.html"
+    probe = """<script>
+    const box = document.getElementById("search");
+    box.value = "Z[1"; box.dispatchEvent(new Event("input"));
+    const found = document.querySelectorAll("#table tbody tr").length;
+    box.value = ""; box.dispatchEvent(new Event("input"));
+    document.querySelectorAll("#table th button")[2].click();
+    const means = [...document.querySelectorAll("#table tbody tr")].map(
+      r => Number(r.cells[2].textContent.replace("−", "-")));
+    const frame = document.documentElement;
+    document.title = JSON.stringify([found, means, frame.scrollWidth - frame.clientWidth]);
+    </script></body>"""
+    page.write_text(good_page.replace("</body>", probe), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = re.search(r"<title>(.*?)</title>", done.stdout)
+    found, means, beyond = json.loads(told[1])
+    assert (found, beyond) == (1, 0)
+    assert means == sorted(means)
+    assert len(means) == 3
