@@ -40,6 +40,22 @@ def of_jax(folder: Path) -> infimum.Target:
     return infimum.Target(log_density, example, {"tau": "positive"}, name="schools")
 
 
+def of_rows(folder: Path) -> infimum.Target:
+    """The same with the schools as rows of data."""
+    rows = {"school": np.arange(8), "effect": EFFECT, "error": ERROR}
+
+    def log_prior(p):
+        squares = (p["mu"] / 5) ** 2 + 2 * jnp.log1p((p["tau"] / 5) ** 2) + jnp.sum(p["t"] ** 2)
+        return CONSTANT + np.log(ERROR).sum() + 4 * LOG_2PI - 0.5 * squares
+
+    def log_likelihood(p, rows):
+        residual = (rows["effect"] - p["mu"] - p["tau"] * p["t"][rows["school"]]) / rows["error"]
+        return -jnp.sum(0.5 * residual**2 + jnp.log(rows["error"]) + 0.5 * LOG_2PI)
+
+    example = {"mu": 0.0, "tau": 0.0, "t": np.zeros(8)}
+    return infimum.Rows(log_prior, log_likelihood, rows, example, {"tau": "positive"}, way="blocks")
+
+
 def numpyro_model(error, effect=None):
     mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
     tau = numpyro.sample("tau", dist.HalfCauchy(5.0))
@@ -168,6 +184,7 @@ def of_batched_numpy(folder: Path) -> infimum.Target:
 
 LANGUAGES: dict[str, Callable[[Path], infimum.Target]] = {
     "jax": of_jax,
+    "rows": of_rows,
     "numpyro": of_numpyro,
     "pymc": of_pymc,
     "pytensor": of_pytensor,

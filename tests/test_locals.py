@@ -88,8 +88,8 @@ def test_curvature_is_that_of_the_closed_form():
 def test_the_fit_is_that_of_the_closed_form(way, monkeypatch):
     from infimum import _rows as module
 
-    monkeypatch.setattr(module, "FEWEST_ROWS", 200)
-    rows = groups(600)
+    monkeypatch.setattr(module, "FEWEST_ROWS", 120)
+    rows = groups(240)
     fit = infimum.fit(grouped(rows, way=way), "fullrank", draws=500)
     best = infimum.fit(infimum.Rows(log_prior, closed, rows, EXAMPLE), "fullrank", draws=500)
     assert fit.verdict == "good"

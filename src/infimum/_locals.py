@@ -46,11 +46,14 @@ of its curvature (6e-5, 0.02 at worst). Gauss-Hermite rules of 9, 15 and 25 node
 9e-5 in the same place, and 0.3, 0.1 and 0.02 at worst."""
 
 PRODUCT_NODES = {2: 9, 3: 5}
-"""Nodes a variable of the Gauss-Hermite rules for two and three: 81 and 125 in all."""
+"""Nodes a variable of the Gauss-Hermite rules for two and three: 81 and 125 in all. Over 20 rows of
+five counts with slopes of prior sd 0.74 the errors of log ∫ were 1e-5 nats at most, 9e-7 in the
+median, by 9 nodes in two variables; 2e-3 and 3e-5 by 5 in three. With sd 1.65 they were 4e-4 and
+5e-6, 8e-3 and 8e-4. One node, which is Laplace's approximation, had 1e-2 to 7e-2."""
 
 MOST = 20
-"""Local variables that a row may have: its curvature takes a derivative for each of them, written
-out in the compiled program."""
+"""Local variables that a row may have: each adds a gradient to every look at a row's curvature, and
+to the error of Laplace's approximation."""
 
 NOTHING = 60.0
 """Nats below the heaviest node from where a node is left out: e⁻⁶⁰ is lost in rounding."""
@@ -84,13 +87,13 @@ CHECKED = 64
 
 GRID = 128
 """Cells of the grid on which one variable is drawn: between its points the density is taken as
-linear, which adds 8e-4 of its variance or less."""
+linear, which adds a sixth of a squared cell to its variance: 8e-4 of it."""
 
 ROUNDS = 5
 PROPOSALS = 16
 """Of draws of several variables: rounds of resampling, and proposals in each. Every round leaves
-the conditional as it is; ten thousand draws of two and of six
-variables showed no bias."""
+the conditional as it is. Means and covariances of two thousand draws, of two and of five variables,
+were within their Monte Carlo error."""
 
 WIDTHS = (1.0, 1.5, 3.0)
 """Scales of the normals that proposals come from: a third of them are as the curvature says, and
@@ -98,7 +101,6 @@ wider ones reach what has heavier tails."""
 
 DRAW_SET = 2**24
 """Bytes that the largest array of a block may take when local variables are drawn."""
-
 
 TINY = 1e-300
 """In the place of a density of zero where one divides by it."""
