@@ -22,7 +22,17 @@ ORDER = (
     *("_fit", "_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb"),
     *("_coordinates", "_corrected", "corrections", "_correct", "_evidence", "_uniformity"),
     *("_prior", "_ranked", "_calibrate"),
-    *("_scene", "plots", "_inline", "report", "_demo", "_user_file", "cli"),
+    *(
+        "_scene",
+        "plots",
+        "_inline",
+        "report",
+        "_demo",
+        "_draws_file",
+        "_facts",
+        "_user_file",
+        "cli",
+    ),
 )
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 import infimum
-from infimum import cli
+from infimum import _facts, cli
 from infimum._user_file import UserError, read_target
 
 MODEL = """
@@ -77,6 +80,7 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
+COMMANDS = ("demo", "fit", "climb", "show", "report", "sample", "compare")
 NAMED = ("posterior", "model", "makes_target", "makes_model")
 
 
@@ -113,6 +117,93 @@ def test_family_and_out_are_followed(folder, capsys):
     assert run("fit", "one.py", "--family", "meanfield", "--out", "small.zip") == 0
     assert infimum.load("small.zip").family.name == "meanfield"
     assert not (folder / "fit.zip").exists()
+
+
+@pytest.fixture
+def saved(folder) -> infimum.Fit:
+    """A fit in the working folder, and what it was before it was saved."""
+    fit = infimum.fit(read_target("model.py:makes_target"), "fullrank", draws=500)
+    fit.save(folder / "fit.zip")
+    return fit
+
+
+@pytest.mark.parametrize("options", [(), ("--weighted", "--seed", "3")])
+@pytest.mark.parametrize("file", ["draws.csv", "draws.parquet"])
+def test_draws_are_written_as_a_table(saved, capsys, file, options):
+    assert run("sample", "fit.zip", "--n", "70", "--out", file, *options) == 0
+    table = (pd.read_csv if file.endswith("csv") else pd.read_parquet)(file)
+    loaded = infimum.load("fit.zip")
+    expected = loaded.sample(70, seed=3 if options else 0, weighted=bool(options))
+    assert list(table.columns) == ["a", "b"]
+    for name in table.columns:
+        np.testing.assert_array_equal(table[name], expected[name])
+    told = capsys.readouterr()
+    assert f"Wrote 70 draws of 2 quantities to {file}." in told.out
+    assert told.err == ""
+
+
+def test_draws_are_written_as_arviz_reads_them(saved, capsys):
+    assert run("sample", "fit.zip", "--n", "70", "--out", "draws.nc") == 0
+    tree = xr.open_datatree("draws.nc", engine="h5netcdf")
+    assert dict(tree["posterior"].sizes) == {"chain": 1, "draw": 70}
+    np.testing.assert_array_equal(tree["posterior"]["a"][0], saved.sample(70)["a"])
+    assert tree.attrs["inference_library"] == "infimum"
+
+
+def test_draws_that_should_be_weighted_are_written_with_a_warning(folder, capsys):
+    fit = infimum.fit(read_target("model.py:posterior"), "meanfield", draws=2000)
+    fit.save(folder / "fit.zip")
+    assert fit.verdict == "reweight"
+    assert run("sample", "fit.zip") == 0
+    assert "The fit's verdict is reweight. q is off" in capsys.readouterr().err
+    assert run("sample", "fit.zip", "--weighted") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_fits_are_compared(folder, capsys):
+    for name, shift in (("near", 0.0), ("far", 3.0)):
+        target = infimum.Target(lambda p, c=shift: -0.5 * p["a"] ** 2 - c, {"a": 0.0}, name=name)
+        infimum.fit(target, "fullrank", draws=500).save(folder / f"{name}.zip")
+    assert run("compare", "far.zip", "near.zip", "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["model"], second["model"]) == ("near.zip", "far.zip")
+    assert second["log_bayes_factor"] == pytest.approx(-3.0, abs=1e-6)
+    assert run("compare", "far.zip", "near.zip") == 0
+    assert "log_bayes_factor" in capsys.readouterr().out
+
+
+def test_one_fit_is_not_compared(saved, capsys):
+    assert run("compare", "fit.zip") == 2
+    assert "1 given, expected at least two fits" in capsys.readouterr().err
+
+
+def test_climb_prints_a_line_a_rung_and_saves_the_best(folder, capsys):
+    command = ("climb", "model.py:posterior", "--ladder", "meanfield, fullrank", "--tol", "0")
+    assert run(*command, "--plot", "ladder.png") == 0
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines()[2:4]] == ["meanfield", "fullrank"]
+    assert infimum.load(folder / "fit.zip").family.name == "fullrank"
+    assert (folder / "ladder.png").stat().st_size > 1000
+    assert run(*command, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [rung["family"] for rung in facts["rungs"]] == ["meanfield", "fullrank"]
+    assert facts["best"]["family"] == "fullrank"
+
+
+def test_a_fit_is_told_as_json(saved, capsys):
+    assert run("show", "fit.zip", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verdict"] == "good"
+    assert facts["elbo"] == {"value": saved.elbo.value, "se": saved.elbo.se}
+    assert [row["quantity"] for row in facts["summary"]] == ["a", "b"]
+    assert facts["summary"][0]["mean"] == saved.summary()["mean"].iloc[0]
+    assert run("fit", "model.py:posterior", "--family", "fullrank", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["family"] == "fullrank"
+
+
+def test_numbers_that_are_not_known_are_null():
+    facts = {"a": [np.float64("nan"), np.int64(3)], "b": {"c": float("inf")}, "d": 0.1}
+    assert json.loads(_facts.text(facts)) == {"a": [None, 3], "b": {"c": None}, "d": 0.1}
 
 
 def test_demo_prints_every_rung_and_the_verdict_of_the_fit_it_saves(folder, capsys):
@@ -168,6 +259,15 @@ def test_of_many_quantities_show_prints_the_worst_first(folder, capsys):
         ("show not_a_fit.zip", "is not a fit saved by infimum"),
         ("report absent.zip", "absent.zip: No such file"),
         ("report not_a_fit.zip --out absent/page.html", "there is no folder absent"),
+        ("climb one.py --ladder meanfield,normal", "unknown"),
+        ("climb one.py --tol -1", "tol"),
+        ("climb one.py --plot q.xyz", "its name must end in one of"),
+        ("sample absent.zip", "absent.zip: No such file"),
+        ("sample not_a_fit.zip --out draws.xls", "must end in .csv, .parquet or .nc"),
+        ("sample not_a_fit.zip --out absent/draws.csv", "there is no folder absent"),
+        ("sample not_a_fit.zip --n 0", "Invalid value for '--n'"),
+        ("compare", "Missing argument"),
+        ("compare absent.zip", "absent.zip: No such file"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_code_2(folder, capsys, arguments, told):
@@ -196,7 +296,7 @@ def test_several_functions_and_no_name_lists_them(folder, capsys):
     assert "it has functions without arguments: f, g. Run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["fit"], ["show"], ["report"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_has_an_example(capsys, command):
     assert run(*command, "--help") == 0
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command line: `infimum demo`, `infimum fit FILE.py:NAME`, `infimum show fit.zip`."""
+"""The command line: fit, climb, show, report, sample and compare, each a command of its own."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ posterior, and see how near it is.
 \b
 See it work:            infimum demo
 Fit your own model:     infimum fit model.py:posterior
+Every family's answer:  infimum climb model.py:posterior
 Look at a saved fit:    infimum show fit.zip
 Put it into a page:     infimum report fit.zip
+Take draws of it:       infimum sample fit.zip --out draws.csv
+Compare two models:     infimum compare a.zip b.zip
 More on one of them:    infimum fit --help
 """
 
@@ -90,6 +93,40 @@ Example:
   infimum report fit.zip --out report.html
 """
 
+CLIMB = """
+Fit larger and larger families, each from where the last one ended. Prints a line for each, and
+saves the best.
+
+The model is stated as for infimum fit. Without --ladder the next family is the one that promises
+most for its time, until the KL is below --tol nats and the verdict is good.
+
+\b
+Example:
+  infimum climb model.py:posterior --budget 60 --plot ladder.png
+"""
+
+SAMPLE = """
+Write draws of a saved fit: a column for each quantity and a row for each draw in CSV and Parquet,
+ArviZ's InferenceData in NetCDF.
+
+Draws are q's own, which is what a good verdict is about. With --weighted they are corrected by
+importance weights, as a verdict of reweight asks for.
+
+\b
+Example:
+  infimum sample fit.zip --n 4000 --out draws.csv
+"""
+
+COMPARE = """
+Bayes factors of saved fits of the same data, the most probable model first.
+
+It is refused where an evidence is not to be believed.
+
+\b
+Example:
+  infimum compare pooled.zip hierarchical.zip
+"""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -100,6 +137,11 @@ app = typer.Typer(
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="PICTURE", help="Draw q over reweighted draws: q.png, .pdf, …"),
+]
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object and nothing else; null is not known."),
 ]
 
 
@@ -239,6 +281,7 @@ def fit(
         int | None, typer.Option(min=0, metavar="INT", help="Which one this is, from 0.")
     ] = None,
     plot: Plot = None,
+    as_json: Json = False,
 ) -> None:
     """Fit what the file states, save it, print it."""
     import infimum
@@ -261,8 +304,65 @@ def fit(
     if _processes.rank() > 0:  # all have the same fit: one of them tells it
         return
     saved = found.save(out)
-    _show(found, plot, everything=False)
-    print(f"Wrote {saved}.")
+    _show(found, plot, everything=False, as_json=as_json)
+    if not as_json:
+        print(f"Wrote {saved}.")
+
+
+@app.command(help=CLIMB)
+def climb(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py:NAME", help="The file, and the name in it to fit; or FILE.stan."
+        ),
+    ],
+    ladder: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Families, smallest first: meanfield,fullrank,flow; or auto."
+        ),
+    ] = "auto",
+    tol: Annotated[
+        float | None,
+        typer.Option(metavar="NATS", help="KL at which it ends.", show_default="as infimum.climb"),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="What it may take.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="The same seed gives the same answer.")
+    ] = 0,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FIT.zip", help="Where to save the best; replaces what is there."),
+    ] = Path("fit.zip"),
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PICTURE", help="Draw the KL left against the seconds."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Climb on what the file states, save the best fit, print every rung."""
+    import infimum
+    from infimum import _facts
+
+    _check_folder(out)
+    _check_picture(plot)
+    limits: dict[str, Any] = {} if tol is None else {"tol": tol}
+    rungs = ladder if ladder == "auto" else [name.strip() for name in ladder.split(",")]
+    found = infimum.climb(read_target(model, data), rungs, budget=budget, seed=seed, **limits)
+    saved = found.best.save(out)
+    if as_json:
+        print(_facts.text(_facts.of_climb(found)))
+    else:
+        print(found.table(), _printed(found.best), _summary(found.best, False), sep="\n\n")
+        print(f"\nWrote {saved}.")
+    if plot is not None:
+        _draw(found.plot, plot)
 
 
 @app.command(help=SHOW)
@@ -272,12 +372,62 @@ def show(
     everything: Annotated[
         bool, typer.Option("--all", help=f"Every quantity, not only the {SHOWN} worst.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Print a saved fit."""
     import infimum
 
     _check_picture(plot)
-    _show(infimum.load(file), plot, everything)
+    _show(infimum.load(file), plot, everything, as_json)
+
+
+@app.command(help=SAMPLE)
+def sample(
+    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    n: Annotated[int, typer.Option("--n", min=1, metavar="INT", help="How many draws.")] = 1000,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DRAWS", help="draws.csv, draws.parquet or draws.nc; replaces what is there."
+        ),
+    ] = Path("draws.csv"),
+    weighted: Annotated[
+        bool, typer.Option("--weighted", help="Corrected by importance weights.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="The same seed gives the same draws.")
+    ] = 0,
+) -> None:
+    """Write draws of a saved fit."""
+    import infimum
+    from infimum import _draws_file
+
+    _check_folder(out)
+    _draws_file.writer(out)
+    found = infimum.load(file)
+    _draws_file.write(found, found.sample(n, seed=seed, weighted=weighted), out)
+    print(f"Wrote {n:,} draws of {len(found.space.names):,} quantities to {out}.")
+    if found.verdict == "unreliable" or (found.verdict == "reweight" and not weighted):
+        print(f"The fit's verdict is {found.verdict}. {found.advice}", file=sys.stderr)
+
+
+@app.command(help=COMPARE)
+def compare(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FIT.zip...", help="Two or more fits saved by infimum.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Print Bayes factors of saved fits."""
+    import infimum
+    from infimum import _facts
+
+    names = [str(file) for file in files]
+    table = infimum.compare([infimum.load(file) for file in files], names)
+    if as_json:
+        print(_facts.text(_facts.of_table(table, "model")))
+    else:
+        print(table.to_string(float_format="{:.4g}".format))
 
 
 @app.command(help=REPORT)
@@ -301,11 +451,17 @@ def report(
 # ---- what is printed and drawn ------------------------------------------------------------------
 
 
-def _show(found: Fit, plot: Path | None, everything: bool) -> None:
-    print(_printed(found), _summary(found, everything), sep="\n\n", end="\n\n")
+def _show(found: Fit, plot: Path | None, everything: bool, as_json: bool) -> None:
+    from infimum import _facts
+
+    if as_json:
+        print(_facts.text(_facts.of_fit(found)))
+    else:
+        print(_printed(found), _summary(found, everything), sep="\n\n", end="\n\n")
     if plot is not None:
         _draw(found.plot, plot)
-        print(f"Wrote {plot}.")
+        if not as_json:
+            print(f"Wrote {plot}.")
 
 
 def _summary(found: Fit, everything: bool) -> str:
