@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _demo, report
+from infimum import _demo, plots, report
 from infimum._solver import Reason
 
 EMPTY = {"meta", "input", "br"}
@@ -113,7 +113,7 @@ def cauchy():
 @pytest.fixture
 def brief(monkeypatch):
     """Fewer pictures, where others are looked at."""
-    monkeypatch.setattr(report, "SINGLY", 2)
+    monkeypatch.setattr(plots, "MARGINALS", 2)
     monkeypatch.setattr(report, "PAIRED", 1)
 
 

@@ -24,6 +24,7 @@ from infimum._record import Route, RungReport
 from infimum._rung import Options, check_memory, family_of, fit_rung, optima
 from infimum._solver import Info, Reason, Solver, State
 from infimum._target import Target
+from infimum.checks.quantities import VERDICTS
 from infimum.families import Sparse
 
 LADDER = ("meanfield", "fullrank", "sparse", "lowrank", "noncentred", "mixture", "flow")
@@ -37,9 +38,6 @@ of d = 400 took mean-field 72 s, full-rank 67 s and sparse 11 s; of d = 100 the 
 
 NEAR_ENOUGH = 0.05
 """Nats of KL at which a climb stops."""
-
-RANKS = ("unreliable", "reweight", "good")
-"""Verdicts, worst first: of two rungs the one that can be believed is the better answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,7 +409,8 @@ def _as_state(fit: Fit) -> State:
 
 
 def _worth(fit: Fit) -> tuple[int, float]:
-    return RANKS.index(fit.verdict), float(np.nan_to_num(fit.elbo.value, nan=-np.inf))
+    """Of two rungs the one that can be believed is the better answer."""
+    return VERDICTS.index(fit.verdict), float(np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
 
 def _from_below(options: Options, family: Family, watch: Callable[..., Any]) -> Fit:

@@ -134,6 +134,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Stated = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE.py:NAME", help="The file, and the name in it to fit; or FILE.stan."
+    ),
+]
+
+StanData = Annotated[Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")]
+
+Seed = Annotated[
+    int, typer.Option(min=0, metavar="INT", help="The same seed gives the same answer.")
+]
+
+Saved = Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")]
+
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="PICTURE", help="Draw q over reweighted draws: q.png, .pdf, …"),
@@ -226,12 +241,7 @@ def demo(
 
 @app.command(help=FIT)
 def fit(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE.py:NAME", help="The file, and the name in it to fit; or FILE.stan."
-        ),
-    ],
+    model: Stated,
     family: Annotated[
         str,
         typer.Option(
@@ -239,9 +249,7 @@ def fit(
             help="meanfield, fullrank, sparse, flow and so on; or auto: climb until near enough.",
         ),
     ] = "auto",
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="The same seed gives the same answer.")
-    ] = 0,
+    seed: Seed = 0,
     draws: Annotated[
         int | None,
         typer.Option(
@@ -253,9 +261,7 @@ def fit(
     out: Annotated[
         Path, typer.Option(metavar="FIT.zip", help="Where to save the fit; replaces what is there.")
     ] = Path("fit.zip"),
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")
-    ] = None,
+    data: StanData = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -311,12 +317,7 @@ def fit(
 
 @app.command(help=CLIMB)
 def climb(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE.py:NAME", help="The file, and the name in it to fit; or FILE.stan."
-        ),
-    ],
+    model: Stated,
     ladder: Annotated[
         str,
         typer.Option(
@@ -330,16 +331,12 @@ def climb(
     budget: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="What it may take.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="The same seed gives the same answer.")
-    ] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path,
         typer.Option(metavar="FIT.zip", help="Where to save the best; replaces what is there."),
     ] = Path("fit.zip"),
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")
-    ] = None,
+    data: StanData = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="PICTURE", help="Draw the KL left against the seconds."),
@@ -367,7 +364,7 @@ def climb(
 
 @app.command(help=SHOW)
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    file: Saved,
     plot: Plot = None,
     everything: Annotated[
         bool, typer.Option("--all", help=f"Every quantity, not only the {SHOWN} worst.")
@@ -383,7 +380,7 @@ def show(
 
 @app.command(help=SAMPLE)
 def sample(
-    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    file: Saved,
     n: Annotated[int, typer.Option("--n", min=1, metavar="INT", help="How many draws.")] = 1000,
     out: Annotated[
         Path,
@@ -432,7 +429,7 @@ def compare(
 
 @app.command(help=REPORT)
 def report(
-    file: Annotated[Path, typer.Argument(metavar="FIT.zip", help="A fit saved by infimum.")],
+    file: Saved,
     out: Annotated[
         Path, typer.Option(metavar="PAGE.html", help="Where to write it; replaces what is there.")
     ] = Path("report.html"),

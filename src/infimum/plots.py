@@ -215,7 +215,7 @@ def plot_climb(climb: Climb | Route, *, axes: Any = None) -> Axes:
     -------
     The axes. A hollow point is a KL that its weights do not support.
     """
-    panel = _panels(axes, (1,), (5.4, 3.6))[0]
+    panel = _panel(axes, 3.6)
     route = climb if isinstance(climb, Route) else climb.route
     seconds = np.cumsum([rung.seconds for rung in route.rungs])
     kl = np.array([rung.kl.value for rung in route.rungs])
@@ -227,7 +227,7 @@ def plot_climb(climb: Climb | Route, *, axes: Any = None) -> Axes:
             continue
         error = [[min(rung.kl.se, y)], [rung.kl.se]] if np.isfinite(rung.kl.se) else None
         face = "white" if rung.verdict == "unreliable" else VERMILION
-        style = {"color": VERMILION, "markerfacecolor": face, "capsize": 3, "markersize": 7}
+        style: Any = {"color": VERMILION, "markerfacecolor": face, "capsize": 3, "markersize": 7}
         panel.errorbar(x, y, error, fmt="o", zorder=3, clip_on=False, **style)
     least, most = np.min(kl, initial=np.inf, where=known), np.max(kl, initial=0.0, where=known)
     if most > 10 * max(least, NEGLIGIBLE):
@@ -238,7 +238,6 @@ def plot_climb(climb: Climb | Route, *, axes: Any = None) -> Axes:
     panel.set_xlim(0, 1.5 * seconds[-1])
     panel.set_xlabel("seconds spent, compiling included")
     panel.set_ylabel("KL[q ‖ p*] left, in nats")
-    panel.spines[["top", "right"]].set_visible(False)
     _name_rungs(panel, route, seconds, np.where(known, kl, 0.5 * panel.get_ylim()[1]))
     told = [f"{name} skipped: {why}" for name, why in route.skipped]
     if any(rung.verdict == "unreliable" for rung in route.rungs):
@@ -276,7 +275,7 @@ def plot_ranks(
     """
     known = calibration.names
     chosen = range(len(known)) if names is None else sorted(set(positions(known, names)))
-    panel = _panels(axes, (1,), (5.4, 3.6))[0]
+    panel = _panel(axes, 3.6)
     n, levels = len(calibration.ranks), calibration.n_draws + 1
     band = _uniformity.band(n, levels, LEAST / len(known))
     x = np.pad(band.level, 1, constant_values=(0, 1))
@@ -286,7 +285,7 @@ def plot_ranks(
     share = _uniformity.cumulative(calibration.ranks, levels) / n
     for rank, i in enumerate(sorted(chosen, key=lambda i: p_value[i])):
         outside = np.any((share[i] < band.low) | (share[i] > band.high))
-        style = {"color": VERMILION, "zorder": 3} if outside else {"color": GREY, "alpha": 0.6}
+        style: Any = {"color": VERMILION, "zorder": 3} if outside else {"color": GREY, "alpha": 0.6}
         label = known[i] if outside and rank < LABELLED else None
         panel.plot(x, np.pad(share[i] - band.level, 1), linewidth=1.2, label=label, **style)
     _tell_calibration(panel, calibration)
@@ -343,14 +342,13 @@ def plot_trace(fit: Fit, *, axes: Any = None) -> Axes:
     -------
     The axes, with why the fit stopped as their title. What lies far below the end is cut off.
     """
-    panel = _panels(axes, (1,), (5.4, 3.0))[0]
-    panel.spines[["top", "right"]].set_visible(False)
+    panel = _panel(axes, 3.0)
     panel.set_title(textwrap.fill(fit.reason.value, WRAP), loc="left", fontsize="medium")
     trace = np.array([step for step in fit.trace if np.isfinite(step[1])], float)
     if not len(trace):
         return _say(panel, "no trace of the ELBO is known")
     gradients, elbo = trace.T
-    style = {"marker": "o", "markersize": 3} if len(trace) <= SINGLE else {}
+    style: Any = {"marker": "o", "markersize": 3} if len(trace) <= SINGLE else {}
     label = f"on the way, from {elbo[0]:,.4g}"
     panel.plot(gradients, elbo, color=VERMILION, linewidth=1.4, label=label, **style)
     end = elbo
@@ -382,8 +380,7 @@ def plot_weights(fit: Fit, *, axes: Any = None) -> Axes:
     -------
     The axes, with k̂ and ESS as their title.
     """
-    panel = _panels(axes, (1,), (5.4, 3.0))[0]
-    panel.spines[["top", "right"]].set_visible(False)
+    panel = _panel(axes, 3.0)
     panel.set_title(
         f"k̂ = {fit.khat:.2f}, ESS {fit.ess:.0f} of {fit.n_draws} draws of q",
         loc="left",
@@ -448,14 +445,13 @@ def plot_predictions(
     drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
     if drawn.size != len(drawn) * len(data) or not drawn.size:
         raise ValueError(f"the model does not predict its observed site {name!r}")
-    drawn, panel = drawn.reshape(len(drawn), -1), _panels(axes, (1,), (5.4, 3.0))[0]
+    drawn, panel = drawn.reshape(len(drawn), -1), _panel(axes, 3.0)
     drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
     tail = (1 - PREDICTED) / 2
     low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail], axis=0)
     within = np.mean((low <= data) & (data <= high))
     told = f"{within:.0%} of {len(data):,} observations within their {PREDICTED:.0%} interval"
     panel.set_title(told, loc="left", fontsize="medium")
-    panel.spines[["top", "right"]].set_visible(False)
     if len(data) <= SINGLE:
         x = np.arange(len(data))
         panel.vlines(x, low, high, color=tints(2)[1], linewidth=4, label="replicated")
@@ -491,6 +487,13 @@ def _panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.
             f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes"
         )
     return given.reshape(shape)
+
+
+def _panel(axes: Any, height: float) -> Axes:
+    """The caller's axes, or those of a new figure, without a frame above and at the right."""
+    panel: Axes = _panels(axes, (1,), (5.4, height))[0]
+    panel.spines[["top", "right"]].set_visible(False)
+    return panel
 
 
 def _grid(k: int) -> np.ndarray:
@@ -697,7 +700,6 @@ def _tell_calibration(panel: Axes, calibration: Calibration) -> None:
     panel.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
     panel.set(xlim=(0, 1), xlabel="rank of the true value among the draws, as a share")
     panel.set_ylabel("ECDF of the ranks - uniform")
-    panel.spines[["top", "right"]].set_visible(False)
     verdict = "passed" if calibration.passed else "failed"
     told = f"{calibration.family}, {len(calibration.ranks)} data sets: {verdict}"
     panel.set_title(told, loc="left", fontsize="medium")

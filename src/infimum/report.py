@@ -18,6 +18,7 @@ from infimum._inline import attempted, drawn, small
 from infimum._save import options, plain_seed
 from infimum._scene import varying
 from infimum._solver import Reason
+from infimum.checks.quantities import VERDICTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,6 @@ SHOWN = 200
 PAIRED = 3
 """Quantities in the picture of pairs; more would not be read on a telephone."""
 
-SINGLY = 12
-"""Quantities whose marginals are drawn."""
-
 SITES = 6
 """Observed sites whose predictions are drawn."""
 
@@ -39,9 +37,6 @@ MOST_PREDICTED = 50_000
 
 DIGITS = 3
 """Significant digits of a standard deviation; means have its decimals."""
-
-VERDICTS = ("unreliable", "reweight", "good")
-"""Worst first."""
 
 MEANINGS = {
     "good": "The approximation q stands for the posterior: its means and standard deviations are "
@@ -223,7 +218,7 @@ def pairs(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> Picture:
 
 def marginals(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> list[Picture]:
     """Each of the worst quantities by itself."""
-    names = drawable(table, order)[:SINGLY]
+    names = drawable(table, order)[: plots.MARGINALS]
 
     def draw(axes: Any) -> None:
         for panel in plots.plot_marginals(fit, names, axes=axes):
@@ -285,7 +280,7 @@ def ranked(table: pd.DataFrame) -> np.ndarray:
 def drawable(table: pd.DataFrame, order: np.ndarray) -> list[str]:
     """Names of quantities that vary, worst first."""
     vary = varying(table)
-    return [str(table.index[i]) for i in order if vary[i]][:SINGLY]
+    return [str(table.index[i]) for i in order if vary[i]]
 
 
 def numbers(table: pd.DataFrame) -> list[list[Any]]:

@@ -10,6 +10,9 @@ from jaxtyping import Float
 
 from infimum.checks import weights
 
+VERDICTS = ("unreliable", "reweight", "good")
+"""What is said of a quantity, and of a fit: worst first."""
+
 MEAN_ERROR = 0.1
 """Posterior sds by which the mean of a "good" quantity may be off."""
 
