@@ -274,6 +274,9 @@ class LowRankGaussian(SketchedGaussian):
             if not self.given:
                 chosen = chosen[gains(log_values[chosen]) >= worth]
             directions = basis @ (frame @ vectors[:, chosen]) / np.sqrt(unit)[:, None]
+            if not self.given:
+                own = _beyond_diagonal(directions, log_values[chosen]) >= worth
+                chosen, directions = chosen[own], directions[:, own]
             left = total / unit - directions**2 @ (values[chosen] - 1)
             used, unit = unit, unit * bounded(left)
             if np.abs(unit / used - 1).max() <= SETTLED:
@@ -319,6 +322,15 @@ class LowRankGaussian(SketchedGaussian):
         offset = np.sum(other.pull_back(self.mean) ** 2)
         log_ratio = other.log_det() - self.log_det()
         return float(0.5 * (trace - self.dim + offset) + log_ratio)
+
+
+def _beyond_diagonal(directions: np.ndarray, log_values: np.ndarray) -> np.ndarray:
+    """½(Σ_j log(1 + (λ - 1)U_j²) - log λ): nats that a precision λ along U is above any diagonal.
+
+    At most its gain; nothing of it is left where U is a coordinate.
+    """
+    along = np.log1p(np.expm1(log_values) * directions**2).sum(axis=0)
+    return np.asarray(0.5 * (along - log_values))
 
 
 def _order(log_values: np.ndarray) -> np.ndarray:
