@@ -1,7 +1,9 @@
 """Calibration: right pipelines pass, and each kind of wrong one is told by its own sign."""
 
 import functools
+import os
 
+import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -12,7 +14,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import infimum
-from infimum import _uniformity
+from infimum import _ranked, _uniformity
 from infimum import supports as S
 from infimum._prior import Prior
 from infimum._program import CLOCK
@@ -149,6 +151,61 @@ def test_one_compilation_serves_all_data_sets():
     params, target = simulate(np.random.default_rng(0))
     assert set(params) == {"one", "rate"}
     assert {k: np.shape(x) for k, x in target.model.observed().items()} == {"y": (3,), "more": ()}
+
+
+class Looking(dist.Normal):
+    """A normal whose density looks at the data by NumPy."""
+
+    def log_prob(self, value, intermediates=None):
+        return super().log_prob(np.asarray(value))
+
+
+def looking(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", Looking(mean * np.ones(3), 1.0), obs=y)
+
+
+def residual(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    seen = numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+    numpyro.deterministic("off", seen - mean)
+
+
+def bounded(y):
+    seen = numpyro.sample("y", dist.Uniform(0.0, 1.0), obs=y)
+    top = numpyro.sample("top", dist.Uniform(seen.max(), 2.0))
+    numpyro.sample("z", dist.Uniform(0.0, top), obs=0.5 * y)
+
+
+def counted(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    which = numpyro.sample("which", dist.Bernoulli(0.3))
+    numpyro.sample("y", dist.Normal(mean + 4 * which, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "once"),
+    [
+        (repeated, (np.ones(3), 2), True),
+        (counted, (np.array(0.5),), True),
+        (looking, (np.ones(3),), False),
+        (residual, (np.ones(3),), False),
+        (bounded, (np.full(3, 0.4),), False),
+    ],
+)
+def test_a_model_read_once_is_that_read_for_each_data_set(model, args, once):
+    simulate = Prior(model, args, {})
+    assert (simulate._posteriors is not None) == once
+    for seed in (1, 2):
+        truth, target = simulate(np.random.default_rng(seed))
+        with jax.enable_x64(True):
+            data = {name: jnp.asarray(x) for name, x in target.model.observed().items()}
+            anew = infimum.from_numpyro(simulate._given(data), *args)
+        z = np.random.default_rng(0).normal(size=(5, target.dim))
+        np.testing.assert_array_equal(target.values(z), anew.values(z))
+        for name, x in anew.constrain(z).items():
+            np.testing.assert_array_equal(target.constrain(z)[name], x)
+        assert set(truth) == set(anew.constrain(z))
 
 
 def with_factor(y):
@@ -294,3 +351,12 @@ def test_lines_leave_the_band_of_the_picture_where_ranks_are_not_uniform():
     with pytest.raises(ValueError, match="no quantity 'y'"):
         made_of(ranks).plot(names=["y"])
     plt.close("all")
+
+
+def test_workers_begin_with_one_thread_each_unless_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with _ranked._single_threaded():
+        assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("3", "1")
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert "MKL_NUM_THREADS" not in os.environ

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
 
 from infimum._program import double_precision
 from infimum._target import Target
-from infimum.sources.numpyro import from_numpyro
+from infimum.sources.numpyro import from_numpyro, posteriors
 
 
 class Prior:
@@ -53,8 +54,31 @@ class Prior:
         """Draw parameters, and data given them; the posterior given these data."""
         with double_precision():
             drawn = self._draw(jax.random.key(int(rng.integers(2**63))))
-        params, data = jax.tree_util.tree_map(np.asarray, drawn)
-        return params, from_numpyro(_given(self.model, data), *self.args, **self.kwargs)
+            posteriors = self._posteriors
+            params, data = drawn
+            params = jax.tree_util.tree_map(np.asarray, params)
+            if posteriors is not None:
+                return params, posteriors(data)
+        return params, from_numpyro(self._given(data), *self.args, **self.kwargs)
+
+    @functools.cached_property
+    def _posteriors(self) -> Callable[[dict[str, Any]], Target] | None:
+        with double_precision():
+            _, data = self._draw(jax.random.key(0))
+            first = from_numpyro(self._given(data), *self.args, **self.kwargs)
+            return posteriors(self._given, first)
+
+    def _given(self, data: Mapping[str, Any]) -> Callable[..., Any]:
+        """The model with these values observed, JAX arrays."""
+        # JAX writes a scalar into the program, which would be compiled anew for each
+        held = {name: jnp.atleast_1d(x) for name, x in data.items()}
+
+        @functools.wraps(self.model)
+        def conditioned(*args: Any, **kwargs: Any) -> Any:
+            values = {name: x if data[name].ndim else x[0] for name, x in held.items()}
+            return handlers.condition(self.model, data=values)(*args, **kwargs)
+
+        return conditioned
 
     @functools.cached_property
     def _draw(self) -> Callable[[Any], Any]:
@@ -90,17 +114,3 @@ def _check(name: str, site: dict[str, Any], observed: Collection[str]) -> None:
             f"the density of site {name!r} is scaled, as that of a subsample: give the model all "
             f"of its data, or {cure}"
         )
-
-
-def _given(model: Callable[..., Any], data: dict[str, np.ndarray]) -> Callable[..., Any]:
-    """The model with these values observed."""
-    with double_precision():
-        held = {name: jax.numpy.asarray(np.atleast_1d(x)) for name, x in data.items()}
-
-    @functools.wraps(model)
-    def conditioned(*args: Any, **kwargs: Any) -> Any:
-        # JAX writes a scalar into the program, which would be compiled anew for each
-        values = {name: x if np.ndim(data[name]) else x[0] for name, x in held.items()}
-        return handlers.condition(model, data=values)(*args, **kwargs)
-
-    return conditioned

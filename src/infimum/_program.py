@@ -8,6 +8,7 @@ target with another seed, finds its program ready.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jaxtyping import PyTree
 
 ClosedJaxpr: Any = vars(core)["ClosedJaxpr"]
 """A jaxpr with its constants. From JAX 0.12 on it is `Jaxpr` itself, under both names."""
@@ -97,19 +99,35 @@ class Program:
         d.
     batch
         Points in one compiled batch, if their arrays fit into `WORKING_SET`.
+    data
+        Pytree of arrays that the function takes behind z, if any; others may follow them.
     """
 
-    def __init__(self, function: Callable[[Any], Any], dim: int, batch: int = BATCH) -> None:
+    def __init__(
+        self, function: Callable[..., Any], dim: int, batch: int = BATCH, data: PyTree = None
+    ) -> None:
+        given = () if data is None else (data,)
         with double_precision():
             point = jax.ShapeDtypeStruct((dim,), jnp.float64)
-            closed, out = jax.make_jaxpr(function, return_shape=True)(point)
-            self.constants = [jax.device_put(c) for c in closed.consts]
+            closed, out = jax.make_jaxpr(function, return_shape=True)(point, *given)
+            constants = [*jax.tree_util.tree_leaves(given), *closed.consts]
+            self.constants = [jax.device_put(c) for c in constants]
+        z, *taken = closed.jaxpr.invars
+        jaxpr = closed.jaxpr.replace(constvars=[*taken, *closed.jaxpr.constvars], invars=[z])
         out_tree = jax.tree_util.tree_structure(out)
-        constants = tuple((c.shape, str(c.dtype)) for c in closed.consts)
-        key = (dim, constants, _signature(closed.jaxpr), out_tree)
-        self.structure = Structure(key, closed.jaxpr, out_tree)
+        shapes = tuple((c.shape, str(c.dtype)) for c in self.constants)
+        key = (dim, shapes, _signature(jaxpr), out_tree)
+        self.structure = Structure(key, jaxpr, out_tree)
         self.width = self.structure.width(batch)
         self.dim = dim
+
+    def given(self, data: PyTree) -> Program:
+        """The same program on other data of the same shapes."""
+        program = copy.copy(self)
+        with double_precision():
+            leaves = [jax.device_put(x) for x in jax.tree_util.tree_leaves(data)]
+        program.constants = [*leaves, *self.constants[len(leaves) :]]
+        return program
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

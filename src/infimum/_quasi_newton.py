@@ -20,7 +20,6 @@ class History:
     steps: list[np.ndarray] = field(default_factory=list)
     changes: list[np.ndarray] = field(default_factory=list)
     products: list[float] = field(default_factory=list)
-    scaled: bool = True
 
     def add(self, step: np.ndarray, change: np.ndarray) -> None:
         """Keep a pair, unless the function curves downwards along it."""
@@ -39,22 +38,14 @@ class History:
             weight = (s @ q) / product
             weights.append(weight)
             q -= weight * y
-        q *= self.scale(gradient)
+        q *= self.scale()
         for (s, y, product), weight in zip(pairs, reversed(weights), strict=True):
             q += s * (weight - (y @ q) / product)
         return -q
 
-    def scale(self, gradient: np.ndarray) -> float:
-        """Initial inverse Hessian: 1 in coordinates that are natural already, else secant."""
+    def scale(self) -> float:
+        """Initial inverse Hessian, in coordinates that are natural already: 1, or the secant."""
         if not self.steps:
-            return 1.0 if self.scaled else 1.0 / max(1.0, float(np.linalg.norm(gradient)))
+            return 1.0
         s, y = self.steps[-1], self.changes[-1]
-        secant = float(s @ y / (y @ y))
-        return min(1.0, secant) if self.scaled else secant
-
-    def curvature(self) -> np.ndarray | None:
-        """Diagonal secant curvature per coordinate, Σ s·y / Σ s²; None without history."""
-        if not self.steps:
-            return None
-        steps, changes = np.array(self.steps), np.array(self.changes)
-        return np.abs((steps * changes).sum(axis=0)) / np.maximum((steps**2).sum(axis=0), 1e-300)
+        return min(1.0, float(s @ y / (y @ y)))

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from infimum._ascent import Ascent
 from infimum._family import LARGEST_DENSE, Distribution, NaturalGaussian, Pooled
 from infimum._objective import fresh_draws, log_density
-from infimum._solver import Info
 from infimum._stack import Stack, Tails, log_sum, normalised
-from infimum._starts import Start, ascend
 from infimum._target import Target
 
 PARTY = 16
@@ -264,22 +263,23 @@ class _Search:
         frame = _Frame(self.target, frames.taken(np.array([party % len(frames)])))
         points = self._points(frames, party)
         eps = frame.stack.pull_back(0, points)
-        starts = [Start(Info("scout"), e, np.ones(len(e))) for e in eps]
+        ascent = Ascent(eps)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            ascend(starts, frame, lambda running: self._give_up(running, frame, frames))
-        self.atlas.n_gradients += sum(start.info.n_gradients for start in starts)
-        self.atlas.n_calls += max(start.info.n_steps for start in starts)
-        ended = np.array([i for i, start in enumerate(starts) if np.isfinite(start.value)], int)
+            ascent.run(frame, lambda running: self._give_up(ascent, running, frame, frames))
+        self.atlas.n_gradients += int(ascent.n_steps.sum())
+        self.atlas.n_calls += int(ascent.n_steps.max())
+        ended = np.flatnonzero(np.isfinite(ascent.value))
         if not len(ended):
             return
-        ended = ended[np.argsort([-starts[i].value for i in ended])]
-        z = frame.out(np.array([starts[i].x for i in ended]))
-        values = np.array([starts[i].value for i in ended])
+        ended = ended[np.argsort(-ascent.value[ended], kind="stable")]
+        z, values = frame.out(ascent.x[ended]), ascent.value[ended]
+        curvature = ascent.curvature()
         while len(ended):
             new = np.flatnonzero(values - self.log_known(z) >= LACKING)
             if not len(new):
                 break
-            self._measure(starts[ended[new[0]]], frame, bool(ended[new[0]] >= PARTY // 2))
+            best = ended[new[0]]
+            self._measure(ascent.x[best], curvature[best], frame, bool(best >= PARTY // 2))
             rest = np.delete(np.arange(len(ended)), new[0])
             ended, z, values = ended[rest], z[rest], values[rest]
         self._count(z[ended >= PARTY // 2])
@@ -303,17 +303,16 @@ class _Search:
             wide[::2] = box[::2]
         return np.concatenate([near, wide])
 
-    def _give_up(self, running: Sequence[Start], frame: _Frame, frames: Stack) -> None:
+    def _give_up(self, ascent: Ascent, running: np.ndarray, frame: _Frame, frames: Stack) -> None:
         """Scouts on known ground are done: where p̂ is no more than is known, amid a component."""
-        z = frame.out(np.array([start.x for start in running]))
+        z = frame.out(ascent.x[running])
         nearest = np.min(
             [(frames.pull_back(k, z) ** 2).sum(axis=1) for k in range(len(frames))], axis=0
         )
         amid = np.flatnonzero(nearest <= frames.dim + AMID * np.sqrt(2 * frames.dim))
-        if not len(amid):
-            return
-        for i, known in zip(amid.tolist(), self.log_known(z[amid]), strict=True):
-            running[i].done |= bool(running[i].value - known < LACKING)
+        if len(amid):
+            at = running[amid]
+            ascent.done[at] |= ascent.value[at] - self.log_known(z[amid]) < LACKING
 
     def _count(self, z: np.ndarray) -> None:
         """Count scouts that reached modes without having set out near them."""
@@ -324,9 +323,9 @@ class _Search:
         for k in nearest[each.max(axis=0) > log_known(self.known, z)]:
             self.reached[int(k)] += 1
 
-    def _measure(self, start: Start, frame: _Frame, counted: bool) -> None:
+    def _measure(self, x: np.ndarray, curvature: np.ndarray, frame: _Frame, counted: bool) -> None:
         """Put new ground on the map, as a mode that matters or one that does not."""
-        found = self._measured(start, frame)
+        found = self._measured(x, curvature, frame)
         if found is None:
             return
         if found.lacking(self.log_known(found.z)) > self.log_total() + np.log(MATTERS):
@@ -336,9 +335,9 @@ class _Search:
             self.atlas.minor.append(found)
         self._note()
 
-    def _measured(self, start: Start, frame: _Frame) -> Mode | None:
+    def _measured(self, x: np.ndarray, curvature: np.ndarray, frame: _Frame) -> Mode | None:
         """The local Gaussian at the top of a climb, and draws of its mass."""
-        d, x = len(start.x), start.x
+        d = len(x)
         if d <= CURVED:
             steps = STEP * np.concatenate([np.eye(d), -np.eye(d)])
             steps = np.concatenate([steps, np.zeros((1, d))])
@@ -359,8 +358,7 @@ class _Search:
             x = x + newton
             root = vectors / np.sqrt(values)
         else:
-            curvature = start.curvature()
-            root = np.ones(d) if curvature is None else 1 / np.sqrt(curvature)
+            root = np.ones(d) if np.isnan(curvature).any() else 1 / np.sqrt(curvature)
         stack = _local(frame, x, root)
         if not (np.isfinite(stack.means).all() and np.isfinite(stack.log_dets()).all()):
             return None

@@ -7,13 +7,12 @@ or in a funnel); "example" climbs from the values the user gave.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from infimum._quasi_newton import History
-from infimum._solver import Differentiable, Info, evaluate_together
+from infimum._ascent import Ascent
+from infimum._solver import Info
 from infimum._target import Target
 
 CANDIDATES = 16
@@ -21,12 +20,6 @@ CANDIDATES = 16
 
 RADIUS = 1.0
 """Random points are uniform in [-RADIUS, RADIUS]^d, as in the measured prototypes."""
-
-ASCENT_STEPS = 45
-"""Evaluations of an ascent; q needs a mode's neighbourhood only, not the mode."""
-
-ASCENT_GAIN = 0.01
-"""Nats: an ascent ends when a step gains less."""
 
 SHRINK = 0.25
 """A start's scale in units of 1/√curvature: narrow enough that a first batch stays where the
@@ -38,30 +31,12 @@ COLD_SCALE = 0.3
 
 @dataclass
 class Start:
-    """A point and scale to place q at; for an ascent, its state on the way."""
+    """A point and scale to place q at; an ascent moves them, unless it is done from the first."""
 
     info: Info
     x: np.ndarray
     scale: np.ndarray
-    value: float = -np.inf
-    gradient: np.ndarray | None = None
-    history: History = field(default_factory=lambda: History(scaled=False))
-    direction: np.ndarray | None = None
-    length: float = 1.0
     done: bool = False
-    failures: int = 0
-
-    @property
-    def trial(self) -> np.ndarray:
-        """The point whose density is wanted next."""
-        return self.x if self.direction is None else self.x + self.length * self.direction
-
-    def curvature(self) -> np.ndarray | None:
-        """Along each coordinate, as met on the way; None where there was no way."""
-        curvature = self.history.curvature()
-        if curvature is None:
-            return None
-        return np.maximum(curvature, 1e-12 * max(curvature.max(), 1e-300))
 
 
 def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
@@ -120,52 +95,21 @@ def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: n
     return f"log density is {what} {where} {target.describe(points[first])}. {cure}"
 
 
-def ascend(
-    starts: list[Start],
-    target: Differentiable,
-    look: Callable[[list[Start]], None] | None = None,
-) -> None:
-    """Climb log p̂ by L-BFGS from every start together, one batched call a step, in place.
-
-    Parameters
-    ----------
-    look
-        Called after each step with the starts that took part; it may set `done`.
-    """
-    while running := [start for start in starts if not start.done]:
-        outcomes = evaluate_together(target, [start.trial[None] for start in running])
-        for start, (log_p, gradient) in zip(running, outcomes, strict=True):
-            undefined = 0 if np.isnan(log_p[0]) or log_p[0] == np.inf else None
-            start.info.count(start.trial[None], log_p > -np.inf, undefined)
-            _advance(start, float(log_p[0]), gradient[0])
-        if look is not None:
-            look(running)
-    for start in starts:
-        curvature = start.curvature()
-        if curvature is not None:
-            start.scale = SHRINK / np.sqrt(curvature)
-
-
-def _advance(start: Start, value: float, gradient: np.ndarray) -> None:
-    finite = np.isfinite(value) and bool(np.isfinite(gradient).all())
-    if start.direction is None:
-        start.value, start.gradient = value, gradient
-        start.done = not finite
-    else:
-        assert start.gradient is not None
-        slope = float(start.gradient @ start.direction)
-        gain = value - start.value
-        if not finite or gain < 1e-4 * start.length * slope:
-            start.failures += 1
-            start.length *= 0.5 if start.failures < 3 else 0.1
-            start.done = start.failures > 15 or start.info.n_steps > ASCENT_STEPS
-            return
-        start.history.add(start.trial - start.x, start.gradient - gradient)
-        start.x, start.value, start.gradient = start.trial, value, gradient
-        start.done = gain < ASCENT_GAIN or start.info.n_steps > ASCENT_STEPS
-    start.failures, start.length = 0, 1.0
-    start.direction = start.history.direction(-start.gradient)
-    if start.direction @ start.gradient <= 0:
-        start.history = History(scaled=False)
-        start.direction = start.history.direction(-start.gradient)
-    start.done |= not np.any(start.direction)
+def ascend(starts: list[Start], target: Target) -> None:
+    """Climb log p̂ from every start together, in place; Ctrl-C leaves them where they are then."""
+    climbing = [start for start in starts if not start.done]
+    if not climbing:
+        return
+    ascent = Ascent(np.array([start.x for start in climbing]))
+    try:
+        ascent.run(target)
+    finally:
+        for i, (start, curvature) in enumerate(zip(climbing, ascent.curvature(), strict=True)):
+            start.x = ascent.x[i]
+            if not np.isnan(curvature).any():
+                start.scale = SHRINK / np.sqrt(curvature)
+            start.info.n_steps += int(ascent.n_steps[i])
+            start.info.n_gradients += int(ascent.n_steps[i])
+            start.info.n_zero += int(ascent.n_zero[i])
+            start.info.n_undefined += int(ascent.n_undefined[i])
+            start.info.first_undefined = ascent.first_undefined[i]

@@ -81,11 +81,12 @@ class Target:
     def of(
         cls,
         space: Space,
-        density: Callable[[Any], Any] | Foreign,
+        density: Callable[..., Any] | Foreign,
         name: str,
         *,
         example: np.ndarray | None = None,
         model: Model | None = None,
+        data: PyTree = None,
     ) -> Target:
         """A target as a source states it.
 
@@ -100,10 +101,12 @@ class Target:
             An unconstrained point to start from.
         model
             What the source knows beyond log p̂.
+        data
+            Pytree of arrays that a density by JAX takes behind its parameters, if any.
         """
         target = cls.__new__(cls)
         if not isinstance(density, Foreign):
-            density = _differentiated(density, space)
+            density = _differentiated(density, space, data)
         target._set(space, density, name, example, model or DENSITY)
         return target
 
@@ -122,6 +125,13 @@ class Target:
         self.large: Large | None = None
         self._density = density
         self._plain: Target | None = None
+
+    def given(self, data: PyTree, model: Model) -> Target:
+        """The same target on other data, where it was made with some; nothing is traced anew."""
+        target = copy.copy(self)
+        target.model = model
+        target._density = _Compiled(self.program.given(data))
+        return target
 
     def plus(self, term: Callable[[Any], Any]) -> Target:
         """The same target with a function of z, traceable by JAX, added to log p̂."""
@@ -304,17 +314,22 @@ def called(function: Callable[..., Any], name: str | None = None) -> str:
     return name or getattr(function, "__name__", "target").replace("<lambda>", "target")
 
 
-def _differentiated(log_density: Callable[[Any], Any], space: Space) -> _Compiled:
+def _differentiated(
+    log_density: Callable[..., Any], space: Space, data: PyTree = None
+) -> _Compiled:
     """log_p and its gradient as one program, with errors that say what to change."""
 
-    def log_p(z: Any) -> Any:
+    def log_p(z: Any, *data: Any) -> Any:
+        def density(params: Any) -> Any:
+            return log_density(params, *data)
+
         if not isinstance(space, Bijection):
-            return log_density(z)
+            return density(z)
         params, log_jacobian = space.constrain(z)
-        return _scalar(log_density, params) + log_jacobian
+        return _scalar(density, params) + log_jacobian
 
     try:
-        return _Compiled(Program(jax.value_and_grad(log_p), space.dim))
+        return _Compiled(Program(jax.value_and_grad(log_p), space.dim, data=data))
     except _DensityError:
         raise
     except Exception as error:  # JAX raises many types here; each means that it can't differentiate

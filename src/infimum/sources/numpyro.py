@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -114,6 +115,52 @@ def from_numpyro(
         )
     density = _enumerated(call, sites.depth) if sites.discrete else _plain(call)
     return Target.of(space, density, name, model=NumPyroModel(call, sites))
+
+
+def posteriors(
+    conditioned: Callable[[Arrays], Callable[..., Any]], first: Target
+) -> Callable[[Arrays], Target] | None:
+    """Posteriors of one model given data of the same shapes: it is run once for all of them.
+
+    Parameters
+    ----------
+    conditioned
+        The model with these values observed, JAX arrays that may be tracers, by site.
+    first
+        What `from_numpyro` made of one of them.
+
+    Returns
+    -------
+    A function of the observed values; or None for models that must be run again on each, as Python
+    looks at the values, or supports or deterministic sites depend on them.
+    """
+    model = first.model
+    assert isinstance(model, NumPyroModel)
+    call, sites = model._call, model._sites
+
+    def given(data: Arrays) -> _Call:
+        return dataclasses.replace(call, model=conditioned(data))
+
+    def density(params: Any, data: Arrays) -> Any:
+        asked = given(data)
+        make = _enumerated(asked, sites.depth) if sites.discrete else _plain(asked)
+        return make(params)
+
+    def fixed(parts: Arrays) -> dict[str, Any]:
+        trace = given(parts).trace({})
+        supports = [trace[name]["fn"].support for name in sites.latent]
+        derived = [trace[name]["value"] for name in sites.deterministic]
+        leaves = jax.tree_util.tree_leaves((supports, derived))
+        return {str(i): jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    data = {name: jnp.asarray(value) for name, value in model.observed().items()}
+    try:
+        if any(dependence(fixed, data).values()):
+            return None
+        template = Target.of(first.space, density, first.name, data=data)
+    except Exception:  # whatever a model raises whose data have no values yet
+        return None
+    return lambda data: template.given(data, NumPyroModel(given(data), sites))
 
 
 # ---- running the model ----------------------------------------------------------------------
