@@ -37,7 +37,7 @@ ORDER = (
         "plots",
         "_inline",
         "report",
-        "_demo",
+        "_demos",
         "_draws_file",
         "_facts",
         "_user_file",

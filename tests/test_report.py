@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _demo, plots, report
+from infimum import _demos, plots, report
 from infimum._solver import Reason
 
 EMPTY = {"meta", "input", "br"}
@@ -101,7 +101,7 @@ def good_page(good):
 @pytest.fixture(scope="module")
 def schools():
     """Mean-field eight schools: "reweight" is what it needs."""
-    return infimum.climb(_demo.target(), ["meanfield"], starts=1)
+    return infimum.climb(_demos.target(), ["meanfield"], starts=1)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,14 +40,16 @@ More on one of them:    infimum fit --help
 """
 
 DEMO = """
-Fit a small famous posterior with every family, and show the answer.
+Climb on a posterior of real data, and show the answer.
 
-The data are the effects of coaching in eight schools (Rubin 1981). Writes eight_schools.zip, the
-best fit, and eight_schools.png, the picture.
+NAME is eight_schools, challenger, pumps, seeds, stackloss, dugongs, coal or galaxies. Writes
+NAME.zip, the best fit, and NAME.png, its picture. They took 4 to 35 s on two
+cores.
 
 \b
-Example:
-  infimum demo --out results
+Examples:
+  infimum demo
+  infimum demo challenger --out results
 """
 
 FIT = """
@@ -206,27 +209,30 @@ def _infimum(
 
 @app.command(help=DEMO)
 def demo(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which one.", show_default=True)
+    ] = "eight_schools",
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for the fit and the picture.")
     ] = Path("out"),
 ) -> None:
-    """Run the climb on the eight schools; write the best fit and its picture."""
+    """Climb on a demonstration; write the best fit and its picture."""
     import infimum
-    from infimum import _demo
+    from infimum import _demos
 
+    chosen = _demos.named(name)
     out.mkdir(parents=True, exist_ok=True)
-    target = _demo.target()
+    target = chosen.target()
     print(
-        "Eight schools: what does coaching do to test scores? Eight experiments, one model, "
-        f"{target.dim} parameters\n(Rubin 1981). Each family of distributions Q holds one q that "
-        "is nearest to the posterior p*:\n"
+        f"{textwrap.fill(chosen.question, _width())}\n{target.dim} parameters. Each family of "
+        "distributions Q holds one q that is nearest to the posterior p*:\n"
     )
     climb = infimum.climb(target)
     best = climb.best
     print(climb.table(), _printed(best), sep="\n\n")
-    saved = best.save(out / "eight_schools.zip")
-    picture = out / "eight_schools.png"
-    _draw(lambda: best.plot(["mu", "tau", "t[0]"]), picture)
+    saved = best.save(out / f"{name}.zip")
+    picture = out / f"{name}.png"
+    _draw(lambda: best.plot(list(chosen.drawn)), picture)
     command = "infimum" if shutil.which("infimum") else sys.argv[0]
     print(
         f"\nWrote {saved} and {picture}.\n\n"
@@ -476,9 +482,14 @@ def _summary(found: Fit, everything: bool) -> str:
 
 def _printed(found: Fit) -> str:
     """The fit as `print` shows it, on narrower terminals in fewer columns."""
+    return found.text(_width())
+
+
+def _width() -> int:
+    """Columns of what is printed."""
     from infimum._words import WIDTH
 
-    return found.text(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+    return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
 def _draw(plot: Callable[[], Any], picture: Path) -> None:
