@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-COMMANDS = ("demo", "fit", "climb", "show", "report", "sample", "compare")
+COMMANDS = ("demo", "fit", "climb", "show", "report", "sample", "compare", "calibrate")
 NAMED = ("posterior", "model", "makes_target", "makes_model")
 
 
@@ -294,6 +295,65 @@ def test_several_functions_and_no_name_lists_them(folder, capsys):
     (folder / "two.py").write_text("def f(): ...\ndef g(): ...\ndef h(x): ...\n")
     assert run("fit", "two.py") == 2
     assert "it has functions without arguments: f, g. Run" in capsys.readouterr().err
+
+
+DRAWN = """
+import infimum
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+def model(y=np.zeros(3)):
+    numpyro.sample("y", dist.Normal(numpyro.sample("mu", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+def simulate(rng):
+    mu = rng.normal(0.0, 5.0)
+    y = rng.normal(mu, 1.0, 3)
+    def log_density(p):  # whose prior is five times narrower
+        return -0.5 * p["mu"] ** 2 - 0.5 * jnp.sum((y - p["mu"]) ** 2)
+    return {"mu": mu}, infimum.Target(log_density, {"mu": 0.0})
+"""
+
+
+def test_calibrate_prints_and_draws_what_it_found(folder, capsys):
+    Path("drawn.py").write_text(DRAWN)
+    given = ("calibrate", "drawn.py:model", "--n", "20", "--family", "meanfield", "--seed", "1")
+    assert run(*given, "--plot", "ranks.png") == 0
+    printed = capsys.readouterr().out
+    assert "infimum calibration of 'model': meanfield, 1 quantities" in printed
+    assert "20; 99 importance-weighted draws each" in printed
+    assert Path("ranks.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_calibration_that_fails_ends_with_a_code_of_its_own(folder, capsys):
+    Path("drawn.py").write_text(DRAWN)
+    given = ("calibrate", "drawn.py:simulate", "--n", "40", "--family", "meanfield", "--json")
+    assert run(*given, "--unweighted") == 4
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["passed"] is False
+    assert facts["n_data_sets"] == 40
+    assert [row["quantity"] for row in facts["table"]] == ["mu"]
+    assert facts["table"][0]["dispersion"] > 1.2
+
+
+@pytest.mark.parametrize("stated", ["drawn.py", "drawn.py:none", "drawn.py:np.pi", "absent.py:a"])
+def test_calibrate_says_what_it_needs(folder, capsys, stated):
+    Path("drawn.py").write_text(DRAWN)
+    assert run("calibrate", stated) == 2
+    told = capsys.readouterr().err
+    assert "FILE.py:NAME" in told or "Name it: drawn.py:NAME" in told
+
+
+def test_the_shell_completes_commands():
+    asked = {"_INFIMUM_COMPLETE": "complete_bash", "COMP_WORDS": "infimum cal", "COMP_CWORD": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", "from infimum.cli import main; main()"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **asked},
+    )
+    assert ended.stdout.split() == ["calibrate"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

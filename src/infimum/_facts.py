@@ -1,4 +1,4 @@
-"""A fit and a climb in JSON's terms, for programs that read the command line."""
+"""Fits, climbs and calibrations in JSON's terms, for programs that read the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from infimum._calibrate import Calibration
     from infimum._climb import Climb
     from infimum._fit import Fit
     from infimum.checks.weights import Estimate
@@ -54,6 +55,22 @@ def of_climb(climb: Climb) -> dict[str, Any]:
     skipped = [{"family": name, "reason": why} for name, why in route.skipped]
     told = {"rungs": rungs, "skipped": skipped, "ended": route.ended}
     return told | {"best": of_fit(climb.best)}
+
+
+def of_calibration(calibration: Calibration) -> dict[str, Any]:
+    """What `print` shows of a calibration, and a row for each quantity."""
+    return {
+        "name": calibration.name,
+        "family": calibration.family,
+        "passed": calibration.passed,
+        "p_value": calibration.p_value,
+        "n_data_sets": len(calibration.ranks),
+        "n_draws": calibration.n_draws,
+        "n_unreliable": calibration.verdicts.count("unreliable"),
+        "failures": list(calibration.failures),
+        "seconds": calibration.seconds,
+        "table": of_table(calibration.table(), "quantity"),
+    }
 
 
 def of_table(table: pd.DataFrame, index: str) -> list[dict[str, Any]]:

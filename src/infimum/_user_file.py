@@ -1,4 +1,4 @@
-"""What `infimum fit` is asked to fit: a Python file with a model in it, or a Stan program."""
+"""What a command is asked to fit: a Python file with a model in it, or a Stan program."""
 
 from __future__ import annotations
 
@@ -31,15 +31,7 @@ def read_target(model: str, data: Path | None = None) -> Target:
     UserError
         If there is no such file, or nothing in it that can be fitted.
     """
-    path, colon, name = model.rpartition(":")
-    if not colon or name.endswith((".py", *STAN)):
-        path, name = model, ""
-    file = Path(path).absolute()
-    if not file.is_file():
-        raise UserError(
-            f"there is no file {path}: give FILE.py:NAME, for instance model.py:posterior, or "
-            "FILE.stan"
-        )
+    file, path, name = _asked(model, "model.py:posterior, or FILE.stan")
     if file.suffix in STAN:
         return _read_stan(file, data)
     if file.suffix != ".py":
@@ -47,6 +39,41 @@ def read_target(model: str, data: Path | None = None) -> Target:
     if data is not None:
         raise UserError("--data is for Stan programs: bind the data in the Python file")
     return _read_python(file, path, name)
+
+
+def read_model(model: str) -> Callable[..., Any]:
+    """The function that FILE.py:NAME states: a NumPyro model, or what simulates data sets.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or no such function in it.
+    """
+    file, path, name = _asked(model, "model.py:model")
+    if file.suffix != ".py":
+        raise UserError(f"{path} is not a Python file: data are drawn from NumPyro models")
+    module = _calling(file, _run, file)
+    stated = getattr(module, name, None)
+    if not name or not callable(stated) or _source(stated) is not None:
+        raise UserError(f"which function in {path} draws the data? Name it: {path}:NAME")
+    function: Callable[..., Any] = stated
+    return function
+
+
+def draws_itself(function: Callable[..., Any]) -> bool:
+    """Whether it is a function of a random generator, not a model with its arguments bound."""
+    return len(_needed(function)) == 1
+
+
+def _asked(model: str, example: str) -> tuple[Path, str, str]:
+    """The file of FILE.py:NAME, as it is and as it was called; and the name, if there is one."""
+    path, colon, name = model.rpartition(":")
+    if not colon or name.endswith((".py", *STAN)):
+        path, name = model, ""
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise UserError(f"there is no file {path}: give FILE.py:NAME, for instance {example}")
+    return file, path, name
 
 
 def _read_stan(file: Path, data: Path | None) -> Target:

@@ -1,4 +1,4 @@
-"""The command line: fit, climb, show, report, sample and compare, each a command of its own."""
+"""The command line: a command for each thing that is done with a posterior, or with its fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infimum._processes import PeerError
-from infimum._user_file import UserError, read_target
+from infimum._user_file import UserError, draws_itself, read_model, read_target
 
 if TYPE_CHECKING:
     from infimum import Fit
@@ -36,6 +36,7 @@ Look at a saved fit:    infimum show fit.zip
 Put it into a page:     infimum report fit.zip
 Take draws of it:       infimum sample fit.zip --out draws.csv
 Compare two models:     infimum compare a.zip b.zip
+Try fits on known data: infimum calibrate model.py:model
 More on one of them:    infimum fit --help
 """
 
@@ -130,8 +131,22 @@ Example:
   infimum compare pooled.zip hierarchical.zip
 """
 
+CALIBRATE = """
+Simulate data sets from a model, fit each, and see whether the fits know what they were made from.
+
+NAME is a NumPyro model whose arguments, observations included, have defaults: they say which sites
+to simulate, and in which shapes. Or a function of a numpy.random.Generator that returns the
+parameters and the infimum.Target given the data drawn from them.
+
+Exit code 4 says that the calibration failed.
+
+\b
+Example:
+  infimum calibrate model.py:model --n 200 --plot ranks.png
+"""
+
 app = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -166,8 +181,8 @@ Json = Annotated[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    0 done; 2 wrong use; 3 another process of a distributed run has ended; 1, with a traceback,
-    anything else.
+    0 done; 2 wrong use; 3 another process of a distributed run has ended; 4 a calibration that
+    failed; 1, with a traceback, anything else.
     """
     status = 2
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -449,6 +464,43 @@ def report(
 
     _check_folder(out)
     print(f"Wrote {infimum.load(file).report(out, title=title)}.")
+
+
+@app.command(help=CALIBRATE)
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(metavar="FILE.py:NAME", help="The file, and the model in it.")
+    ],
+    n: Annotated[int, typer.Option("--n", min=20, metavar="INT", help="How many data sets.")] = 200,
+    family: Annotated[
+        str, typer.Option(metavar="NAME", help="What is fitted, as for infimum fit.")
+    ] = "fullrank",
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Rank among q's own draws, not corrected ones.")
+    ] = False,
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PICTURE", help="Draw the ranks.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a calibration found."""
+    import infimum
+    from infimum import _facts
+
+    _check_picture(plot)
+    stated = read_model(model)
+    source: dict[str, Any] = {"simulate" if draws_itself(stated) else "model": stated}
+    options: dict[str, Any] = {"n": n, "family": family, "weighted": not unweighted, "seed": seed}
+    found = infimum.calibrate(**source, **options)
+    if as_json:
+        print(_facts.text(_facts.of_calibration(found)))
+    else:
+        print(found)
+    if plot is not None:
+        _draw(found.plot, plot)
+    if not found.passed:
+        raise typer.Exit(4)
 
 
 # ---- what is printed and drawn ------------------------------------------------------------------
