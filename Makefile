@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WHEEL := build/wheel
 
-.PHONY: help demo test lint picture wheel-check clean
+.PHONY: help demo test lint docs picture wheel-check clean
 
 help:
 	@echo "make demo         fit the eight schools; writes the fit and a picture into out/"
 	@echo "make test         run the tests"
 	@echo "make lint         check format, style and types"
+	@echo "make docs         build the documentation into build/docs, each of its cells run"
 	@echo "make picture      draw docs/picture.png anew"
 	@echo "make wheel-check  build the wheel and run it in an empty environment"
 	@echo "make clean        remove what these made, .venv included"
@@ -29,6 +30,10 @@ lint: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.documentation
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "Wrote build/docs/index.html."
 
 picture: $(VENV)/.package
 	$(BIN)/python docs/picture.py
@@ -53,6 +58,10 @@ $(VENV)/.package: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --upgrade "pip>=25.1"
 	@$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.documentation: $(VENV)/.package
+	@$(PIP) install --quiet --group docs
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.package

@@ -1,5 +1,6 @@
 """The climb: which rung comes next, where it starts, why it ends, and what is refused."""
 
+import dataclasses
 import time
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import families
+from infimum import _progress, families
 from infimum._family import Left, UnsuitableError
 from infimum._ladder import left, ranked
 
@@ -94,6 +95,30 @@ def test_what_a_rung_too_large_would_take_is_told_before_the_work(
     assert f"infimum: fullrank skipped: {skipped[1]}" in capsys.readouterr().err
     assert [p.stage for p in seen].index("skipped") == 0
     assert {p.family for p in seen[1:]} == {"meanfield"}
+
+
+def test_a_callback_is_told_the_rung_what_was_left_before_it_and_the_time(make_gaussian, capsys):
+    seen = []
+    climb = infimum.climb(
+        make_gaussian(3).target,
+        ["meanfield", "fullrank"],
+        tol=0,
+        budget=600.0,
+        progress=False,
+        callback=lambda progress: seen.append(dataclasses.replace(progress)),
+    )
+    first, second = ([p for p in seen if p.rung == rung] for rung in (1, 2))
+    assert {p.family for p in first} == {"meanfield"}
+    assert {p.family for p in second} == {"fullrank"}
+    assert all(np.isnan(p.kl) for p in first)
+    assert {p.kl for p in second} == {climb.fits[0].kl.value}
+    assert all(p.left + p.seconds == pytest.approx(600, abs=1) for p in seen)
+    assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
+    assert capsys.readouterr().err == ""
+    told = _progress.described(second[-1])
+    assert told.startswith("rung 2, fullrank, ")
+    assert f"KL {climb.fits[0].kl.value:.2g} before it" in told
+    assert "s of the budget left" in told
 
 
 def test_many_dimensions_begin_with_sparse_if_the_hessian_is():

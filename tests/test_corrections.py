@@ -10,6 +10,7 @@ import scipy.special
 import infimum
 from infimum import corrections
 from infimum._coordinates import Start, coordinates
+from infimum._corrected import Corrected
 from infimum.corrections.blocks import Marginal, split_of
 
 LOG_Z = 3.0
@@ -192,6 +193,27 @@ class TestBlocks:
         fit = infimum.fit(infimum.Target(log_density, np.zeros(40)), "sparse", progress=False)
         with pytest.raises(ValueError, match="coupled to each other"):
             corrections.blocks(fit)
+
+
+class TestHeavyTails:
+    """Of 2,000 normal draws whose variance one or more quantities owe to a single one of them."""
+
+    def made(self, n_heavy):
+        target = infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(5))
+        fit = infimum.fit(target, "fullrank", starts=1)
+        z = np.random.default_rng(0).standard_normal((2000, 5))
+        z[7, :n_heavy] = 30.0
+        return Corrected(fit, "made", z, lambda x: x.std(axis=0) / np.sqrt(len(x)), why="Tried.")
+
+    def test_a_quantity_whose_sd_one_draw_decides_is_not_good(self):
+        made = self.made(1)
+        assert list(made.summary()["verdict"]) == ["unreliable", *["good"] * 4]
+        assert made.verdict == "good"
+        assert "Tried. Few draws decide the sd of z[0], of 1 in all." in str(made)
+
+    def test_draws_of_which_many_quantities_are_so_are_not_good(self):
+        assert self.made(0).verdict == "good"
+        assert self.made(2).verdict == "unreliable"
 
 
 class TestCorrect:

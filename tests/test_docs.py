@@ -12,7 +12,9 @@ from stan.library import HAS_COMPILER, compiled
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 NEEDS = {"coming-from-pymc": "pymc", "coming-from-stan": "bridgestan"}
-BLOCK = re.compile(r"^```(python|diff)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(python|diff|\{code-cell\} python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL
+)
 SHOWN = re.compile(r"^print\(.*\)  # (.*)$", flags=re.MULTILINE)
 
 
@@ -41,7 +43,7 @@ def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {}
     for match in BLOCK.finditer(text):
-        code = match[2] if match[1] == "python" else afterwards(match[2])
+        code = afterwards(match[2]) if match[1] == "diff" else match[2]
         above = "\n" * text.count("\n", 0, match.start(2))  # so that errors tell the page's line
         exec(compile(above + code, str(page), "exec"), names)
         printed = capsys.readouterr().out.splitlines()

@@ -20,6 +20,7 @@ from infimum._evidence import Evidence, compare, evidence
 from infimum._expectation import Expectation
 from infimum._fit import Fit
 from infimum._journal import CheckpointError
+from infimum._loop import Progress
 from infimum._predict import predict
 from infimum._save import load
 from infimum._target import Target
@@ -42,6 +43,7 @@ __all__ = [
     "Evidence",
     "Expectation",
     "Fit",
+    "Progress",
     "Rows",
     "Target",
     "calibrate",

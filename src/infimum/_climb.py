@@ -393,8 +393,12 @@ class _Way:
     def _timed(self, progress: Progress) -> Any:
         """Watch, and stop when the budget is spent."""
         journal = self.options.target.journal
+        progress.rung = len(self.fits) + 1
+        if self.fits:
+            progress.kl = self.fits[-1].kl.value
         if self.budget is None:
             return self.watch(progress)
+        progress.left = max(0.0, self.budget - (time.perf_counter() - self.begun))
         over = self._over() if journal is None else journal.over(self._over)
         return self.watch(progress) or over
 

@@ -49,7 +49,7 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
             continue
         if made.verdict == "good":
             return dataclasses.replace(made, tried=tuple(tried))
-        tried.append((name, made.why))
+        tried.append((name, made.reason))
         found = made
     if found is None:
         raise ValueError(

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum._arviz import told, tree
-from infimum._fit import Fit, converted
+from infimum._fit import MOST_UNKNOWN, Fit, converted
 from infimum._loop import SAMPLE_STREAM
 from infimum._objective import Seed, generator
 from infimum._space import columns
-from infimum.checks.quantities import KNOWN
+from infimum.checks.quantities import KNOWN, most_of_one
 from infimum.checks.weights import Estimate
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class Corrected:
         -------
         DataFrame with columns mean, sd, 5%, 50%, 95%; mcse, the Monte Carlo standard error of the
         mean; moved, the difference to q's mean in sds; verdict, "good" where mcse is at most 0.05
-        sd and the method can be believed, else "unreliable".
+        sd, no draw makes up too much of the variance, and the method can be believed, else
+        "unreliable".
         """
         import pandas as pd
 
@@ -147,15 +148,39 @@ class Corrected:
     @functools.cached_property
     def verdicts(self) -> np.ndarray:
         """Of each scalar quantity: "good" or "unreliable"."""
+        return np.where(self._known & ~self._heavy, "good", "unreliable")
+
+    @functools.cached_property
+    def _known(self) -> np.ndarray:
+        """Of which quantities the mean is known."""
         with np.errstate(invalid="ignore"):
             known = (self._mcse <= KNOWN * self._sd) | (self._sd == 0)
-        known &= np.isfinite(self._values).all(axis=0)
-        return np.where(self.trusted & known, "good", "unreliable")
+        return np.asarray(self.trusted & known & np.isfinite(self._values).all(axis=0))
+
+    @functools.cached_property
+    def _heavy(self) -> np.ndarray:
+        """Where one draw makes up so much of the variance that the sd is not known."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            square = (self._values - self._values.mean(axis=0)) ** 2
+            largest = square.max(axis=0) / square.sum(axis=0)
+            effective = np.clip((self._sd / self._mcse) ** 2, 1.0, len(self))
+            return np.asarray(largest > most_of_one(effective))
+
+    @functools.cached_property
+    def reason(self) -> str:
+        """What speaks for the verdict, or against, in words."""
+        heavy = np.flatnonzero(self._heavy & self.fit.space.judged)
+        if not self.trusted or not len(heavy):
+            return self.why
+        names = ", ".join(self.fit.space.names[i] for i in heavy[:3]) + ", ..." * (len(heavy) > 3)
+        return f"{self.why} Few draws decide the sd of {names}, of {len(heavy)} in all."
 
     @functools.cached_property
     def verdict(self) -> Trust:
-        """Of the draws as a whole: "good" if every quantity is, else "unreliable"."""
-        good = self.trusted and bool(np.all(self.verdicts[self.fit.space.judged] == "good"))
+        """Of the draws as a whole: "good" if every mean is known, and at least 3 sds of 4."""
+        judged = self.fit.space.judged
+        unknown = np.mean(self._heavy[judged]) > MOST_UNKNOWN
+        good = self.trusted and bool(np.all(self._known[judged])) and not unknown
         return "good" if good else "unreliable"
 
     def to_arviz(
@@ -178,7 +203,7 @@ class Corrected:
         lines = [
             f"{self.method} correction of {self.fit.name!r} ({self.fit.family.name}): "
             f"{len(self):,} draws in {self.seconds:.1f} s",
-            f"  verdict   {self.verdict}. {self.why}",
+            f"  verdict   {self.verdict}. {self.reason}",
         ]
         if self.log_evidence is not None:
             lines.append(f"  log Z     {self.log_evidence}")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.checks import quantities
+from infimum.checks.weights import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,17 @@ class Expectation:
     sd_error: Any
     verdict: Any
     reason: str = ""
+
+    def __str__(self) -> str:
+        said = f" ({self.reason})" if self.reason else ""
+        if np.ndim(self.mean):
+            shown = np.array2string(np.asarray(self.mean), precision=4, threshold=20)
+            return f"mean under q {shown}, verdicts {', '.join(np.unique(self.verdict))}{said}"
+        return (
+            f"mean {self.mean:.4g} and sd {self.sd:.4g} under q; corrected "
+            f"{Estimate(float(self.weighted_mean), float(self.mcse))} and {self.weighted_sd:.4g}: "
+            f"{self.verdict}{said}"
+        )
 
 
 FIELDS = ("mean", "sd", "weighted_mean", "weighted_sd", "mcse", "mean_error", "sd_error")

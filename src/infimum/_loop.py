@@ -62,6 +62,14 @@ class Progress:
         Name of the family that is being fitted.
     note
         Why it is skipped, or how long it will take.
+    rung
+        Which fit of a climb it is, from 1.
+    kl
+        Estimate of KL[q ‖ p*] of the last rung, in nats; NaN where none has been fitted.
+    seconds
+        Since the call began.
+    left
+        Seconds of the climb's budget that are left; infinite where it has none.
     """
 
     stage: str
@@ -71,6 +79,10 @@ class Progress:
     n_gradients: int
     family: str = ""
     note: str = ""
+    rung: int = 1
+    kl: float = np.nan
+    seconds: float = 0.0
+    left: float = np.inf
 
 
 OVER = (Reason.MERGED, Reason.BEHIND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,10 @@ def display(
     """
     shown = sys.stderr.isatty() if wanted is None else wanted
     line = _Line() if shown else None
+    began = time.perf_counter()
 
     def watch(progress: Progress) -> Any:
+        progress.seconds = time.perf_counter() - began
         if line is not None:
             line.show(progress)
         return callback(progress) if callback is not None else None
@@ -55,6 +58,21 @@ def telling(wanted: bool | None) -> Iterator[Callable[[str], None]]:
         line.close()
 
 
+def described(progress: Progress) -> str:
+    """Where a fit is, in words."""
+    rung = f"rung {progress.rung}, " if progress.rung > 1 else ""
+    starts = f"{progress.running} start{'s' * (progress.running != 1)} running"
+    told = [f"{rung}{progress.family}, {progress.stage}: {starts}"]
+    if math.isfinite(progress.loss):
+        told.append(f"ELBO {-progress.loss:.3f}")
+    if math.isfinite(progress.kl):
+        told.append(f"KL {progress.kl:.2g} before it")
+    told.append(f"{progress.n_gradients:,} gradients in {progress.n_calls} calls")
+    if math.isfinite(progress.left):
+        told.append(f"{progress.left:.0f} s of the budget left")
+    return ", ".join(told)
+
+
 class _Line:
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -65,11 +83,7 @@ class _Line:
         if progress.note:
             print(f"infimum: {progress.family} {progress.stage}: {progress.note}", file=sys.stderr)
             return
-        self.tell(
-            f"{progress.family}, {progress.stage}: {progress.running} starts running, "
-            f"ELBO {-progress.loss:.3f}, "
-            f"{progress.n_gradients:,} gradients in {progress.n_calls} calls"
-        )
+        self.tell(described(progress))
 
     def tell(self, text: str) -> None:
         seconds = time.perf_counter() - self.began

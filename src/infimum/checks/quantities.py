@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -226,7 +226,12 @@ def heavy(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> f
     """
     if not weights.largest(log_w_q) > EXACT:
         return np.inf
-    return HEAVY * float(np.sqrt(HEAVY_DRAWS / weights.ess(log_w)))
+    return float(most_of_one(weights.ess(log_w)))
+
+
+def most_of_one(effective: Any) -> Any:
+    """Part of a variance that one of so many effective draws may make up."""
+    return HEAVY * np.sqrt(HEAVY_DRAWS / effective)
 
 
 def trusted(
