@@ -97,6 +97,12 @@ def test_what_a_rung_too_large_would_take_is_told_before_the_work(
     assert {p.family for p in seen[1:]} == {"meanfield"}
 
 
+def test_a_notebook_shows_every_rung_and_the_best_fit(climbed):
+    shown = climbed._repr_html_()
+    assert all(f"{fit.family.name} " in shown for fit in climbed)
+    assert climbed.best._repr_html_() in shown
+
+
 def test_a_callback_is_told_the_rung_what_was_left_before_it_and_the_time(make_gaussian, capsys):
     seen = []
     climb = infimum.climb(

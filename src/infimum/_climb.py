@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +104,9 @@ class Climb:
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.table())}</pre>{self.best._repr_html_()}"
 
 
 def fit(

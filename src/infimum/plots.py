@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from infimum import _uniformity
 from infimum._calibrate import LEAST, Calibration
+from infimum._family import SparseGaussian
 from infimum._fit import Fit
 from infimum._predict import predict
 from infimum._record import Route
@@ -81,6 +82,18 @@ BARS = 30
 
 PREDICTED = 0.9
 """Mass of the predictive intervals."""
+
+SQUARE = 200.0
+"""Points that a side of a matrix takes in print."""
+
+MANY_MARKS = 5_000
+"""Marks above which a vector file holds their picture in place of them."""
+
+LEAST_CORRELATION = 0.1
+"""Correlation at which colours are full, at least: what is next to nothing looks like that."""
+
+CROWDED = 25
+"""Names that a side of a matrix has room for."""
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 
@@ -468,6 +481,47 @@ def plot_predictions(
     return panel
 
 
+def plot_sparsity(fit: Fit, *, axes: Any = None) -> np.ndarray:
+    """Draw which coordinates of a sparse Gaussian depend on each other, and how they correlate.
+
+    Parameters
+    ----------
+    fit
+        Of the family "sparse"; it may have been loaded from disk.
+    axes
+        Two, for partial correlations, of two coordinates given all others, and for correlations in
+        the same places; a new figure by default.
+
+    Returns
+    -------
+    The two axes. A place without a mark is an exact zero of the precision.
+
+    Raises
+    ------
+    ValueError
+        For another family, which has no pattern.
+    """
+    q = fit.q
+    if not isinstance(q, SparseGaussian):
+        raise ValueError(
+            f'the family is {fit.family.name!r}, which has no pattern: fit with family="sparse"'
+        )
+    panels = _panels(axes, (2,), (9.2, 4.4))
+    row, column = np.asarray(q.edges)
+    share = (q.dim + 2 * len(row)) / q.dim**2
+    titles = (
+        f"partial correlations; {100 * share:.2g} % of the precision is not zero",
+        "correlations in the same places",
+    )
+    for panel, values, title in zip(panels, (q.precision(), q.covariances()), titles, strict=True):
+        own, pairs = values[: q.dim], values[q.dim :]
+        marks = pairs / np.sqrt(own[row] * own[column]) * (-1 if panel is panels[0] else 1)
+        _mark(panel, q.dim, row, column, marks)
+        _name_coordinates(panel, fit.space.free_names)
+        panel.set_title(title, loc="left", fontsize="medium")
+    return panels
+
+
 def replicated(fit: Fit) -> dict[str, np.ndarray]:
     """Data sets from the fit's posterior predictive, weighted where the verdict is to reweight."""
     return predict(fit, n=REPLICATES, seed=fit.seed, weighted=fit.verdict == "reweight")
@@ -629,6 +683,44 @@ def _label(panels: np.ndarray, labels: list[str]) -> None:
                 panel.set_xlabel(labels[j])
             if j == 0 and i > 0:
                 panel.set_ylabel(labels[i])
+
+
+def _mark(panel: Axes, dim: int, row: np.ndarray, column: np.ndarray, values: np.ndarray) -> None:
+    """A mark at each pair of coordinates, on both sides of a grey diagonal, and their colours."""
+    size = max(SQUARE / dim, 1.0) ** 2
+    style: Any = {"marker": "s", "linewidth": 0, "rasterized": len(row) > MANY_MARKS}
+    panel.scatter(range(dim), range(dim), size, GREY, alpha=0.5, **style)
+    most = max(float(np.abs(values).max(initial=0.0)), LEAST_CORRELATION)
+    colours = LinearSegmentedColormap.from_list("", [VERMILION, "#ffffff", BLUE])
+    drawn = panel.scatter(
+        np.append(column, row),
+        np.append(row, column),
+        size,
+        np.append(values, values),
+        cmap=colours,
+        vmin=-most,
+        vmax=most,
+        **style,
+    )
+    panel.figure.colorbar(drawn, ax=panel, shrink=0.8)
+    panel.set(xlim=(-0.5, dim - 0.5), ylim=(dim - 0.5, -0.5), aspect="equal")
+
+
+def _name_coordinates(panel: Axes, names: Sequence[str]) -> None:
+    """Names of parameters amid their coordinates; those that are close stand as one."""
+    owners = np.array([name.split("[")[0] for name in names])
+    first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+    middle = (first + np.append(first[1:], len(owners)) - 1) / 2
+    places, labels = list[float](), list[list[str]]()
+    for place, i in zip(middle, first, strict=True):
+        if places and place - places[-1] < len(owners) / CROWDED:
+            labels[-1].append(str(owners[i]))
+        else:
+            places.append(float(place))
+            labels.append([str(owners[i])])
+    told = [_short(", ".join(close)) for close in labels]
+    panel.set_xticks(places, told, rotation=45, ha="right")
+    panel.set_yticks(places, told)
 
 
 def _explain(
