@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import test_locals
 
 import infimum
 from infimum import CheckpointError, _climb, _journal, solvers
@@ -249,6 +250,16 @@ def test_a_budget_counts_the_seconds_of_before(skewed, tmp_path, keeping_all):
     assert [bits(fit) for fit in again] == [bits(fit) for fit in spent]
     assert (again.skipped, again.ended) == (spent.skipped, spent.ended)
     assert held(tmp_path) == before
+
+
+def test_local_variables_of_rows_go_on_too(tmp_path, keeping_all):
+    def model():
+        return test_locals.grouped(test_locals.groups(301), way="blocks")
+
+    with pytest.raises(CutOffError):
+        infimum.fit(model(), "fullrank", draws=200, checkpoint=tmp_path, callback=stopping(6))
+    gone_on = infimum.fit(model(), "fullrank", draws=200, checkpoint=tmp_path)
+    assert bits(gone_on) == bits(infimum.fit(model(), "fullrank", draws=200))
 
 
 # ---- killed --------------------------------------------------------------------------------------

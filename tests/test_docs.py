@@ -55,3 +55,12 @@ def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
 def test_its_links_lead_to_files(page):
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         assert link.startswith("https://") or (page.parent / link).is_file(), link
+
+
+def test_every_page_is_in_the_contents():
+    listed = re.findall(
+        r"```\{toctree\}\n.*?\n\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL
+    )
+    assert sorted(" ".join(listed).split()) == sorted(
+        page.stem for page in PAGES if page.stem != "index"
+    )

@@ -467,9 +467,14 @@ sys.path.insert(0, {tests!r})
 import test_rows
 import infimum, jax
 assert len(jax.local_devices()) == {count}
-target = test_rows.linear(test_rows.data(5003), way="blocks")
-print(repr(target.value_and_gradient(np.ones((3, 2)))[1].tolist()))
-assert ("devices" in target.large.told()) == ({count} > 1)
+import test_locals
+linear = test_rows.linear(test_rows.data(5003), way="blocks")
+grouped = test_locals.grouped(test_locals.groups(1003), way="blocks")
+answer = []
+for target in (linear, grouped):
+    answer += target.value_and_gradient(np.ones((3, 2)))[1].ravel().tolist()
+    assert ("devices" in target.large.told()) == ({count} > 1)
+print(repr(answer))
 """
 
 
@@ -499,12 +504,14 @@ import numpy as np
 sys.path.insert(0, {tests!r})
 import test_rows
 import infimum
-rows = test_rows.data(3001)
+import test_locals
+if sys.argv[4] == "locals":
+    rows, made, way = test_locals.groups(301), test_locals.grouped, "blocks"
+else:
+    rows, made, way = test_rows.data(3001), test_rows.linear, sys.argv[4]
 own = {{k: np.array_split(x, count)[rank] for k, x in rows.items()}}
-target = infimum.Rows(
-    test_rows.log_prior, test_rows.log_likelihood, own, test_rows.EXAMPLE, way=sys.argv[4]
-)
-assert target.n_rows == 3001
+target = made(own, way=way)
+assert target.n_rows == len(rows["y"])
 fit = infimum.fit(target, "fullrank", draws=500)
 print("ANSWER", repr([fit.elbo.value, *fit.q.mean.tolist(), *fit.q.covariance().ravel().tolist()]))
 """
@@ -534,7 +541,7 @@ def run_processes(code, count, *args, timeout=240):
     return [(p.returncode, *said) for p, said in zip(started, told, strict=True)]
 
 
-@pytest.mark.parametrize("way", ["blocks", "minibatch"])
+@pytest.mark.parametrize("way", ["blocks", "minibatch", "locals"])
 def test_processes_give_the_answer_of_one(way):
     code = PROCESS.format(tests=os.path.dirname(__file__))
     answers = []
