@@ -1,5 +1,8 @@
 """A fit: its estimates, draws, tables and verdicts, on targets with known answers."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -258,6 +261,34 @@ def test_progress_is_shown_when_asked_for(skewed, capsys, monkeypatch):
     assert "inf" not in told.replace("infimum", "")
     infimum.fit(skewed, "meanfield")
     assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_has_one_line_that_goes_with_the_fit(skewed, capsys, monkeypatch):
+    shown = []
+
+    class Shown:
+        def update(self, line):
+            shown.append(line)
+
+    def display(line, display_id):
+        shown.append(line)
+        return Shown()
+
+    page = types.SimpleNamespace(HTML=str, display=display)
+    shell = types.SimpleNamespace(kernel=None)
+    library = types.SimpleNamespace(get_ipython=lambda: shell, display=page)
+    monkeypatch.setitem(sys.modules, "IPython", library)
+    monkeypatch.setitem(sys.modules, "IPython.display", page)
+    monkeypatch.setattr("infimum._progress.SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("infimum._progress.PAGE_SECONDS", 0.0)
+    infimum.fit(skewed, "meanfield")
+    assert shown[0].startswith("<code>meanfield, starting: ")
+    assert any("fitting" in line and "ELBO" in line for line in shown)
+    assert shown[-1] == ""
+    assert capsys.readouterr().err == ""
+    shown.clear()
+    infimum.fit(skewed, "meanfield", progress=False)
+    assert not shown
 
 
 @pytest.mark.parametrize(

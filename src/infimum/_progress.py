@@ -1,8 +1,9 @@
-"""What a person sees while a fit runs: one live line on a terminal, nothing elsewhere."""
+"""What a person sees while a fit runs: one live line on a terminal or in a notebook."""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import math
 import sys
 import time
@@ -17,6 +18,9 @@ SILENT_SECONDS = 1.0
 LINE_SECONDS = 10.0
 """Seconds between two lines where there is no terminal to keep one line alive on."""
 
+PAGE_SECONDS = 0.5
+"""Seconds between two looks of a notebook's line, each a message to the browser."""
+
 
 @contextlib.contextmanager
 def display(
@@ -27,11 +31,10 @@ def display(
     Parameters
     ----------
     wanted
-        None: only where standard error is a terminal, as one live line. True: also elsewhere, as
-        a plain line now and then.
+        None: only where standard error is a terminal, or in a notebook, as one live line. True:
+        also elsewhere, as a plain line now and then.
     """
-    shown = sys.stderr.isatty() if wanted is None else wanted
-    line = _Line() if shown else None
+    line = _line() if _is_shown(wanted) else None
     began = time.perf_counter()
 
     def watch(progress: Progress) -> Any:
@@ -50,10 +53,9 @@ def display(
 @contextlib.contextmanager
 def telling(wanted: bool | None) -> Iterator[Callable[[str], None]]:
     """A function that shows where work of another kind is, in words; `wanted` as for `display`."""
-    shown = sys.stderr.isatty() if wanted is None else wanted
-    line = _Line()
+    line = _line()
     try:
-        yield line.tell if shown else lambda text: None
+        yield line.tell if _is_shown(wanted) else lambda text: None
     finally:
         line.close()
 
@@ -73,7 +75,23 @@ def described(progress: Progress) -> str:
     return ", ".join(told)
 
 
+def _is_shown(wanted: bool | None) -> bool:
+    return sys.stderr.isatty() or _in_notebook() if wanted is None else wanted
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this, whose output a browser shows."""
+    library = sys.modules.get("IPython")
+    return library is not None and hasattr(library.get_ipython(), "kernel")
+
+
+def _line() -> _Line:
+    return _Page() if _in_notebook() else _Line()
+
+
 class _Line:
+    """On a terminal; elsewhere a line now and then."""
+
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.due = 0.0
@@ -89,7 +107,9 @@ class _Line:
         seconds = time.perf_counter() - self.began
         if seconds < SILENT_SECONDS:
             return
-        text = f"{text}, {seconds:.0f} s"
+        self.put(f"{text}, {seconds:.0f} s", seconds)
+
+    def put(self, text: str, seconds: float) -> None:
         if not sys.stderr.isatty():
             if seconds >= self.due:
                 print(f"infimum: {text}", file=sys.stderr)
@@ -105,3 +125,25 @@ class _Line:
     def close(self) -> None:
         if self.status is not None:
             self.status.stop()
+
+
+class _Page(_Line):
+    """In a notebook: a line of HTML, which is gone when the fit is done."""
+
+    def put(self, text: str, seconds: float) -> None:
+        from IPython.display import HTML, display
+
+        if seconds < self.due:
+            return
+        self.due = seconds + PAGE_SECONDS
+        line = HTML(f"<code>{html.escape(text)}</code>")
+        if self.status is None:
+            self.status = display(line, display_id=True)
+        else:
+            self.status.update(line)
+
+    def close(self) -> None:
+        if self.status is not None:
+            from IPython.display import HTML
+
+            self.status.update(HTML(""))
