@@ -1,4 +1,4 @@
-"""Time and memory against rows, dimensions, devices and processes; and beside minibatch SVI.
+"""Time and memory against rows, dimensions, devices and processes; beside SVI; and killed.
 
 The data are a logistic regression of 50 columns in a file on disk, read as a memory-map. Every
 measurement runs in a process of its own, whose peak memory is the largest it ever held. The optimum
@@ -77,6 +77,12 @@ TIMES = 10
 LOOKS = 10
 """How often SVI is looked at in that time."""
 
+KILLS = 21
+"""Fits with a checkpoint: the first is timed, and the others are killed at a random moment."""
+
+KILLED_ROWS = 100_000
+"""Of these fits: a pass takes long enough to be killed in."""
+
 
 def measure(
     folder: Path | None, posteriors: Sequence[Posterior], seeds: Sequence[int], report: Report
@@ -88,6 +94,7 @@ def measure(
         processes(made, report)
         devices(made, report)
         svi(made, report)
+        killed(made, report)
     dims(report)
     report.close()
 
@@ -369,6 +376,57 @@ def _elbo(made: infimum.Rows, guide: Any, found: Any) -> float:
     z = mean + np.concatenate([half, -half]) @ factor.T
     entropy = 0.5 * len(mean) * (1 + np.log(2 * np.pi)) + np.log(np.diag(factor)).sum()
     return float(made.values(z).mean() + entropy)
+
+
+# ---- killed --------------------------------------------------------------------------------------
+
+
+def killed(folder: str, report: Report) -> None:
+    """Fits killed at random moments, gone on with, and held against one in one go."""
+    with report.surviving("killed"):
+        whole, seconds = _answered(folder, None), 0.0
+        rng, equal, reached = np.random.default_rng(0), 0, []
+        for kill in range(KILLS):
+            with tempfile.TemporaryDirectory() as kept:
+                begun = time.perf_counter()
+                child = _begun(folder, kept)
+                if kill == 0:  # how long there is to be killed in
+                    child.wait()
+                    seconds = time.perf_counter() - begun
+                    continue
+                time.sleep(rng.uniform(0.0, seconds))
+                child.kill()
+                child.wait()
+                held = Path(kept) / "evaluations.bin"
+                reached.append(held.stat().st_size if held.exists() else 0)
+                equal += _answered(folder, kept) == whole
+            report.progress(f"killed {kill}: {reached[-1]:,} bytes kept, {equal} equal so far")
+        report.records.append({"part": "killed", "bytes": reached, "equal": equal})
+        told = f"{equal} of {len(reached)}, with {min(reached):,} to {max(reached):,} bytes kept"
+        report.verdict(equal == len(reached), "killed fits end as one in one go, bit for bit", told)
+
+
+def _begun(folder: str, kept: str | None) -> subprocess.Popen[str]:
+    """A process that fits, and prints its answer."""
+    call = f"benchmarks.suite_scale.survivor{(folder, kept)!r}"
+    code = f"import json, benchmarks.suite_scale; print(json.dumps({call}))"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def _answered(folder: str, kept: str | None) -> str:
+    """What such a process prints."""
+    child = _begun(folder, kept)
+    told = child.communicate()[0]
+    if child.returncode:
+        raise RuntimeError(f"a process ended with {child.returncode}")
+    return told.splitlines()[-1]
+
+
+def survivor(folder: str, kept: str | None) -> list[str]:
+    """A fit by passes, bit for bit."""
+    made = target(folder, KILLED_ROWS, way="blocks")
+    fit = infimum.fit(made, "fullrank", starts=1, draws=500, progress=False, checkpoint=kept)
+    return [float(x).hex() for x in (fit.elbo.value, fit.log_evidence.value, *fit.q.mean)]
 
 
 # ---- dimensions ----------------------------------------------------------------------------------
