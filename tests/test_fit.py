@@ -263,6 +263,18 @@ def test_progress_is_shown_when_asked_for(skewed, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+def test_an_error_that_is_not_known_is_not_called_one():
+    def log_density(p):
+        z = jnp.log(p["scale"])
+        return -0.5 * (z / 1.5) ** 2 - z + 0.3 * jnp.tanh(2 * z)
+
+    target = infimum.Target(log_density, {"scale": 1.0}, {"scale": "positive"})
+    fit = infimum.fit(target, "fullrank", starts=1)
+    assert fit.summary()[["mean_error", "sd_error"]].abs().max().max() < 0.1
+    assert fit.verdict == "reweight"
+    assert "q is not known to be near enough in scale (see summary())" in fit.advice
+
+
 def test_a_notebook_has_one_line_that_goes_with_the_fit(skewed, capsys, monkeypatch):
     shown = []
 

@@ -180,7 +180,7 @@ class Fit:
     def verdicts(self) -> np.ndarray:
         """Of each quantity."""
         limit = quantities.heavy(self.log_w, self.log_weights)
-        return quantities.verdicts(self._comparison, self.trusted, limit)
+        return quantities.verdicts(self.comparison, self.trusted, limit)
 
     @functools.cached_property
     def advice(self) -> str:
@@ -363,7 +363,8 @@ class Fit:
         return values[rows < self.n_draws]
 
     @functools.cached_property
-    def _comparison(self) -> quantities.Comparison:
+    def comparison(self) -> quantities.Comparison:
+        """q against the reweighted draws, quantity by quantity."""
         if self.constrains and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
             draws = (columns(self.space.draws(z)) for z, *_ in self.check_chunks())
             return quantities.compare(draws, self.n_draws, self.log_weights)
@@ -387,7 +388,7 @@ class Fit:
         """
         import pandas as pd
 
-        compared = self._comparison
+        compared = self.comparison
         low, middle, high = np.quantile(self._quantity_draws, [0.05, 0.5, 0.95], axis=0)
         columns = {
             "mean": compared.mean,

@@ -11,7 +11,7 @@ import numpy as np
 
 from infimum._loop import SAME_LOSS
 from infimum._solver import Reason
-from infimum.checks import weights
+from infimum.checks import quantities, weights
 
 if TYPE_CHECKING:
     from infimum._fit import Fit
@@ -59,14 +59,13 @@ def advice(fit: Fit) -> str:
         )
     if fit.verdict == "reweight":
         return (
-            "q is off by more than 0.1 posterior sd somewhere (see summary()), but its "
-            "importance weights are sound: use sample(n, weighted=True)."
+            f"{_why_not_good(fit)} (see summary()), but its importance weights are sound: use "
+            "sample(n, weighted=True)."
         )
     if fit.trusted:
         worst = np.flatnonzero((fit.verdicts == "unreliable") & fit.space.judged)
-        names = ", ".join(fit.space.names[i] for i in worst[:3]) + ", ..." * (len(worst) > 3)
         return (
-            f"Of {len(worst)} quantities ({names}) mean or sd rest "
+            f"Of {len(worst)} quantities ({_named(fit, worst)}) mean or sd rest "
             "on too few draws: their tails are too heavy, or they are not finite "
             "everywhere. Of the others summary() tells which can be used."
         )
@@ -77,6 +76,22 @@ def advice(fit: Fit) -> str:
         f"{len(fit.log_p)}, with tail index {tail:.2f}): try {larger}, another "
         "parametrisation, or infimum.correct(fit)."
     )
+
+
+def _why_not_good(fit: Fit) -> str:
+    """Whether q is off, or not known to be near enough."""
+    compared, judged = fit.comparison, fit.space.judged
+    off = np.abs(compared.mean_error) > quantities.MEAN_ERROR
+    off |= np.abs(compared.sd_error) > quantities.SD_ERROR
+    if np.any(off & judged):
+        return "q is off by more than 0.1 posterior sd somewhere"
+    unsure = np.flatnonzero((fit.verdicts != "good") & judged)
+    return f"q is not known to be near enough in {_named(fit, unsure)}"
+
+
+def _named(fit: Fit, places: np.ndarray) -> str:
+    """Some quantities: the first three of them."""
+    return ", ".join(fit.space.names[i] for i in places[:3]) + ", ..." * (len(places) > 3)
 
 
 def rows(fit: Fit) -> list[tuple[str, str]]:

@@ -372,6 +372,8 @@ def plot_trace(fit: Fit, *, axes: Any = None) -> Axes:
     panel.set_ylim(*_plateau(elbo, end))
     panel.legend(frameon=False, loc="lower right")
     panel.set_xlabel("gradients" if fit.work.differentiated else "values of log p̂")
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.set_ylabel("ELBO, in nats")
     return panel
 
