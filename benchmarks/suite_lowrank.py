@@ -8,7 +8,6 @@ whose log Z nobody knows.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
-from benchmarks.apart import apart
+from benchmarks.apart import apart, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 
@@ -126,7 +125,7 @@ def fitted(target: str, dim: int, family: str, seed: int) -> dict[str, Any]:
         "gradients": fit.work.n_gradients,
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "megabytes": peak_megabytes(),
     }
 
 

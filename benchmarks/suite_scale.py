@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
-from benchmarks.apart import apart
+from benchmarks.apart import apart, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 from infimum._program import double_precision
@@ -186,7 +185,7 @@ def fitted(folder: str, n: int) -> dict[str, Any]:
     made = target(folder, n)
     fit = infimum.fit(made, "fullrank", progress=False)
     seconds = time.perf_counter() - begun
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    megabytes = peak_megabytes()
     reading = time.perf_counter()
     for block in made._sums.blocks.read(8192):
         block["x"].sum()
@@ -474,7 +473,7 @@ def chained(dim: int, family: str) -> dict[str, Any]:
         "dim": dim,
         "family": family,
         "seconds": time.perf_counter() - begun,
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "megabytes": peak_megabytes(),
         "gradients": fit.work.n_gradients,
         "elbo": fit.elbo.value,
         "verdict": fit.verdict,

@@ -7,7 +7,6 @@ so a group's posterior is an integral over its own intercept, mixed over draws o
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
-from benchmarks.apart import apart
+from benchmarks.apart import apart, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 from infimum._family import Gaussian
@@ -199,7 +198,7 @@ def one(name: str, seed: int) -> dict[str, Any]:
     clock, cpu = time.perf_counter(), time.process_time()
     fit = infimum.fit(target, "sparse", seed=seed, progress=False)
     seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_megabytes() / 1024
     return {
         "kind": "large",
         "name": name,
