@@ -32,9 +32,10 @@ its curvature is within an eighth of that of all rows."""
 PART_BYTES = 2**28
 """Bytes that this part may take, a quarter of a gigabyte."""
 
-PAYING = 8
-"""Times that all rows must be more than those of a part for it to be worth while: a fit by parts
-has three passes and more, one on all rows some thirty batches."""
+PAYING = 2
+"""Times that all rows must be more than those of a part for it to be worth while. Of a logistic
+regression with 35,000 rows of 50 columns, 2.1 times the part, a fit by parts took 0.6 of the
+seconds of one on all rows; with 70,000 rows, and with 60,000 of 3 columns, it took half."""
 
 SAMPLE = 1000
 """Rows on which it is checked that the likelihood is a sum over rows."""
@@ -296,9 +297,9 @@ class _Sums:
         """By size."""
         n = self.passes.n_rows
         together = n * self.passes.row_set <= NARROW_SET * BATCH
-        if _processes.count() == 1 and together and n < PAYING * self.n_part:
-            return "whole"
-        return "minibatch" if n >= 2 * self.n_part else "blocks"
+        if n >= PAYING * self.n_part:
+            return "minibatch"
+        return "whole" if _processes.count() == 1 and together else "blocks"
 
     @property
     def n_part(self) -> int:
