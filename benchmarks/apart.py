@@ -27,13 +27,27 @@ def apart(suite: str, function: str, *arguments: Any, seconds: float | None = No
     subprocess.TimeoutExpired
         If it takes longer.
     """
+    child = begun(suite, function, *arguments)
+    try:
+        return answer(child, seconds)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def begun(suite: str, function: str, *arguments: Any) -> subprocess.Popen[str]:
+    """The process of a measurement, on its way; its `answer` is for whoever began it."""
     call = f"benchmarks.{suite}.{function}{arguments!r}"
     code = f"import json, benchmarks.{suite}; print(json.dumps({call}))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the process of {call} ended with {done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def answer(child: subprocess.Popen[str], seconds: float | None = None) -> Any:
+    """What the function returned; raises as `apart` does."""
+    told, _ = child.communicate(timeout=seconds)
+    if child.returncode:
+        raise RuntimeError(f"the process of {child.args!r} ended with {child.returncode}")
+    return json.loads(told.splitlines()[-1])
 
 
 def peak_megabytes() -> float:

@@ -7,11 +7,8 @@ that a fit is held against is bounded by its own KL: ELBO ≤ optimum ≤ log Z.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
-from benchmarks.apart import apart, peak_megabytes
+from benchmarks.apart import answer, apart, begun, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
 from infimum._program import double_precision
@@ -76,8 +73,8 @@ TIMES = 10
 LOOKS = 10
 """How often SVI is looked at in that time."""
 
-KILLS = 21
-"""Fits with a checkpoint: the first is timed, and the others are killed at a random moment."""
+KILLS = 20
+"""Fits that are killed at a random moment."""
 
 KILLED_ROWS = 100_000
 """Of these fits: a pass takes long enough to be killed in."""
@@ -233,20 +230,9 @@ def _together(folder: str, count: int) -> dict[str, Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = "import json, benchmarks.suite_scale as s; print(json.dumps(s.passed{}))"
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", code.format((folder, rank, count, port))],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    told = [run.communicate()[0] for run in runs]
-    if any(run.returncode for run in runs):
-        raise RuntimeError(f"a process ended with {[run.returncode for run in runs]}")
-    first: dict[str, Any] = json.loads(told[0].splitlines()[-1])
-    return first
+    runs = [begun("suite_scale", "passed", folder, rank, count, port) for rank in range(count)]
+    told: list[dict[str, Any]] = [answer(run) for run in runs]
+    return told[0]
 
 
 def passed(folder: str, rank: int, count: int, port: int) -> dict[str, Any]:
@@ -383,42 +369,25 @@ def _elbo(made: infimum.Rows, guide: Any, found: Any) -> float:
 def killed(folder: str, report: Report) -> None:
     """Fits killed at random moments, gone on with, and held against one in one go."""
     with report.surviving("killed"):
-        whole, seconds = _answered(folder, None), 0.0
+        whole = apart("suite_scale", "survivor", folder, None)
+        with tempfile.TemporaryDirectory() as kept:  # how long there is to be killed in
+            started = time.perf_counter()
+            apart("suite_scale", "survivor", folder, kept)
+            seconds = time.perf_counter() - started
         rng, equal, reached = np.random.default_rng(0), 0, []
         for kill in range(KILLS):
             with tempfile.TemporaryDirectory() as kept:
-                begun = time.perf_counter()
-                child = _begun(folder, kept)
-                if kill == 0:  # how long there is to be killed in
-                    child.wait()
-                    seconds = time.perf_counter() - begun
-                    continue
+                child = begun("suite_scale", "survivor", folder, kept)
                 time.sleep(rng.uniform(0.0, seconds))
                 child.kill()
-                child.wait()
+                child.communicate()
                 held = Path(kept) / "evaluations.bin"
                 reached.append(held.stat().st_size if held.exists() else 0)
-                equal += _answered(folder, kept) == whole
+                equal += apart("suite_scale", "survivor", folder, kept) == whole
             report.progress(f"killed {kill}: {reached[-1]:,} bytes kept, {equal} equal so far")
         report.records.append({"part": "killed", "bytes": reached, "equal": equal})
-        told = f"{equal} of {len(reached)}, with {min(reached):,} to {max(reached):,} bytes kept"
-        report.verdict(equal == len(reached), "killed fits end as one in one go, bit for bit", told)
-
-
-def _begun(folder: str, kept: str | None) -> subprocess.Popen[str]:
-    """A process that fits, and prints its answer."""
-    call = f"benchmarks.suite_scale.survivor{(folder, kept)!r}"
-    code = f"import json, benchmarks.suite_scale; print(json.dumps({call}))"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-
-
-def _answered(folder: str, kept: str | None) -> str:
-    """What such a process prints."""
-    child = _begun(folder, kept)
-    told = child.communicate()[0]
-    if child.returncode:
-        raise RuntimeError(f"a process ended with {child.returncode}")
-    return told.splitlines()[-1]
+        told = f"{equal} of {KILLS}, with {min(reached):,} to {max(reached):,} bytes kept"
+        report.verdict(equal == KILLS, "killed fits end as one in one go, bit for bit", told)
 
 
 def survivor(folder: str, kept: str | None) -> list[str]:

@@ -101,7 +101,7 @@ def good_page(good):
 @pytest.fixture(scope="module")
 def schools():
     """Mean-field eight schools: "reweight" is what it needs."""
-    return infimum.climb(_demos.target(), ["meanfield"], starts=1)
+    return infimum.climb(_demos.named("eight_schools").target(), ["meanfield"], starts=1)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from infimum._fit import MOST_UNKNOWN, Fit, converted
 from infimum._loop import SAMPLE_STREAM
 from infimum._objective import Seed, generator
 from infimum._space import columns
+from infimum._words import named
 from infimum.checks.quantities import KNOWN, most_of_one
 from infimum.checks.weights import Estimate
 
@@ -172,7 +173,7 @@ class Corrected:
         heavy = np.flatnonzero(self._heavy & self.fit.space.judged)
         if not self.trusted or not len(heavy):
             return self.why
-        names = ", ".join(self.fit.space.names[i] for i in heavy[:3]) + ", ..." * (len(heavy) > 3)
+        names = named(self.fit, heavy)
         return f"{self.why} Few draws decide the sd of {names}, of {len(heavy)} in all."
 
     @functools.cached_property

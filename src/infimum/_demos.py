@@ -17,9 +17,6 @@ import numpyro.distributions as dist
 from infimum._target import Target
 from infimum.sources.numpyro import from_numpyro
 
-DEFAULT = "eight_schools"
-"""The one that runs where none is named."""
-
 
 @dataclass(frozen=True)
 class Demo:
@@ -229,19 +226,14 @@ DEMOS = {
 }
 
 
-def target(name: str = DEFAULT) -> Target:
-    """The posterior of a demonstration.
+def named(name: str) -> Demo:
+    """The demonstration of this name.
 
     Raises
     ------
     ValueError
-        If there is none of this name.
+        If there is none.
     """
-    return named(name).target()
-
-
-def named(name: str) -> Demo:
-    """A demonstration; raises as `target` does."""
     if name not in DEMOS:
         raise ValueError(f"there is no demonstration {name!r}: choose one of {', '.join(DEMOS)}")
     return DEMOS[name]

@@ -65,7 +65,7 @@ def advice(fit: Fit) -> str:
     if fit.trusted:
         worst = np.flatnonzero((fit.verdicts == "unreliable") & fit.space.judged)
         return (
-            f"Of {len(worst)} quantities ({_named(fit, worst)}) mean or sd rest "
+            f"Of {len(worst)} quantities ({named(fit, worst)}) mean or sd rest "
             "on too few draws: their tails are too heavy, or they are not finite "
             "everywhere. Of the others summary() tells which can be used."
         )
@@ -86,10 +86,10 @@ def _why_not_good(fit: Fit) -> str:
     if np.any(off & judged):
         return "q is off by more than 0.1 posterior sd somewhere"
     unsure = np.flatnonzero((fit.verdicts != "good") & judged)
-    return f"q is not known to be near enough in {_named(fit, unsure)}"
+    return f"q is not known to be near enough in {named(fit, unsure)}"
 
 
-def _named(fit: Fit, places: np.ndarray) -> str:
+def named(fit: Fit, places: np.ndarray) -> str:
     """Some quantities: the first three of them."""
     return ", ".join(fit.space.names[i] for i in places[:3]) + ", ..." * (len(places) > 3)
 
