@@ -30,7 +30,15 @@ ORDER = (
     ),
     *("_proposal", "_arviz", "_rows", "sources", "_record", "_expectation", "_initial", "_words"),
     *("_fit", "_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb"),
-    *("_coordinates", "_corrected", "corrections", "_correct", "_evidence", "_uniformity"),
+    *(
+        "_coordinates",
+        "_polar",
+        "_corrected",
+        "corrections",
+        "_correct",
+        "_evidence",
+        "_uniformity",
+    ),
     *("_prior", "_ranked", "_calibrate"),
     *(
         "_scene",
