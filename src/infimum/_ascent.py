@@ -146,17 +146,17 @@ class Ascent:
         """The two loops of L-BFGS (Nocedal 1980), from the secant scale or, at first, 1/|g|."""
         places = (self._next[at] - 1 - np.arange(MEMORY)[:, None]) % MEMORY  # from the newest on
         products = self._products[places, at]
-        used = int(np.isfinite(products).sum(axis=0).max(initial=0))
+        used = max(1, int(np.isfinite(products).sum(axis=0).max(initial=0)))
+        steps, changes = self._steps[places[:used], at], self._changes[places[:used], at]
         gradient = self.gradient[at]
         q, weights = gradient.copy(), np.zeros(products.shape)
         for j in range(used):
-            weights[j] = (self._steps[places[j], at] * q).sum(axis=1) / products[j]
-            q -= weights[j, :, None] * self._changes[places[j], at]
-        change = self._changes[places[0], at]
-        secant = products[0] / np.maximum((change**2).sum(axis=1), TINY)
+            weights[j] = np.vecdot(steps[j], q) / products[j]
+            q -= weights[j, :, None] * changes[j]
+        secant = products[0] / np.maximum(np.vecdot(changes[0], changes[0]), TINY)
         steepest = 1 / np.maximum(1.0, np.linalg.norm(gradient, axis=1))
         q *= np.where(np.isfinite(products[0]), secant, steepest)[:, None]
         for j in reversed(range(used)):
-            back = (self._changes[places[j], at] * q).sum(axis=1) / products[j]
-            q += self._steps[places[j], at] * (weights[j] - back)[:, None]
+            back = np.vecdot(changes[j], q) / products[j]
+            q += steps[j] * (weights[j] - back)[:, None]
         return q
