@@ -118,6 +118,7 @@ def needs(folder: str, name: str, seed: int) -> dict[str, Any]:
             "posterior": name,
             "seed": seed,
             "dim": target.dim,
+            "family": fit.family.name,
             "verdict": fit.verdict,
             "fit_seconds": seconds,
             "fit_gradients": fit.work.n_gradients,
