@@ -118,11 +118,17 @@ def test_a_callback_is_told_the_rung_what_was_left_before_it_and_the_time(make_g
     assert {p.family for p in second} == {"fullrank"}
     assert all(np.isnan(p.kl) for p in first)
     assert {p.kl for p in second} == {climb.fits[0].kl.value}
+    fitting = [p for p in second if p.stage == "fitting"]
+    assert all(0 <= p.noise < 1 and p.to_go >= 0 for p in fitting)
+    assert fitting[0].to_go >= fitting[-1].to_go
     assert all(p.left + p.seconds == pytest.approx(600, abs=1) for p in seen)
     assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
     assert capsys.readouterr().err == ""
     told = _progress.described(second[-1])
     assert told.startswith("rung 2, fullrank, ")
+    last = _progress.described(dataclasses.replace(fitting[-1], noise=0.25, to_go=3.4))
+    assert f"ELBO {-fitting[-1].loss:.3f} ± 0.25, " in last
+    assert ", about 3 s to go, " in last
     assert f"KL {climb.fits[0].kl.value:.2g} before it" in told
     assert "s of the budget left" in told
 

@@ -31,7 +31,7 @@ def test_a_slow_density_is_timed_once():
 
     target = infimum.from_numpy(slow, 10)
     calls.clear()
-    note = forecast(target, families.named("fullrank"), 4, 4096, None)
+    _, note = forecast(target, families.named("fullrank"), 4, 4096, None)
     assert len(calls) == 2
     # 60 × 5 × 12 gradients and 3072 values of 0.1 s
     assert re.fullmatch("this will take about 1[1-9] minutes", note)
@@ -41,7 +41,7 @@ def test_memory_is_told_above_half(monkeypatch):
     target = infimum.Target(lambda z: -0.5 * (z**2).sum(), np.zeros(1000))
     family = families.named("fullrank")
     monkeypatch.setattr(_forecast._memory, "total", lambda: int(1.5 * family.n_bytes(1000)))
-    note = forecast(target, family, 1, 512, None)
+    _, note = forecast(target, family, 1, 512, None)
     assert "of memory" in note
 
 
@@ -55,6 +55,6 @@ def test_passes_are_counted_from_one_block():
         way="blocks",
     )
     before = target.large.n_passes
-    assert forecast(target, families.named("fullrank"), 4, 512, None) is None
+    assert forecast(target, families.named("fullrank"), 4, 512, None).note is None
     assert target.large.n_passes == before
     assert target.large.seconds(320, gradient=True) > 0

@@ -319,7 +319,7 @@ class _Way:
             n_bytes = rung.n_bytes(dim) if isinstance(rung, Measured) else 8 * size
             why = f"its {size:,} parameters would take about {in_words(n_bytes)} of memory"
             self.skipped.append((rung.name, why))
-            self.watch(Progress("skipped", 0, np.inf, 0, 0, rung.name, why))
+            self.watch(Progress("skipped", 0, np.inf, 0, 0, family=rung.name, note=why))
         return fitting
 
     @property

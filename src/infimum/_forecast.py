@@ -1,8 +1,9 @@
-"""What a fit will take, in words, before it begins: told where it is much."""
+"""What a fit will take, before it begins: told in words where it is much."""
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,10 +24,25 @@ STARTED = 60
 """Gradients for each coordinate and start that a Gaussian takes: an ascent, and ten batches."""
 
 
+class Forecast(NamedTuple):
+    """What a fit will take.
+
+    Attributes
+    ----------
+    seconds
+        Compilation not counted.
+    note
+        A sentence on time and memory, if either is much; None if not.
+    """
+
+    seconds: float
+    note: str | None
+
+
 def forecast(
     target: Target, family: Family, n_starts: int, n_draws: int, part: Target | None
-) -> str | None:
-    """A sentence on time and memory, if either is much; None if not.
+) -> Forecast:
+    """What a fit of this family to this target will take.
 
     Parameters
     ----------
@@ -44,7 +60,7 @@ def forecast(
     needed = family.n_bytes(target.dim) if isinstance(family, Measured) else 0
     if held is not None and needed > held / 2:
         told.append(f"{_memory.in_words(needed)} of the {_memory.in_words(held)} of memory")
-    return f"this will take {' and '.join(told)}" if told else None
+    return Forecast(seconds, f"this will take {' and '.join(told)}" if told else None)
 
 
 def _seconds(

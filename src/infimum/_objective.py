@@ -187,11 +187,15 @@ class Outcome(NamedTuple):
         Which draws have positive density, shape (n,).
     undefined
         Index of the first draw whose density or gradient is NaN or +inf; None if there is none.
+    spread
+        Standard deviation of log q − log p̂ over the draws inside, in nats; NaN where the loss can't
+        be formed.
     """
 
     loss: float
     inside: np.ndarray
-    undefined: int | None
+    undefined: int | None = None
+    spread: float = np.nan
 
 
 def outcome(
@@ -221,6 +225,9 @@ def outcome(
         return Outcome(np.inf, inside, int(undefined[0]) if undefined.size else None)
     share = float(np.average(inside, weights=counted))
     kept = None if counted is None else counted[inside]
-    loss = np.average(log_q[inside] - log_p[inside], weights=kept)
+    log_ratio = log_q[inside] - log_p[inside]
+    loss = np.average(log_ratio, weights=kept)
     loss += -np.log(share) + OUTSIDE * (1 - share)
-    return Outcome(float(loss), inside, None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(log_ratio.std())
+    return Outcome(float(loss), inside, None, spread)

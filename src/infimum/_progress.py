@@ -66,10 +66,13 @@ def described(progress: Progress) -> str:
     starts = f"{progress.running} start{'s' * (progress.running != 1)} running"
     told = [f"{rung}{progress.family}, {progress.stage}: {starts}"]
     if math.isfinite(progress.loss):
-        told.append(f"ELBO {-progress.loss:.3f}")
+        noise = f" ± {progress.noise:.2g}" if math.isfinite(progress.noise) else ""
+        told.append(f"ELBO {-progress.loss:.3f}{noise}")
     if math.isfinite(progress.kl):
         told.append(f"KL {progress.kl:.2g} before it")
     told.append(f"{progress.n_gradients:,} gradients in {progress.n_calls} calls")
+    if progress.to_go > 0:
+        told.append(f"about {progress.to_go:.0f} s to go")
     if math.isfinite(progress.left):
         told.append(f"{progress.left:.0f} s of the budget left")
     return ", ".join(told)

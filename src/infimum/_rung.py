@@ -254,8 +254,11 @@ def fit_rung(
     """Fit one family, from starts of its own or from the members of another family."""
     target, seed = options.target, options.seed
 
+    expected = np.nan
+
     def watch(progress: Progress) -> Any:
-        return tell(dataclasses.replace(progress, family=family.name))
+        to_go = float(np.maximum(0.0, expected - (time.perf_counter() - clock)))
+        return tell(dataclasses.replace(progress, family=family.name, to_go=to_go))
 
     check_memory(options, family)
     target.failures.clear()
@@ -263,7 +266,7 @@ def fit_rung(
     if isinstance(family, Adaptive):
         watch(Progress("starting", 0, np.inf, 0, 0))
         family = family.adapted(options.searched.target, generator(seed, ADAPT_STREAM))
-    _foretell(options, family, watch)
+    expected = _foretell(options, family, watch)
     found = _begun(options.searched, family, placed, watch)
     best = _searched(options.searched, family, found, watch)
     if options.stand_ins:
@@ -308,14 +311,15 @@ def fit_rung(
     return result, found
 
 
-def _foretell(options: Options, family: Family, watch: Callable[..., Any]) -> None:
-    """Say what a fit will take, if that is much."""
+def _foretell(options: Options, family: Family, watch: Callable[..., Any]) -> float:
+    """Seconds that a fit will take; said, if they are many."""
     exact, searched = options.target.plain, options.searched.target
     part = None if searched is options.target else searched
-    note = forecast(exact, family, options.n_starts, options.n_draws, part)
+    seconds, note = forecast(exact, family, options.n_starts, options.n_draws, part)
     exact.failures.clear()
     if note is not None:
         watch(Progress("begun", 0, np.inf, 0, 0, note=note))
+    return seconds
 
 
 def _searched(options: Options, family: Family, found: Search, watch: Callable[..., Any]) -> State:

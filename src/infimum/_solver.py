@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from infimum._family import Charted, Distribution
+from infimum._objective import Outcome
 from infimum._target import Target
 
 FARTHEST = 1e100
@@ -74,6 +75,8 @@ class Info:
         Draws among them with a NaN or +inf density or gradient; each such step was rejected.
     first_undefined
         The first such point, shape (d,).
+    spread
+        Standard deviation of log q − log p̂ in the last batch, in nats; NaN where it is not known.
     trace
         (n_gradients, loss, predicted decrease, q or None) after each accepted step.
     """
@@ -85,6 +88,7 @@ class Info:
     n_zero: int = 0
     n_undefined: int = 0
     first_undefined: np.ndarray | None = None
+    spread: float = np.nan
     trace: list[tuple[int, float, float, Distribution | None]] = field(default_factory=list)
 
     def record(self, loss: float, decrement: float, q: Distribution) -> None:
@@ -93,15 +97,16 @@ class Info:
         kept = q if size <= LARGEST_KEPT else None
         self.trace.append((self.n_gradients, loss, decrement, kept))
 
-    def count(self, z: np.ndarray, inside: np.ndarray, undefined: int | None) -> None:
+    def count(self, z: np.ndarray, result: Outcome) -> None:
         """Book one batch of evaluations at `z`."""
         self.n_steps += 1
         self.n_gradients += len(z)
-        self.n_zero += int(np.sum(~inside))
-        if undefined is not None:
+        self.n_zero += int(np.sum(~result.inside))
+        self.spread = result.spread
+        if result.undefined is not None:
             self.n_undefined += 1
             if self.first_undefined is None:
-                self.first_undefined = np.array(z[undefined])
+                self.first_undefined = np.array(z[result.undefined])
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infimum._ascent import Ascent
+from infimum._objective import Outcome
 from infimum._solver import Info
 from infimum._target import Target
 
@@ -65,7 +66,7 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
     for kind, x, fine in zip(kinds, points, usable, strict=True):
         if kind == "cold" or (fine and len(starts) < n):
             info = Info(kind)
-            info.count(x[None], np.ones(1, bool), None)
+            info.count(x[None], Outcome(np.nan, np.ones(1, bool)))
             still = kind == "cold" or not target.differentiable
             info.kind = "cold" if still else kind
             starts.append(Start(info, x, np.full(target.dim, COLD_SCALE), done=still))

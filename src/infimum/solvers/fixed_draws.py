@@ -122,7 +122,7 @@ class FixedDraws(Solver):
         gradient: np.ndarray,
     ) -> None:
         result = outcome(candidate.log_prob_base(state.eps), log_p, gradient)
-        state.info.count(z, result.inside, result.undefined)
+        state.info.count(z, result)
         state.steps += 1
         score = np.where(result.inside[:, None], gradient, 0.0)
         score = score * (len(score) / max(1, int(np.count_nonzero(result.inside))))

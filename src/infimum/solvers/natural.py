@@ -85,7 +85,7 @@ class Natural(Solver):
         self, state: NaturalState, z: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
     ) -> None:
         result = outcome(state.candidate.log_prob_base(state.eps), log_p, gradient)
-        state.info.count(z, result.inside, result.undefined)
+        state.info.count(z, result)
         state.steps += 1
         if result.loss <= state.loss and np.isfinite(result.loss):
             first = state.curvature is None

@@ -236,7 +236,7 @@ class SparseNewton(Solver):
         q = state.candidate
         log_q = np.asarray(q.log_prob_base(state.eps))
         result = outcome(log_q, evaluated.log_p, evaluated.gradient)
-        state.info.count(z, result.inside, result.undefined)
+        state.info.count(z, result)
         state.steps += 1
         seen = None
         if np.isfinite(result.loss):

@@ -136,7 +136,7 @@ class Rounds(Solver):
         log_q, z = q.log_prob_base(state.look), q.push(state.look)
         log_p = target.values(z)
         result = outcome(log_q, log_p)
-        state.info.count(z, result.inside, result.undefined)
+        state.info.count(z, result)
         first, before = state.log_w is None, state.loss
         gain = 0.0 if first else _gain(state.log_w, log_p - log_q)
         if first or result.loss < before:

@@ -33,7 +33,7 @@ from infimum._missing import (
     shaped,
     view,
 )
-from infimum._objective import OUTSIDE, outcome, structured_draws
+from infimum._objective import OUTSIDE, Outcome, outcome, structured_draws
 from infimum._quasi_newton import History
 from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, evaluate_together
 from infimum._stack import Stack, StackChart
@@ -246,7 +246,7 @@ class StratifiedDraws(Solver):
         counted = np.repeat(stack.weights / m, m)
         mixed = stack.mixed(state.points)
         result = outcome(mixed.log_q, log_p, gradient, counted)
-        state.info.count(state.points, result.inside, result.undefined)
+        state.info.count(state.points, result)
         state.since += 1
         theta = state.theta + state.length * state.direction
         first = state.chart is None
@@ -387,7 +387,7 @@ class StratifiedDraws(Solver):
     def _judge(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Compare with fewer components; place more if that may pay."""
         assert state.view is not None
-        state.info.count(state.points, log_p > -np.inf, None)
+        state.info.count(state.points, Outcome(np.nan, log_p > -np.inf))
         before, stack = state.seen, state.stack
         elbo, kl = divergence(state.view, log_p)
         seen = Seen(state.q, state.loss, state.error, state.outcome, elbo, kl.value)
@@ -426,7 +426,7 @@ class StratifiedDraws(Solver):
     def _balance(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Give every component the mass that importance weights find at it, and end."""
         assert state.view is not None
-        state.info.count(state.points, log_p > -np.inf, None)
+        state.info.count(state.points, Outcome(np.nan, log_p > -np.inf))
         state.q = state.q.restacked(balanced(state.view, log_p, state.stack))
         state.reason = state.outcome
 

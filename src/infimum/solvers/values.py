@@ -99,7 +99,7 @@ class Values(Solver):
 
     def _advance(self, state: ValuesState, z: np.ndarray, log_p: np.ndarray) -> None:
         result = outcome(state.candidate.log_prob_base(state.eps), log_p)
-        state.info.count(z, result.inside, result.undefined)
+        state.info.count(z, result)
         state.steps += 1
         enough = np.count_nonzero(result.inside) >= 1.5 * n_coefficients(state.q.dim)
         fitted = quadratic(state.eps[result.inside], log_p[result.inside]) if enough else None
