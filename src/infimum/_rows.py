@@ -70,7 +70,8 @@ class Rows(Target):
     data
         Pytree of arrays with rows along their first axis: NumPy, memory-maps, Zarr. Or the path of
         a Parquet file, or a data frame, whose blocks are dicts of columns. Or anything that gives
-        blocks each time it is iterated, with `n_rows`.
+        blocks each time it is iterated, with `n_rows`; but a list whose arrays have `n_rows` rows
+        each is a pytree.
     example, supports
         As for `Target`.
     n_rows
