@@ -252,6 +252,25 @@ def test_a_budget_counts_the_seconds_of_before(skewed, tmp_path, keeping_all):
     assert held(tmp_path) == before
 
 
+def test_processes_follow_the_time_that_was_up_as_far_as_all_can(tmp_path, monkeypatch):
+    """One of two was killed eight looks after what the other one had written down."""
+    monkeypatch.setattr(_journal, "EVERY", np.inf)  # nothing is written
+
+    def answers(here, there):
+        monkeypatch.setattr(
+            "infimum._processes.gathered",
+            lambda array: np.stack([array, [there[0], there[1] or 0]]),
+        )
+        with (tmp_path / "records").open("w+b") as file:
+            state = {**_journal.BLANK, "looks": here[0], "over": here[1]}
+            journal = _journal.Journal(tmp_path, {}, file, state, shared=True)
+            asked = iter([False] * 3 + [True])
+            return [journal.over(lambda: next(asked)) for _ in range(30)]
+
+    assert answers((20, 21), (20, 21)) == [False] * 20 + [True] * 10
+    assert answers((20, 21), (12, None)) == [False] * 15 + [True] * 15
+
+
 def test_local_variables_of_rows_go_on_too(tmp_path, keeping_all):
     def fit(**options):
         target = test_locals.grouped(test_locals.groups(41), way="blocks")

@@ -148,6 +148,8 @@ class Journal:
         self._proved = not self._places
         self._began = self._told = time.perf_counter()
         self._changed = self._full = self._closed = False
+        if shared:
+            self._agree()
 
     @classmethod
     def open(cls, folder: Path, job: dict[str, str], shared: bool = False) -> Journal:
@@ -309,6 +311,13 @@ class Journal:
         if self._answered == self._looks and time.perf_counter() - self._told >= EVERY:
             self._tell_or_stop()
         return self._answered < self._looks
+
+    def _agree(self) -> None:
+        """Follow the runs before as far as every process can: a kill ends no two at one look."""
+        told = _processes.gathered(np.array([self._passed, self._over or 0], np.float64))
+        self._passed = int(told[:, 0].min())
+        if np.ptp(told[:, 1]) > 0:
+            self._over = None
 
     @property
     def _answered(self) -> int:

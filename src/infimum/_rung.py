@@ -148,8 +148,6 @@ class Options:
         told = {name: described(value) for name, value in job.items()}
         place = Path(folder)
         if self.shared:
-            if job.get("budget") is not None:
-                raise ValueError("a budget and a checkpoint together are for one process only")
             told["process"] = f"{_processes.rank()} of {_processes.count()}"
             place /= f"process-{_processes.rank()}"
         journal = Journal.open(place, {**self._told(), **told}, self.shared)
