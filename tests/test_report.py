@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 import shutil
@@ -225,11 +226,12 @@ def test_numbers_keep_the_digits_that_mean_something():
     assert report._rounded(np.nan, 2) is None
 
 
-def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_path):
+@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (375, "light"), (1280, "dark")])
+def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_path, width, theme):
+    """At the widths of a phone and a desk nothing sticks out; all that is written can be read."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here: the page's script is not run")
-    page = tmp_path / "fit.html"
     probe = """<script>
     const box = document.getElementById("search");
     box.value = "Z[1"; box.dispatchEvent(new Event("input"));
@@ -239,15 +241,36 @@ def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_
     const means = [...document.querySelectorAll("#table tbody tr")].map(
       r => Number(r.cells[2].textContent.replace("−", "-")));
     const frame = document.documentElement;
-    document.title = JSON.stringify([found, means, frame.scrollWidth - frame.clientWidth]);
+    const light = colour => {
+      const rgb = colour.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255);
+      const linear = rgb.map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    };
+    const ground = element => {
+      const colour = getComputedStyle(element).backgroundColor;
+      if (!/, 0\\)$/.test(colour)) return colour;
+      return element.parentElement ? ground(element.parentElement) : "rgb(255, 255, 255)";
+    };
+    const contrast = [...document.querySelectorAll("h1, h2, p, td, th button, summary")].map(x => {
+      const pair = [light(getComputedStyle(x).color), light(ground(x))].sort((a, b) => b - a);
+      return (pair[0] + 0.05) / (pair[1] + 0.05);
+    });
+    const dark = light(ground(document.body)) < 0.2;
+    parent.document.title = JSON.stringify(
+      [found, means, frame.scrollWidth - frame.clientWidth, dark, Math.min(...contrast)]);
     </script></body>"""
-    page.write_text(good_page.replace("</body>", probe), encoding="utf-8")
+    inner = html.escape(good_page.replace("</body>", probe))
+    page = tmp_path / "frame.html"
+    frame = f'<iframe width="{width}" height="900" srcdoc="{inner}"></iframe>'
+    page.write_text(f"<!doctype html><title></title>{frame}", encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900", page.as_uri()]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"]
+    command += [f"--blink-settings=preferredColorScheme={int(theme == 'light')}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     told = re.search(r"<title>(.*?)</title>", done.stdout)
-    found, means, beyond = json.loads(told[1])
-    assert (found, beyond) == (1, 0)
+    found, means, beyond, dark, contrast = json.loads(told[1])
+    assert (found, beyond, dark) == (1, 0, theme == "dark")
     assert means == sorted(means)
     assert len(means) == 3
+    assert contrast >= 4.5, contrast
