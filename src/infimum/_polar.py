@@ -43,6 +43,8 @@ class Polar:
         Between the points, shape (p + 1,): each has the part of the line that it stands for.
     weights
         Of exp f at all points of all directions, shape (m, p).
+    rim
+        Surface that either end of each direction stands for, shape (m,).
     rule
         From derivatives at the nodes to f at the points, shape (p, n); f is 0 in the middle.
     """
@@ -52,6 +54,7 @@ class Polar:
     points: Float[np.ndarray, " p"]
     edges: Float[np.ndarray, " p+1"]
     weights: Float[np.ndarray, "m p"]
+    rim: Float[np.ndarray, " m"]
     rule: Float[np.ndarray, "p n"]
 
 
@@ -81,6 +84,7 @@ def polar(k: int, n_nodes: int, degree: int) -> Polar:
         points=points,
         edges=edges,
         weights=part[:, None] * along * np.abs(points) ** (k - 1),
+        rim=part * REACH ** (k - 1),
         rule=REACH * integral.T @ np.linalg.inv(vander),
     )
 

@@ -53,16 +53,17 @@ WIDEST, NARROWEST, MOST_STEP = 5.0, 100.0, 20.0
 """Factors by which a group given the hubs may be wider and narrower than q has it, and sds by which
 its centre may be elsewhere: hubs far from q's mean scale and shift all groups."""
 
-EDGE = 1e-4
-"""Part of a group's greatest density that may be left at the ends."""
+LOST = 0.01
+"""Nats of the marginal that may be beyond the ends of the integrals of all groups together, where
+their tails are as long there as one sd."""
 
 ADDITIVE = 1e-4
 """Relative difference between the sum over groups and log p̂ itself above which groups are not
 independent given the hubs."""
 
 WANTED, MOST_MORE = 450.0, 8.0
-"""Effective draws of the hubs with which means are known to 0.05 sd, and how many times as many as
-were asked for are made for want of them."""
+"""Effective draws of the hubs with which means are known to 0.05 sd, and how many times as many
+more as were asked for are made for want of them."""
 
 HUB_TOLERANCE = 0.02
 """Nats that the fit of the hubs may be off: it only makes proposals for their draws."""
@@ -129,20 +130,13 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     unit = family.init(np.zeros(len(names)), np.ones(len(names)))
     start = State(q=unit, info=Info("climb"))
     near, _ = fit_rung(options, family, lambda progress: False, [start])
-    z, ends, log_w, log_ratio, log_w_q = _weighed(marginal, near.proposal, n, seed, 0)
-    short = WANTED / weights.ess(log_w)
-    if short > 1:
-        more = _weighed(marginal, near.proposal, int(n * min(short, MOST_MORE)), seed, 1)
-        first = (z, ends, log_w, log_ratio, log_w_q)
-        z, ends, log_w, log_ratio, log_w_q = (
-            np.concatenate(pair) for pair in zip(first, more, strict=True)
-        )
+    z, lost, log_w, log_ratio, log_w_q = _enough(marginal, near.proposal, n, seed)
     w = weights.normalised(log_w)
     places = (np.arange(n) + generator(seed, CORRECT_STREAM, 11).random()) / n
     chosen = np.minimum(np.searchsorted(np.cumsum(w), places), len(z) - 1)
     effective = weights.ess(log_w)
-    edge = float(ends[chosen].max())
-    trusted = quantities.trusted(log_w_q, log_w) and edge <= EDGE
+    beyond = float(lost[chosen].mean())
+    trusted = quantities.trusted(log_w_q, log_w) and beyond <= LOST
     centre = np.zeros((1, len(names)))
     finer = Marginal(target, fit.q, split, 2 * NODES, 2 * DEGREE)
     off = float(finer.values(centre)[0] - marginal.values(centre)[0])
@@ -150,8 +144,8 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     own = z[chosen][:, split.hubs]
     away = np.abs(own.mean(axis=0) - np.asarray(fit.q.mean)[split.hubs])
     why = f"{effective:.0f} of {len(z)} draws of the {len(names)} hubs are effective."
-    if edge > EDGE:
-        why += f" A group has {edge:.1g} of its density at the ends of its integral."
+    if not beyond <= LOST:
+        why += f" Some {beyond:.2g} nats are beyond the ends of the groups' integrals."
     return Corrected(
         fit=fit,
         method="blocks",
@@ -252,20 +246,22 @@ class Marginal:
     def drawn(
         self, u: Float[np.ndarray, "n h"], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The log marginal at each row, a draw of all of z given it, and what the ends say.
+        """The log marginal at each row, a draw of all of z given it, and what is beyond the ends.
 
-        Shapes (n,), (n, d) and (n,): the last is the largest density of any group at the ends of
-        its integral, as a part of its greatest.
+        Shapes (n,), (n, d) and (n,): the last in nats, over all groups, where their tails are as
+        long there as one sd.
         """
-        values, rows, ends = [], [], []
+        values, rows, lost = [], [], []
         for log_p, densities, z, root in self._looked(u, rng):
             for density, point, unit in zip(densities, z, root, strict=True):
                 place = self._inverted(density, rng)
                 point[self.split.groups] += np.einsum("gij,gj->gi", unit, place)
-                ends.append(density[:, [0, -1]].max())
+                ends = self.polar.rim @ (density[:, 0] + density[:, -1])
+                whole = np.einsum("mpg,mp->g", density, self.polar.weights)
+                lost.append((ends / whole).sum())
             values.append(log_p)
             rows.append(z[:, :-1])
-        return np.concatenate(values), np.concatenate(rows), np.array(ends)
+        return np.concatenate(values), np.concatenate(rows), np.array(lost)
 
     def check(self, rng: np.random.Generator) -> None:
         """Raise UnsuitableError unless the groups add up to log p̂."""
@@ -387,10 +383,23 @@ def _turns(n: int, k: int, rng: np.random.Generator) -> Float[np.ndarray, "n k k
     return np.asarray(q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :])
 
 
+def _enough(marginal: Marginal, proposal: Proposal, n: int, seed: Seed) -> tuple[np.ndarray, ...]:
+    """As many draws as it takes for `WANTED` effective ones, up to `MOST_MORE` times n more."""
+    most = int(n * (1 + MOST_MORE))
+    found = _weighed(marginal, proposal, n, seed, 0)
+    turn = 0
+    while (short := WANTED / weights.ess(found[2])) > 1 and (done := len(found[0])) < most:
+        turn += 1
+        size = min(done * (1.1 * short - 1), most - done)
+        more = _weighed(marginal, proposal, int(np.ceil(size)), seed, turn)
+        found = tuple(np.concatenate(pair) for pair in zip(found, more, strict=True))
+    return found
+
+
 def _weighed(
     marginal: Marginal, proposal: Proposal, n: int, seed: Seed, turn: int
 ) -> tuple[np.ndarray, ...]:
-    """Draws z of the hubs' proposal and the groups given them, what the ends say, and log weights.
+    """Draws z of the hubs' proposal and the groups, what is beyond the ends, and log weights.
 
     Those are log p̂/r, log q/r, and, at q's own draws, log p̂/q.
     """
@@ -398,7 +407,7 @@ def _weighed(
     rows = []
     size = int(np.ceil(n * 1024 / sum(proposal.counts(1024))))
     for u, log_q, log_r in proposal.draws(size, seed, CORRECT_STREAM, 13, turn):
-        log_p, z, ends = marginal.drawn(u, rng)
-        rows.append((z, ends, log_p - log_r, log_q - log_r, log_p - log_q))
+        log_p, z, lost = marginal.drawn(u, rng)
+        rows.append((z, lost, log_p - log_r, log_q - log_r, log_p - log_q))
     parts = joined(rows)
     return (*parts[:-1], parts[-1][:size])
