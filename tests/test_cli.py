@@ -182,6 +182,7 @@ def test_climb_prints_a_line_a_rung_and_saves_the_best(folder, capsys):
     command = ("climb", "model.py:posterior", "--ladder", "meanfield, fullrank", "--tol", "0")
     assert run(*command, "--plot", "ladder.png") == 0
     told = capsys.readouterr().out
+    assert "Wrote ladder.png." in told
     assert [line.split()[0] for line in told.splitlines()[2:4]] == ["meanfield", "fullrank"]
     assert infimum.load(folder / "fit.zip").family.name == "fullrank"
     assert (folder / "ladder.png").stat().st_size > 1000
@@ -321,6 +322,7 @@ def test_calibrate_prints_and_draws_what_it_found(folder, capsys):
     given = ("calibrate", "drawn.py:model", "--n", "20", "--family", "meanfield", "--seed", "1")
     assert run(*given, "--plot", "ranks.png") == 0
     printed = capsys.readouterr().out
+    assert "Wrote ranks.png." in printed
     assert "infimum calibration of 'model': meanfield, 1 quantities" in printed
     assert "20; 99 importance-weighted draws each" in printed
     assert Path("ranks.png").read_bytes().startswith(b"\x89PNG")

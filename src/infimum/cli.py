@@ -247,7 +247,7 @@ def demo(
     print(climb.table(), _printed(best), sep="\n\n")
     saved = best.save(out / f"{name}.zip")
     picture = out / f"{name}.png"
-    _draw(lambda: best.plot(list(chosen.drawn)), picture)
+    _draw(lambda: best.plot(list(chosen.drawn)), picture, told=False)
     command = "infimum" if shutil.which("infimum") else sys.argv[0]
     print(
         f"\nWrote {saved} and {picture}.\n\n"
@@ -380,7 +380,7 @@ def climb(
         print(found.table(), _printed(found.best), _summary(found.best, False), sep="\n\n")
         print(f"\nWrote {saved}.")
     if plot is not None:
-        _draw(found.plot, plot)
+        _draw(found.plot, plot, told=not as_json)
 
 
 @app.command(help=SHOW)
@@ -498,7 +498,7 @@ def calibrate(
     else:
         print(found)
     if plot is not None:
-        _draw(found.plot, plot)
+        _draw(found.plot, plot, told=not as_json)
     if not found.passed:
         raise typer.Exit(4)
 
@@ -514,9 +514,7 @@ def _show(found: Fit, plot: Path | None, everything: bool, as_json: bool) -> Non
     else:
         print(_printed(found), _summary(found, everything), sep="\n\n", end="\n\n")
     if plot is not None:
-        _draw(found.plot, plot)
-        if not as_json:
-            print(f"Wrote {plot}.")
+        _draw(found.plot, plot, told=not as_json)
 
 
 def _summary(found: Fit, everything: bool) -> str:
@@ -544,14 +542,16 @@ def _width() -> int:
     return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
-def _draw(plot: Callable[[], Any], picture: Path) -> None:
-    """Draw to a file, whatever screen there is."""
+def _draw(plot: Callable[[], Any], picture: Path, *, told: bool) -> None:
+    """Draw to a file, whatever screen there is, and say so."""
     import matplotlib as mpl
     import numpy as np
 
     mpl.use("agg")
     figure = np.ravel(plot())[0].get_figure()
     figure.savefig(picture, dpi=150, bbox_inches="tight")
+    if told:
+        print(f"Wrote {picture}.")
 
 
 # ---- what is asked for, checked before any work -------------------------------------------------
