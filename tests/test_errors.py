@@ -24,7 +24,7 @@ import infimum
 from infimum import _draws_file, _processes, cli, corrections, families, plots, supports
 from infimum._errors import AREAS, CATALOGUE, coded, plain
 from infimum._journal import Journal
-from infimum._user_file import read_target
+from infimum._user_file import UserError, read_target
 
 ROOT = Path(infimum.__file__).parent
 TESTS = Path(__file__).parent
@@ -135,6 +135,13 @@ def test_a_message_has_one_code():
     assert plain(ValueError("no target [E301]")) == "no target"
     with pytest.raises(AssertionError):
         coded("E999", "")
+
+
+def test_an_error_inside_a_file_keeps_its_code(tmp_path):
+    """It is what the user has to mend; where it was found is told before it."""
+    (tmp_path / "model.py").write_text("import infimum\n\nposterior = infimum.Target(3, 0.0)\n")
+    with pytest.raises(UserError, match=r"model\.py.* line 3.*not 3 \[E101\]$"):
+        read_target(f"{tmp_path / 'model.py'}:posterior")
 
 
 # ---- the command line ----------------------------------------------------------------------------

@@ -201,7 +201,8 @@ def split_of(q: SparseGaussian) -> Split:
             coded(
                 "E806",
                 f"more than {MOST_TOGETHER} coordinates are coupled to each other also given the "
-                f"{MOST_HUBS} of most neighbours: blocks is for small groups that hang on few hubs",
+                f"{MOST_HUBS} of most neighbours: blocks is for small groups that hang on few "
+                "hubs. Use another correction",
             )
         )
     hubs, local = np.sort(order[:count]), np.flatnonzero(left)

@@ -365,7 +365,7 @@ def _check(sites: _Sites, name: str) -> None:
             coded(
                 "E122",
                 f"model {name!r} has {found if sites.discrete else 'no latent site'}: there is "
-                "nothing continuous to infer",
+                "nothing continuous to infer. Give it a sample site that is not observed",
             )
         )
 
@@ -818,7 +818,8 @@ class NumPyroModel(Hierarchical):
                 coded(
                     "E432",
                     f"the discrete sites {', '.join(self._sites.discrete)} are summed out, so that "
-                    "the observations have no likelihood of their own given the parameters",
+                    "the observations have no likelihood of their own given the parameters: sum "
+                    "them out in the model, with dist.MixtureSameFamily",
                 )
             )
 

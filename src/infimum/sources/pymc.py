@@ -91,7 +91,13 @@ def _checked(model: Any) -> list[Any]:
             )
         )
     if not free:
-        raise ValueError(coded("E122", "the model has no free variable: there is nothing to infer"))
+        raise ValueError(
+            coded(
+                "E122",
+                "the model has no free variable: there is nothing to infer. Give it one that is "
+                "not observed",
+            )
+        )
     for rv in free:
         usual = _default_transform(rv.owner.op, rv)
         if model.rvs_to_transforms[rv] is None and usual is not None:

@@ -79,7 +79,9 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     if model.param_unc_num() == 0:
         raise ValueError(
             coded(
-                "E122", f"Stan model {model.name()!r} has no parameter: there is nothing to infer"
+                "E122",
+                f"Stan model {model.name()!r} has no parameter: there is nothing to infer. Declare "
+                "one in its parameters block",
             )
         )
     order = _Order(model)
