@@ -4,10 +4,31 @@ import importlib.metadata
 import shutil
 from pathlib import Path
 
+from infimum._errors import AREAS, CATALOGUE
+
 HERE = Path(__file__).parent
 for result in (HERE.parent / "benchmarks" / "results").glob("*.md"):  # benchmarks.md links to them
     (HERE / "results").mkdir(exist_ok=True)
     shutil.copy(result, HERE / "results")
+
+
+def errors() -> str:
+    """The page of errors; a label before each code makes errors.html#e301 an address."""
+    page = [
+        "# Errors and warnings",
+        "The message of each error and warning ends in a code. Here is what each code means, and "
+        "what to do; `infimum explain E301` says the same in a terminal.",
+    ]
+    for area, title in AREAS.items():
+        page.append(f"## {title}")
+        for code, entry in CATALOGUE.items():
+            if code.startswith(area):
+                heading = f"({code.lower()})=\n### {code}: {entry.title}"
+                page += [heading, entry.means, f"**What to do:** {entry.cure}"]
+    return "\n\n".join(page) + "\n"
+
+
+(HERE / "errors.md").write_text(errors(), encoding="utf-8")
 
 project = "infimum"
 release = importlib.metadata.version("infimum")

@@ -12,7 +12,7 @@ import infimum
 ROOT = Path(infimum.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
-    *("_program", "supports", "_space", "_bijection", "_extras", "_processes"),
+    *("_errors", "_program", "supports", "_space", "_bijection", "_extras", "_processes"),
     *("_foreign", "_journal", "_blocks", "_passes", "_locals", "_remembered", "_hierarchy"),
     *("_location_scale", "_model", "_target", "_stack", "_family", "_sketch", "_warp", "_dense"),
     *("_cholesky", "_fill", "_memory", "_probe", "_pattern", "_directions", "_couplings"),

@@ -81,7 +81,9 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-COMMANDS = ("demo", "fit", "climb", "show", "report", "sample", "compare", "calibrate")
+COMMANDS = (
+    *("demo", "fit", "climb", "show", "report", "sample", "compare", "calibrate", "explain"),
+)
 NAMED = ("posterior", "model", "makes_target", "makes_model")
 
 

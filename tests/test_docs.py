@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 
 import pytest
 from stan.library import HAS_COMPILER, compiled
 
+from infimum._errors import CATALOGUE
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+MADE = {"errors"}  # by conf.py, when the pages are built
 NEEDS = {"coming-from-pymc": "pymc", "coming-from-stan": "bridgestan"}
 BLOCK = re.compile(
     r"^```(python|diff|\{code-cell\} python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL
@@ -61,6 +65,13 @@ def test_every_page_is_in_the_contents():
     listed = re.findall(
         r"```\{toctree\}\n.*?\n\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL
     )
-    assert sorted(" ".join(listed).split()) == sorted(
-        page.stem for page in PAGES if page.stem != "index"
-    )
+    there = {page.stem for page in PAGES} - {"index"} | MADE
+    assert sorted(" ".join(listed).split()) == sorted(there)
+
+
+def test_the_page_of_errors_has_an_address_for_each_code(tmp_path):
+    """The configuration makes it beside itself."""
+    runpy.run_path(str(shutil.copy(DOCS / "conf.py", tmp_path)))
+    page = (tmp_path / "errors.md").read_text(encoding="utf-8")
+    for code, entry in CATALOGUE.items():
+        assert f"\n({code.lower()})=\n### {code}: {entry.title}\n\n{entry.means}\n" in page

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum import supports as S
+from infimum._errors import coded
 from infimum._program import BATCH, WIDE, Program
 from infimum._space import NONE, Leaf, Space
 from infimum.supports import Support
@@ -89,9 +90,16 @@ class Bijection(Space):
         values = {_name(path): _floating(_name(path), value) for path, value in paths}
         if len(values) < len(paths):
             twice = _repeated([_name(path) for path, _ in paths])
-            raise ValueError(f"duplicate parameter name {twice!r}: rename one of the two")
+            raise ValueError(
+                coded("E123", f"duplicate parameter name {twice!r}: rename one of the two")
+            )
         if not values or not any(np.size(value) for value in values.values()):
-            raise ValueError("the example holds no parameters: there is nothing to fit")
+            raise ValueError(
+                coded(
+                    "E122",
+                    "the example holds no parameters: there is nothing to fit. Give one at least",
+                )
+            )
         given = _assign(supports, list(values))
         parameters: dict[str, Parameter] = {}
         inside: dict[str, Any] = {}
@@ -107,12 +115,21 @@ class Bijection(Space):
         self.parameters = tuple(parameters[name] for name in values)
         self.dim = sum(parameter.size for parameter in self.parameters)
         if self.dim == 0:
-            raise ValueError("the parameters have no degree of freedom: there is nothing to fit")
+            raise ValueError(
+                coded(
+                    "E122",
+                    "the parameters have no degree of freedom: there is nothing to fit. Give one "
+                    "that can vary",
+                )
+            )
         self._derive(derived)
         if len(set(self.names)) < len(self.names):
             raise ValueError(
-                f"duplicate name {_repeated(self.names)!r} among the scalar quantities: "
-                "rename one of the parameters"
+                coded(
+                    "E123",
+                    f"duplicate name {_repeated(self.names)!r} among the scalar quantities: "
+                    "rename one of the parameters",
+                )
             )
 
     def _derive(self, derived: Callable[[Any], dict[str, Any]] | None) -> None:
@@ -302,12 +319,21 @@ def _floating(name: str, value: Any) -> Any:
         kind = "O"
     if kind != "f":
         raise TypeError(
-            f"parameter {name!r} is {value!r} of dtype {getattr(value, 'dtype', type(value))}: "
-            "infimum needs continuous parameters. Write a float (0.0, not 0) if it is continuous; "
-            "sum a discrete one out of the density"
+            coded(
+                "E120",
+                f"parameter {name!r} is {value!r} of dtype {getattr(value, 'dtype', type(value))}: "
+                "infimum needs continuous parameters. Write a float (0.0, not 0) if it is "
+                "continuous; sum a discrete one out of the density",
+            )
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"the example of parameter {name!r} is not finite: {array}")
+        raise ValueError(
+            coded(
+                "E121",
+                f"the example of parameter {name!r} is not finite: {array}. Give finite numbers, "
+                "or zeros to say the shape only",
+            )
+        )
     return array.astype(np.float64)
 
 
@@ -322,8 +348,11 @@ def _assign(supports: PyTree, names: list[str]) -> dict[str, Any]:
         covered = [n for n in names if not prefix or n == prefix or n.startswith(prefix + ".")]
         if not covered:
             raise ValueError(
-                f"a support is given for {prefix!r}, which is not a parameter of the example; "
-                f"its parameters are {', '.join(map(repr, names))}"
+                coded(
+                    "E134",
+                    f"a support is given for {prefix!r}, which is not a parameter of the example; "
+                    f"its parameters are {', '.join(map(repr, names))}",
+                )
             )
         for name in covered:
             if support is not None:
@@ -353,28 +382,46 @@ def _parameter(
         support = S.as_support(given(_nested(inside)) if depends else given)
     except KeyError as error:
         raise ValueError(
-            f"the support of parameter {name!r} asks for {error}, which is not a parameter, or "
-            "depends on others itself and comes later"
+            coded(
+                "E134",
+                f"the support of parameter {name!r} asks for {error}, which is not a parameter, or "
+                "depends on others itself and comes later: use parameters whose supports are fixed",
+            )
         ) from None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"parameter {name!r}: {error}") from None
+        raise type(error)(coded("E130", f"parameter {name!r}: {error}")) from None
     what = f"support {support!r} does not fit parameter {name!r} of shape {value.shape}"
     if support.event_dim > value.ndim:
-        raise ValueError(f"{what}: it needs at least {support.event_dim} axes")
+        raise ValueError(
+            coded(
+                "E132",
+                f"{what}: it needs at least {support.event_dim} axes, give the example these",
+            )
+        )
     try:
         free_shape = tuple(support.transform.inverse_shape(value.shape))
-        fits = support.transform.forward_shape(free_shape) == value.shape
+        made = tuple(support.transform.forward_shape(free_shape))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{what}: {error}") from None
-    if not fits:
-        raise ValueError(what)
+        raise ValueError(coded("E132", f"{what}: {error}")) from None
+    if made != value.shape:
+        raise ValueError(
+            coded("E132", f"{what}: its values have shape {made}, give the example that")
+        )
     bounds = [np.shape(a) for a in support.arguments if support.name != "zero_sum"]
     if any(_broadcast(value.shape, shape) != value.shape for shape in bounds):
-        raise ValueError(f"{what}: its bounds have shapes {bounds}")
+        raise ValueError(
+            coded(
+                "E132",
+                f"{what}: its bounds have shapes {bounds}, give the example that of both together",
+            )
+        )
     if np.any(value) and not S.contains(support, value):
         raise ValueError(
-            f"the example of parameter {name!r}, {value}, is outside its support {support!r}: "
-            "give a value inside it, or zeros to say the shape only"
+            coded(
+                "E121",
+                f"the example of parameter {name!r}, {value}, is outside its support {support!r}: "
+                "give a value inside it, or zeros to say the shape only",
+            )
         )
     return Parameter(Leaf(name, value.shape), free_shape, given if depends else support), support
 

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, PyTree
 
+from infimum._errors import coded
 from infimum._extras import required
 
 AHEAD = 2
@@ -83,14 +84,17 @@ def blocks_of(data: Any, n_rows: int | None) -> Blocks:
         If it is none of these, or row counts disagree.
     """
     if not isinstance(n_rows, int | np.integer | None) or (n_rows is not None and n_rows < 1):
-        raise ValueError(f"n_rows is {n_rows!r}, expected a positive number of rows")
+        raise ValueError(coded("E302", f"n_rows is {n_rows!r}, expected a positive number of rows"))
     if isinstance(data, str | Path):
         return _Parquet(Path(data), n_rows)
     data = _unframed(data)
     if isinstance(data, Iterator):
         raise TypeError(
-            f"data are a {type(data).__name__}, which can be iterated once only: give something "
-            "that begins anew each time, a list or an object with __iter__"
+            coded(
+                "E502",
+                f"data are a {type(data).__name__}, which can be iterated once only: give "
+                "something that begins anew each time, a list or an object with __iter__",
+            )
         )
     leaves, _ = jax.tree_util.tree_flatten(data, is_leaf=_leaf)
     if leaves and all(_sliceable(leaf) for leaf in leaves):
@@ -102,9 +106,12 @@ def blocks_of(data: Any, n_rows: int | None) -> Blocks:
         number = isinstance(leaf, int | float | complex | np.generic)
         if path and (number or (isinstance(data, dict) and not _sliceable(leaf))):
             raise TypeError(
-                f"{_named(path)} is {leaf!r}, expected an array with rows along its first axis: "
-                "what is the same for all rows is no data, log_likelihood can close over it; "
-                "make arrays of lists, with np.array"
+                coded(
+                    "E501",
+                    f"{_named(path)} is {leaf!r}, expected an array with rows along its first "
+                    "axis: what is the same for all rows is no data, log_likelihood can close over "
+                    "it; make arrays of lists, with np.array",
+                )
             )
     return _Iterated(data, n_rows)
 
@@ -115,7 +122,9 @@ def _unframed(data: Any) -> Any:
         names = [str(name) for name in data.columns]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the data frame has two columns {twice!r}: rename one of them")
+            raise ValueError(
+                coded("E123", f"the data frame has two columns {twice!r}: rename one of them")
+            )
         return {str(name): data[name].to_numpy() for name in data.columns}
     return jax.tree_util.tree_map(
         lambda leaf: leaf.to_numpy() if hasattr(leaf, "iloc") else leaf, data, is_leaf=_leaf
@@ -146,10 +155,12 @@ class _Arrays(Blocks):
             counts["n_rows"] = int(n_rows)
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            raise ValueError(f"row counts disagree: {told}; every array's first axis is the rows")
+            raise ValueError(
+                coded("E504", f"row counts disagree: {told}; every array's first axis is the rows")
+            )
         self.n_rows = next(iter(counts.values()))
         if self.n_rows == 0:
-            raise ValueError("the data have no rows")
+            raise ValueError(coded("E505", "the data have no rows: give one at least"))
         self.files = _Files(self.leaves)
         self.where = "in memory" if all(map(_held, self.leaves)) else "on disk"
         self.like = self._rows(slice(0, 2))
@@ -183,8 +194,11 @@ def _array(part: Any, name: str) -> np.ndarray:
     """Rows as an array of this machine's byte order, with nothing masked."""
     if np.ma.is_masked(part):
         raise DataError(
-            f"{name} has masked entries: leave their rows out, or fill them and give an array "
-            "that says where they are"
+            coded(
+                "E507",
+                f"{name} has masked entries: leave their rows out, or fill them and give an array "
+                "that says where they are",
+            )
         )
     array = np.asarray(part)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -221,11 +235,20 @@ class _Files:
             try:
                 now = _state(path)
             except OSError as error:
-                raise DataError(f"the data file {path} has disappeared: {error}") from error
+                raise DataError(
+                    coded(
+                        "E510",
+                        f"the data file {path} has disappeared: {error}. Fit anew on a file that "
+                        "stays as it is",
+                    )
+                ) from error
             if now != known:
                 raise DataError(
-                    f"the data file {path} has changed since it was opened: no answer would "
-                    "belong to either version. Fit anew on a file that stays as it is"
+                    coded(
+                        "E510",
+                        f"the data file {path} has changed since it was opened: no answer would "
+                        "belong to either version. Fit anew on a file that stays as it is",
+                    )
                 )
 
 
@@ -246,15 +269,29 @@ class _Parquet(Blocks):
         self.library = required("pyarrow.parquet", "parquet")
         self.path = path
         if not path.is_file():
-            raise ValueError(f"there is no file {path}: give a Parquet file, or arrays")
+            raise ValueError(
+                coded("E901", f"there is no file {path}: give a Parquet file, or arrays")
+            )
         try:
             self.n_rows = int(self.library.read_metadata(path).num_rows)
         except Exception as error:  # pyarrow raises types of its own
-            raise ValueError(f"{path} can't be read as a Parquet file: {error}") from error
+            raise ValueError(
+                coded(
+                    "E510",
+                    f"{path} can't be read as a Parquet file: {error}. Give a Parquet file, or "
+                    "arrays",
+                )
+            ) from error
         if n_rows is not None and n_rows != self.n_rows:
-            raise ValueError(f"row counts disagree: {path} {self.n_rows:,}, n_rows {n_rows:,}")
+            raise ValueError(
+                coded(
+                    "E504",
+                    f"row counts disagree: {path} {self.n_rows:,}, n_rows {n_rows:,}: leave n_rows "
+                    "out",
+                )
+            )
         if self.n_rows == 0:
-            raise ValueError(f"the data file {path} has no rows")
+            raise ValueError(coded("E505", f"the data file {path} has no rows: give one at least"))
         self.known = _state(path)
         self.like = _first(next(self._batches(2)), 2)
         _check_dtypes(self.like)
@@ -262,8 +299,11 @@ class _Parquet(Blocks):
     def read(self, size: int) -> Iterator[PyTree]:
         if not self.path.is_file() or _state(self.path) != self.known:
             raise DataError(
-                f"the data file {self.path} has changed or disappeared since it was opened: fit "
-                "anew on a file that stays as it is"
+                coded(
+                    "E510",
+                    f"the data file {self.path} has changed or disappeared since it was opened: "
+                    "fit anew on a file that stays as it is",
+                )
             )
         yield from ahead(_resized(self._batches(size), size))
 
@@ -280,8 +320,11 @@ class _Parquet(Blocks):
     def _column(self, name: str, column: Any) -> np.ndarray:
         if column.null_count:
             raise DataError(
-                f"column {name!r} of {self.path} has missing values (null): fill them, or give "
-                "them a column that says where they are"
+                coded(
+                    "E507",
+                    f"column {name!r} of {self.path} has missing values (null): fill them, or give "
+                    "them a column that says where they are",
+                )
             )
         array: np.ndarray = column.to_numpy(zero_copy_only=False)
         return array
@@ -298,15 +341,20 @@ class _Iterated(Blocks):
     def __init__(self, data: Any, n_rows: int | None) -> None:
         if not isinstance(data, Iterable):
             raise TypeError(
-                f"data are {data!r}: expected arrays with rows along their first axis, a Parquet "
-                "file, or something that gives blocks when it is iterated"
+                coded(
+                    "E501",
+                    f"data are {data!r}: expected arrays with rows along their first axis, a "
+                    "Parquet file, or something that gives blocks when it is iterated",
+                )
             )
         if n_rows is None:
-            raise TypeError("iterated data do not say how many rows they have: give n_rows")
+            raise TypeError(
+                coded("E502", "iterated data do not say how many rows they have: give n_rows")
+            )
         self.data, self.n_rows = data, int(n_rows)
         first = next(iter(data), None)
         if first is None:
-            raise ValueError("the data have no blocks")
+            raise ValueError(coded("E505", "the data have no blocks: give one at least"))
         self.like = _first(_checked(first, None, 0), 2)
         _check_dtypes(self.like)
 
@@ -329,7 +377,13 @@ class _Iterated(Blocks):
             if seen > self.n_rows:
                 count = f"more than {self.n_rows:,}"
             once = " Can the data be iterated only once?" if seen == 0 else ""
-            raise DataError(f"the data gave {count} rows, n_rows says {self.n_rows:,}.{once}")
+            raise DataError(
+                coded(
+                    "E504",
+                    f"the data gave {count} rows, n_rows says {self.n_rows:,}.{once} Give the "
+                    "number that one iteration gives",
+                )
+            )
 
 
 def _checked(block: PyTree, like: PyTree | None, number: int) -> PyTree:
@@ -338,11 +392,16 @@ def _checked(block: PyTree, like: PyTree | None, number: int) -> PyTree:
     leaves = jax.tree_util.tree_leaves(block)
     if not leaves or any(x.ndim == 0 for x in leaves) or len({len(x) for x in leaves}) > 1:
         shapes = jax.tree_util.tree_map(np.shape, block)
-        raise DataError(f"block {number} has shapes {shapes}: rows are the first axis of each")
+        raise DataError(
+            coded("E508", f"block {number} has shapes {shapes}: rows are the first axis of each")
+        )
     if like is not None and _form(block) != _form(like):
         raise DataError(
-            f"block {number} has the form {_form(block)}, the first one had {_form(like)}: dtypes "
-            "and columns must be those of the first"
+            coded(
+                "E508",
+                f"block {number} has the form {_form(block)}, the first one had {_form(like)}: "
+                "dtypes and columns must be those of the first",
+            )
         )
     return block
 
@@ -449,6 +508,9 @@ def _check_dtypes(like: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
         if leaf.dtype.kind not in "fiub" or leaf.dtype.itemsize > 8:
             raise TypeError(
-                f"{_named(path)} has dtype {leaf.dtype}: expected numbers of at most 64 bits. Code "
-                "text and dates as numbers first"
+                coded(
+                    "E501",
+                    f"{_named(path)} has dtype {leaf.dtype}: expected numbers of at most 64 bits. "
+                    "Code text and dates as numbers first",
+                )
             )

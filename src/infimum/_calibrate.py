@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from infimum import _uniformity
+from infimum._errors import coded
 from infimum._family import Family
 from infimum._fit import Fit
 from infimum._loop import CALIBRATE_STREAM
@@ -226,7 +227,9 @@ def calibrate(
     ranked = [(one.ranks[columns], one.told) for one in done if one.ranks is not None]
     failures = tuple(one.told for one in done if one.ranks is None)
     if not ranked:
-        raise RuntimeError(f"none of {len(done)} data sets could be fitted; {failures[0]}")
+        raise RuntimeError(
+            coded("E821", f"none of {len(done)} data sets could be fitted; {failures[0]}")
+        )
     return Calibration(
         ranks=np.array([ranks for ranks, _ in ranked]),
         n_draws=DRAWS,
@@ -273,17 +276,24 @@ def _simulator(
     both = "calibrate(model, *args), with a NumPyro model, or calibrate(simulate=function)"
     if (model is None) == (simulate is None):
         given = "both were given" if model is not None else "neither was given"
-        raise TypeError(f"expected {both}: {given}")
+        raise TypeError(coded("E820", f"expected {both}: {given}"))
     if isinstance(model, Target | Fit):
         raise TypeError(
-            f"{model!r} has its data for good, and calibration draws new ones: expected {both}"
+            coded(
+                "E820",
+                f"{model!r} has its data for good, and calibration draws new ones: expected {both}",
+            )
         )
     if model is not None:
         return Prior(model, args, kwargs)
     if args or kwargs:
-        raise TypeError(f"arguments {(*args, *kwargs)} belong to a model: expected {both}")
+        raise TypeError(
+            coded("E820", f"arguments {(*args, *kwargs)} belong to a model: expected {both}")
+        )
     if not callable(simulate):
-        raise TypeError(f"simulate is {simulate!r}, expected a function of a random generator")
+        raise TypeError(
+            coded("E820", f"simulate is {simulate!r}, expected a function of a random generator")
+        )
     return simulate
 
 

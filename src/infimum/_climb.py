@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from infimum import _processes
+from infimum._errors import coded
 from infimum._family import LARGEST_DENSE, Family, Measured, Stacking, UnsuitableError
 from infimum._fit import Fit
 from infimum._ladder import PAYS, ranked
@@ -274,18 +275,24 @@ def _check_limits(tol: float, budget: float | None) -> None:
             continue
         number = isinstance(value, int | float | np.number) and math.isfinite(value)
         if not number or value < 0 or (name == "budget" and value == 0):
-            raise ValueError(f"{name} is {value!r}, expected a positive number of {least}")
+            raise ValueError(
+                coded("E303", f"{name} is {value!r}, expected a positive number of {least}")
+            )
 
 
 def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
     if isinstance(ladder, str):
-        raise ValueError(f"ladder is {ladder!r}, expected 'auto' or a list of families")
+        raise ValueError(
+            coded("E305", f"ladder is {ladder!r}, expected 'auto' or a list of families")
+        )
     rungs = [family_of(rung) for rung in ladder]
     names = [rung.name for rung in rungs]
     if not rungs:
-        raise ValueError("the ladder is empty: give at least one family")
+        raise ValueError(coded("E305", "the ladder is empty: give at least one family"))
     if len(set(names)) < len(names):
-        raise ValueError(f"the ladder {names} has a rung twice")
+        raise ValueError(
+            coded("E305", f"the ladder {names} has a rung twice: leave one of them out")
+        )
     return rungs
 
 

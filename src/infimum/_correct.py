@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 
 from infimum._corrected import Corrected
+from infimum._errors import coded, plain
 from infimum._family import LARGEST_DENSE, SparseGaussian
 from infimum._fit import Fit
 from infimum._objective import Seed
@@ -52,9 +53,9 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
         tried.append((name, made.reason))
         found = made
     if found is None:
-        raise ValueError(
-            "no correction applies: " + "; ".join(f"{name}: {why}" for name, why in tried)
-        )
+        reasons = "; ".join(f"{name}: {plain(why)}" for name, why in tried)
+        told = reasons or f"none is for d = {fit.q.dim:,} and the verdict {fit.verdict}"
+        raise ValueError(coded("E801", f"no correction applies: {told}. Fit a larger family"))
     return dataclasses.replace(found, tried=tuple(tried[:-1]))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum._arviz import told, tree
+from infimum._errors import coded
 from infimum._fit import MOST_UNKNOWN, Fit, converted
 from infimum._loop import SAMPLE_STREAM
 from infimum._objective import Seed, generator
@@ -99,8 +100,11 @@ class Corrected:
         n = len(self) if n is None else n
         if not isinstance(n, int | np.integer) or not 1 <= n <= len(self):
             raise ValueError(
-                f"n is {n!r}; this correction made {len(self)} draws: correct the fit again with "
-                "more"
+                coded(
+                    "E403",
+                    f"n is {n!r}; this correction made {len(self)} draws: correct the fit again "
+                    "with more",
+                )
             )
         chosen = generator(seed, SAMPLE_STREAM).permutation(len(self))[:n]
         picked = jax.tree_util.tree_map(lambda x: x[chosen], self.draws)

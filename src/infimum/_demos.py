@@ -14,6 +14,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from infimum._errors import coded
 from infimum._target import Target
 from infimum.sources.numpyro import from_numpyro
 
@@ -235,5 +236,7 @@ def named(name: str) -> Demo:
         If there is none.
     """
     if name not in DEMOS:
-        raise ValueError(f"there is no demonstration {name!r}: choose one of {', '.join(DEMOS)}")
+        raise ValueError(
+            coded("E306", f"there is no demonstration {name!r}: choose one of {', '.join(DEMOS)}")
+        )
     return DEMOS[name]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
+from infimum._errors import coded
 from infimum._family import LARGEST_DENSE, Distribution, Gaussian, NaturalGaussian, bounded
 
 
@@ -148,5 +149,10 @@ def mean_and_factor(q: Distribution, name: str) -> tuple[np.ndarray, np.ndarray]
     if isinstance(q, NaturalGaussian):
         return np.asarray(q.mean), np.linalg.cholesky(q.covariance())
     if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
-        raise TypeError(f"{name} can start from a Gaussian, not from {type(q).__name__}")
+        raise TypeError(
+            coded(
+                "E202",
+                f"{name} can start from a Gaussian, not from {type(q).__name__}: begin with init",
+            )
+        )
     return np.asarray(q.mean), triangular(np.asarray(q.spread(np.eye(q.dim))).T)

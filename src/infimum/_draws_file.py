@@ -11,6 +11,7 @@ import jax
 from jaxtyping import PyTree
 
 from infimum._arviz import tree
+from infimum._errors import coded
 from infimum._extras import required
 from infimum._space import columns
 
@@ -46,7 +47,9 @@ def writer(path: Path) -> Callable[[Fit, PyTree, Path], None]:
     if kind == ".nc":
         required("h5netcdf", "netcdf")
         return _netcdf
-    raise ValueError(f"can't write draws to {path}: its name must end in .csv, .parquet or .nc")
+    raise ValueError(
+        coded("E911", f"can't write draws to {path}: its name must end in .csv, .parquet or .nc")
+    )
 
 
 def _csv(fit: Fit, draws: PyTree, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from infimum._climb import Climb
+from infimum._errors import coded
 from infimum._fit import Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed
@@ -94,7 +95,9 @@ def evidence(
         If the method is unknown, or needs the target and the fit was loaded from disk.
     """
     if method not in ("auto", "importance", "smc"):
-        raise ValueError(f"method is {method!r}, expected 'auto', 'importance' or 'smc'")
+        raise ValueError(
+            coded("E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'")
+        )
     best = fit.best if isinstance(fit, Climb) else fit
     if method != "smc":
         found = _pooled(fit, seed) if isinstance(fit, Climb) and len(fit) > 1 else _weighed(best)
@@ -164,16 +167,21 @@ def compare(
     import pandas as pd
 
     if len(fits) < 2:
-        raise ValueError(f"{len(fits)} given, expected at least two fits to compare")
+        raise ValueError(coded("E811", f"{len(fits)} given, expected at least two fits to compare"))
     found = [x if isinstance(x, Evidence) else evidence(x, seed=seed) for x in fits]
     labels = _labels([x.name for x in found]) if names is None else list(names)
     if len(labels) != len(found) or len(set(labels)) < len(labels):
-        raise ValueError(f"names are {labels!r}, expected {len(found)} distinct ones")
+        raise ValueError(
+            coded("E811", f"names are {labels!r}, expected {len(found)} distinct ones")
+        )
     doubtful = [f"{n}: {x}" for n, x in zip(labels, found, strict=True) if not x.reliable]
     if doubtful:
         raise ValueError(
-            "these can't be compared, because an evidence is not to be believed. Fit a larger "
-            "family, or look at fit.advice. " + "; ".join(doubtful)
+            coded(
+                "E813",
+                "these can't be compared, because an evidence is not to be believed. Fit a larger "
+                "family, or look at fit.advice. " + "; ".join(doubtful),
+            )
         )
     order = sorted(range(len(found)), key=lambda i: -found[i].log_z.value)
     first = found[order[0]].log_z

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from infimum._errors import coded
+
 
 def required(module: str, extra: str) -> Any:
     """Import an optional library.
@@ -21,5 +23,6 @@ def required(module: str, extra: str) -> Any:
         if missing != module.split(".")[0]:
             raise
         raise ImportError(
-            f'{missing} is not installed: pip install "infimum[{extra}]"', name=missing
+            coded("E602", f'{missing} is not installed: pip install "infimum[{extra}]"'),
+            name=missing,
         ) from error

@@ -14,6 +14,7 @@ from jaxtyping import Float, PyTree
 
 from infimum import _words
 from infimum._arviz import told, tree
+from infimum._errors import coded
 from infimum._expectation import Expectation, expectation
 from infimum._extras import required
 from infimum._family import Distribution, Family
@@ -222,9 +223,11 @@ class Fit:
             If n is not positive; if a fit loaded from disk is asked for what needs its model.
         """
         if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"n is {n!r}, expected a positive number of draws")
+            raise ValueError(coded("E302", f"n is {n!r}, expected a positive number of draws"))
         if backend not in ("numpy", "jax", "torch"):
-            raise ValueError(f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'")
+            raise ValueError(
+                coded("E306", f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'")
+            )
         if weighted:
             draws = self._resampled(int(n), seed)
         elif not self.constrains:
@@ -260,8 +263,11 @@ class Fit:
         """
         if self.target is None:
             raise ValueError(
-                "this fit was loaded from disk, without its target: fit again, or build the target "
-                "and use dataclasses.replace(fit, target=target)"
+                coded(
+                    "E401",
+                    "this fit was loaded from disk, without its target: fit again, or build the "
+                    "target and use dataclasses.replace(fit, target=target)",
+                )
             )
         return self.target
 
@@ -296,7 +302,10 @@ class Fit:
         """
         if not self.constrains:
             raise ValueError(
-                "this file stores constrained draws only: use sample, or the original fit"
+                coded(
+                    "E401",
+                    "this file stores constrained draws only: use sample, or the original fit",
+                )
             )
         if not weighted:
             return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
@@ -317,8 +326,11 @@ class Fit:
         probabilities = weights.normalised(log_w)
         if np.isnan(probabilities).any():
             raise ValueError(
-                "these draws can't be reweighted: the density is undefined, or zero, at draws "
-                "from q. " + self.advice
+                coded(
+                    "E404",
+                    "these draws can't be reweighted: the density is undefined, or zero, at draws "
+                    "from q. " + self.advice,
+                )
             )
         rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
         chosen = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
@@ -338,8 +350,12 @@ class Fit:
         available = self.n_draws
         if n > available:
             raise ValueError(
-                f"this file stores {available} draws, because constraining needs the model's own "
-                f"code; {n} were asked for. Use the original fit, or build the target again"
+                coded(
+                    "E403",
+                    f"this file stores {available} draws, because constraining needs the model's "
+                    f"own code; {n} were asked for. Use the original fit, or build the target "
+                    "again",
+                )
             )
         chosen = rng.permutation(available)[:n]
         return jax.tree_util.tree_map(lambda x: x[chosen], self.stored)
@@ -523,7 +539,9 @@ class Fit:
             If chains is not positive, or p̂ is zero or undefined at nearly all draws.
         """
         if not isinstance(chains, int | np.integer) or chains < 1:
-            raise ValueError(f"chains is {chains!r}, expected a positive number of chains")
+            raise ValueError(
+                coded("E302", f"chains is {chains!r}, expected a positive number of chains")
+            )
         weighted = self.verdict != "unreliable"
         z = self.points(MOST_STARTS * int(chains), seed=seed, weighted=weighted)
         return inits(z, int(chains), self.space, self.target)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._program import WIDE, Program
 
 Batched = Callable[[np.ndarray], tuple[Any, Any]]
@@ -169,7 +170,9 @@ class Guarded:
         """Value and gradient at each row of x (n, k); rows that raise are told apart."""
         function = self.function
         if function is None:
-            raise TypeError("this density has no gradient")
+            raise TypeError(
+                coded("E110", "this density has no gradient: take target.values, or give it one")
+            )
         lost = np.full(1, self.failed), np.full((1, self.dim), np.nan)
         log_p, gradient = self._spared(function, x, lost)
         return np.asarray(log_p, np.float64), np.asarray(gradient, np.float64)
@@ -380,7 +383,11 @@ class Foreign:
         """
         code = self.code
         if not self.differentiable:
-            raise TypeError("this density has no gradient, which compiled loops need")
+            raise TypeError(
+                coded(
+                    "E110", "this density has no gradient, which compiled loops need: give it one"
+                )
+            )
 
         @jax.custom_vjp
         def log_density(x: Any) -> Any:
@@ -444,7 +451,10 @@ def first_answer(function: Callable[[Any], Any], points: Iterable[Any]) -> Any:
         except Exception as error:  # whatever the user's own code raises
             trouble = trouble or error
     raise ValueError(
-        f"the log density raised {type(trouble).__name__} at every point tried: {trouble}"
+        coded(
+            "E103",
+            f"the log density raised {type(trouble).__name__} at every point tried: {trouble}",
+        )
     ) from trouble
 
 
@@ -470,8 +480,12 @@ def check_gradient(density: Foreign, names: list[str], hint: str = "") -> None:
                 again = density.values(z[None])[0]
                 if not abs(again - log_p[0]) <= 1e-6 * max(1.0, abs(log_p[0])):
                     raise ValueError(
-                        f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and the "
-                        "same point: it must be a function, without random numbers or minibatches"
+                        coded(
+                            "E109",
+                            f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and "
+                            "the same point: it must be a function, without random numbers or "
+                            "minibatches",
+                        )
                     )
                 _compare(density, z, gradient[0], names, hint, rng)
                 return
@@ -498,9 +512,12 @@ def _compare(
     if abs(stated + slope) <= allowed:
         cure = "the sign is wrong; return log p̂ and its own gradient, neither of them negated"
     raise ValueError(
-        f"the gradient of the log density is wrong in coordinate {names[place]!r}: it is given as "
-        f"{gradient[place]:.6g}, finite differences say {looked[place][0]:.6g} (along a random "
-        f"direction {stated:.6g} against {slope:.6g}): {cure}"
+        coded(
+            "E108",
+            f"the gradient of the log density is wrong in coordinate {names[place]!r}: it is given "
+            f"as {gradient[place]:.6g}, finite differences say {looked[place][0]:.6g} (along a "
+            f"random direction {stated:.6g} against {slope:.6g}): {cure}",
+        )
     )
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from infimum._errors import coded
 from infimum._family import Distribution, Gaussian
 from infimum._space import Space
 from infimum._target import Target
@@ -62,8 +63,11 @@ def inits(z: Float[np.ndarray, "n d"], chains: int, space: Space, target: Target
     distinct = np.sort(np.unique(z[fine], axis=0, return_index=True)[1])
     if len(distinct) < chains:
         raise ValueError(
-            f"of {len(z)} draws {len(distinct)} are distinct and have a finite density and "
-            f"gradient, and {chains} chains were asked for: see fit.advice"
+            coded(
+                "E405",
+                f"of {len(z)} draws {len(distinct)} are distinct and have a finite density and "
+                f"gradient, and {chains} chains were asked for: see fit.advice",
+            )
         )
     chosen = z[fine][distinct[:chains]]
     leaves = jax.tree_util.tree_leaves(space.draws(chosen))

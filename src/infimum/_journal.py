@@ -31,6 +31,7 @@ import jax
 import numpy as np
 
 from infimum import _processes
+from infimum._errors import coded
 
 try:
     import fcntl
@@ -225,9 +226,12 @@ class Journal:
             same = len(arrays) == len(kept.arrays) and all(map(_same, arrays, kept.arrays))
         if not same:
             raise CheckpointError(
-                f"the checkpoint in {str(self.folder)!r} was made from other data or another "
-                "density, or on a machine that rounds otherwise: the first evaluation gives other "
-                f"numbers than it holds. Nothing in it was changed; {CURE}"
+                coded(
+                    "E704",
+                    f"the checkpoint in {str(self.folder)!r} was made from other data or another "
+                    "density, or on a machine that rounds otherwise: the first evaluation gives "
+                    f"other numbers than it holds. Nothing in it was changed; {CURE}",
+                )
             )
         self._proved = True
         return kept
@@ -362,8 +366,12 @@ class Journal:
         """Go on without the disk: the work is worth more than its checkpoint."""
         self._full = True
         warnings.warn(
-            f"the checkpoint in {str(self.folder)!r} can't be written any more ({error}): the fit "
-            "goes on, and saves nothing from here on",
+            coded(
+                "W101",
+                f"the checkpoint in {str(self.folder)!r} can't be written any more ({error}): the "
+                "fit goes on, and saves nothing from here on. See that there is room, and that it "
+                "can be written",
+            ),
             stacklevel=2,
         )
 
@@ -395,11 +403,17 @@ def _versions() -> dict[str, str]:
 
 def _refuse_what_is_no_checkpoint(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"checkpoint {str(folder)!r} is a file, expected a folder")
+        raise CheckpointError(
+            coded("E701", f"checkpoint {str(folder)!r} is a file, expected a folder")
+        )
     names = set(os.listdir(folder)) if folder.exists() else set()
     if names - {PARTIAL} and not names & {RECORDS, STATE}:
         raise CheckpointError(
-            f"the folder {str(folder)!r} is not empty, and holds no checkpoint: give another one"
+            coded(
+                "E701",
+                f"the folder {str(folder)!r} is not empty, and holds no checkpoint: give another "
+                "one",
+            )
         )
     if STATE in names and RECORDS not in names:
         raise _damaged(folder, f"{RECORDS} is missing")
@@ -415,8 +429,11 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return  # a file system without locks
         raise CheckpointError(
-            f"the checkpoint in {str(folder)!r} is in use by another fit: wait for it to end, or "
-            "give another folder"
+            coded(
+                "E706",
+                f"the checkpoint in {str(folder)!r} is in use by another fit: wait for it to end, "
+                "or give another folder",
+            )
         ) from None
 
 
@@ -434,8 +451,12 @@ def _read_state(folder: Path, job: dict[str, str], file: BinaryIO) -> dict[str, 
         version = told["format"]
         if version != FORMAT:
             raise CheckpointError(
-                f"the checkpoint in {str(folder)!r} has format version {version!r}, this infimum "
-                f"reads {FORMAT}: use the version of infimum that made it, or give another folder"
+                coded(
+                    "E707",
+                    f"the checkpoint in {str(folder)!r} has format version {version!r}, this "
+                    f"infimum reads {FORMAT}: use the version of infimum that made it, or give "
+                    "another folder",
+                )
             )
         state, known = {name: told[name] for name in BLANK}, told["job"]
         if text != _text(known, state):
@@ -447,9 +468,12 @@ def _read_state(folder: Path, job: dict[str, str], file: BinaryIO) -> dict[str, 
     for name in {**known, **job}:
         if known.get(name) != job.get(name):
             raise CheckpointError(
-                f"the checkpoint in {str(folder)!r} is of another job: its {name} is "
-                f"{known.get(name)}, that of this call is {job.get(name)}. Nothing in it was "
-                f"changed; {CURE}"
+                coded(
+                    "E704",
+                    f"the checkpoint in {str(folder)!r} is of another job: its {name} is "
+                    f"{known.get(name)}, that of this call is {job.get(name)}. Nothing in it was "
+                    f"changed; {CURE}",
+                )
             )
     if size < state["bytes"]:
         raise _damaged(folder, f"{RECORDS} has {size} bytes of {state['bytes']}")
@@ -474,8 +498,11 @@ def _text(job: dict[str, str], state: dict[str, Any]) -> bytes:
 
 def _damaged(folder: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"the checkpoint in {str(folder)!r} is damaged: {why}. Nothing in it was changed; put back "
-        "a copy of it, or give another folder"
+        coded(
+            "E703",
+            f"the checkpoint in {str(folder)!r} is damaged: {why}. Nothing in it was changed; put "
+            "back a copy of it, or give another folder",
+        )
     )
 
 

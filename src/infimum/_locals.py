@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._program import BATCH, double_precision
 
 Joint = Callable[[PyTree, PyTree, PyTree], Any]
@@ -180,12 +181,15 @@ class Locals:
             with double_precision():
                 self.space = Bijection(example)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"local: {error}") from None
+            raise type(error)(coded("E530", f"local: {error}")) from None
         self.joint, self.k = joint, self.space.dim
         if self.k > MOST:
             raise ValueError(
-                f"local has {self.k} variables a row, at most {MOST} can be integrated: make rows "
-                "smaller, or put variables that rows share among the parameters"
+                coded(
+                    "E530",
+                    f"local has {self.k} variables a row, at most {MOST} can be integrated: make "
+                    "rows smaller, or put variables that rows share among the parameters",
+                )
             )
         leaves = jax.tree_util.tree_leaves(example)
         self.start = np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in leaves])
@@ -313,9 +317,12 @@ class Locals:
         if len(wrong):
             row = wrong[0]
             raise ValueError(
-                f"log_likelihood mixes rows: row {row:,} has {single[row]:.6g} alone and "
-                f"{together[row]:.6g} among {n} rows. The value of a row may depend on that row "
-                "and its own local variables only"
+                coded(
+                    "E524",
+                    f"log_likelihood mixes rows: row {row:,} has {single[row]:.6g} alone and "
+                    f"{together[row]:.6g} among {n} rows. The value of a row may depend on that "
+                    "row and its own local variables only",
+                )
             )
 
     def _check_shape(self, params: PyTree, local: PyTree, rows: PyTree) -> None:
@@ -327,15 +334,22 @@ class Locals:
             except Exception as error:  # whatever the user's own code raises
                 shapes = jax.tree_util.tree_map(jnp.shape, some)
                 raise ValueError(
-                    f"log_likelihood raised {type(error).__name__}: {error}\nwhen called as "
-                    f"log_likelihood(params, local, rows), with local of shapes {shapes[0]} and "
-                    f"rows of shapes {shapes[1]}. Their first axis is the rows, of any number"
+                    coded(
+                        "E520",
+                        f"log_likelihood raised {type(error).__name__}: {error}\nwhen called as "
+                        f"log_likelihood(params, local, rows), with local of shapes {shapes[0]} "
+                        f"and rows of shapes {shapes[1]}. Their first axis is the rows, of any "
+                        "number",
+                    )
                 ) from error
             if getattr(value, "shape", None) != (n,):
                 raise ValueError(
-                    "with local variables log_likelihood must return one number a row: given "
-                    f"{n} rows it returned shape {getattr(value, 'shape', value)}, expected ({n},)."
-                    " Sum over what is inside a row, not over the rows"
+                    coded(
+                        "E521",
+                        "with local variables log_likelihood must return one number a row: given "
+                        f"{n} rows it returned shape {getattr(value, 'shape', value)}, expected "
+                        f"({n},). Sum over what is inside a row, not over the rows",
+                    )
                 )
 
 

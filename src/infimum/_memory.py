@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from infimum._errors import coded
 from infimum._family import Family, Measured, UnsuitableError
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -55,8 +56,11 @@ def demand(what: str, n_bytes: float, cure: str) -> None:
     held = total()
     if held is not None and n_bytes > held:
         raise UnsuitableError(
-            f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
-            f"{in_words(held)}: {cure}"
+            coded(
+                "E230",
+                f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
+                f"{in_words(held)}: {cure}",
+            )
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infimum._errors import coded
 from infimum._hierarchy import Hierarchy
 
 Arrays = Mapping[str, Any]
@@ -115,11 +116,11 @@ class Labels(Model):
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Refuse."""
-        raise ValueError(self._refusals[0])
+        raise ValueError(coded("E431", self._refusals[0]))
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """Refuse."""
-        raise ValueError(self._refusals[1])
+        raise ValueError(coded("E432", self._refusals[1]))
 
 
 DENSITY = Labels(

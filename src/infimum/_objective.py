@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from infimum._errors import coded
 from infimum._family import Distribution, Hosted, Pushforward
 from infimum._program import double_precision
 
@@ -45,13 +46,13 @@ def words(seed: Seed) -> list[int]:
     """
     if isinstance(seed, int | np.integer):
         if seed < 0:
-            raise ValueError(f"seed is {seed}, it must not be negative")
+            raise ValueError(coded("E304", f"seed is {seed}, it must not be negative"))
         return [int(seed)]
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         return [int(word) for word in np.ravel(jax.random.key_data(seed))]
     if isinstance(seed, jax.Array | np.ndarray) and seed.dtype == np.uint32:
         return [int(word) for word in np.ravel(seed)]
-    raise TypeError(f"seed is {seed!r}, expected an int or a JAX key")
+    raise TypeError(coded("E304", f"seed is {seed!r}, expected an int or a JAX key"))
 
 
 def chunk_sizes(n: int, dim: int) -> list[int]:

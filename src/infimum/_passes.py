@@ -21,6 +21,7 @@ from jaxtyping import Float, PyTree
 
 from infimum import _processes
 from infimum._blocks import Blocks, DataError
+from infimum._errors import coded
 from infimum._program import BATCH, Structure, double_precision
 
 Term = Callable[[Any, PyTree], Any]
@@ -231,9 +232,12 @@ def survey(passes: Passes, x: Float[np.ndarray, " k"], where: str) -> float:
             if np.isnan(value):
                 row = start + _undefined(passes, x, block)
                 raise DataError(
-                    f"row {row:,} of the data has an undefined log-likelihood (NaN) at {where}: "
-                    f"it is {_shown(block, row - start)}. Leave such rows out, or write the "
-                    "log-likelihood so that it is defined there"
+                    coded(
+                        "E525",
+                        f"row {row:,} of the data has an undefined log-likelihood (NaN) at "
+                        f"{where}: it is {_shown(block, row - start)}. Leave such rows out, or "
+                        "write the log-likelihood so that it is defined there",
+                    )
                 )
             total += value
             start += len(jax.tree_util.tree_leaves(block)[0])

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infimum._errors import coded
 from infimum._family import UnsuitableError
 from infimum._probe import probed
 from infimum._program import Program, double_precision
@@ -62,7 +63,7 @@ def products(target: Target) -> Program:
     target = target.plain
     if target not in _PRODUCTS:
         if not target.twice:
-            raise UnsuitableError(_no_second(target, "its code is outside JAX"))
+            raise UnsuitableError(coded("E220", _no_second(target, "its code is outside JAX")))
         function, d = target.program.function(), target.dim
 
         def images(point: Any) -> Any:
@@ -72,7 +73,9 @@ def products(target: Target) -> Program:
         try:
             _PRODUCTS[target] = Program(images, (1 + AT_ONCE) * d, batch=1)
         except Exception as error:  # JAX raises many types: each says that there is no derivative
-            raise UnsuitableError(_no_second(target, str(error).split("\n")[0])) from error
+            raise UnsuitableError(
+                coded("E220", _no_second(target, str(error).split("\n")[0]))
+            ) from error
     return _PRODUCTS[target]
 
 
@@ -120,10 +123,18 @@ def checked_edges(target: Target, given: Any, rng: np.random.Generator) -> np.nd
     pairs = np.asarray(given)
     if pairs.ndim != 2 or len(pairs) != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(
-            f"edges have shape {pairs.shape} and type {pairs.dtype}, not (2, n) of int"
+            coded(
+                "E223", f"edges have shape {pairs.shape} and type {pairs.dtype}, not (2, n) of int"
+            )
         )
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < target.dim):
-        raise ValueError(f"edges name coordinates outside 0 to {target.dim - 1}")
+        raise ValueError(
+            coded(
+                "E223",
+                f"edges name coordinates outside 0 to {target.dim - 1}: they reach from "
+                f"{pairs.min()} to {pairs.max()}",
+            )
+        )
     products(target)
     return _confirmed(target, _unique(pairs, target.dim), rng, 0)
 
@@ -164,8 +175,11 @@ def _usable(target: Target, rng: np.random.Generator) -> np.ndarray:
             if np.isfinite(image).all():
                 return np.asarray(z)
     raise UnsuitableError(
-        f"the Hessian of {target.name!r} is not finite at any of 20 points tried, and the sparse "
-        'family needs one. Look for kinks, as in sqrt(0) or abs, or fit "fullrank"'
+        coded(
+            "E220",
+            f"the Hessian of {target.name!r} is not finite at any of 20 points tried, and the "
+            'sparse family needs one. Look for kinks, as in sqrt(0) or abs, or fit "fullrank"',
+        )
     )
 
 
@@ -181,8 +195,11 @@ def _confirmed(
     while True:
         if _dense(edges, target.dim):
             raise UnsuitableError(
-                f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
-                'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large'
+                coded(
+                    "E222",
+                    f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
+                    'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
+                )
             )
         z = np.stack([_usable(target, rng) for _ in range(POINTS)])
         wrong = missing(target, edges, z, rng)
@@ -192,8 +209,11 @@ def _confirmed(
             rows = np.unique(np.concatenate(wrong))
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
             raise UnsuitableError(
-                f"the pattern lacks entries of the Hessian of {target.name!r} in {rows.size} rows "
-                f"({names}): couple more pairs, or leave the pattern to be found"
+                coded(
+                    "E223",
+                    f"the pattern lacks entries of the Hessian of {target.name!r} in {rows.size} "
+                    f"rows ({names}): couple more pairs, or leave the pattern to be found",
+                )
             )
         rounds -= 1
         found = [_probe(target, x, rng) for x, rows in zip(z, wrong, strict=True) if rows.size]

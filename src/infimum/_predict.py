@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from infimum._errors import coded
 from infimum._fit import Fit
 from infimum._loop import PREDICT_STREAM
 from infimum._objective import Seed, generator
@@ -53,7 +54,9 @@ def predict(
     (5, 3)
     """
     if not isinstance(fit, Fit):
-        raise TypeError(f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))")
+        raise TypeError(
+            coded("E430", f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))")
+        )
     draws = fit.sample(n, seed=seed, weighted=weighted)
     return fit.model.predict(
         draws, int(generator(seed, PREDICT_STREAM).integers(2**31)), args, kwargs

@@ -12,6 +12,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
 
+from infimum._errors import coded
 from infimum._program import double_precision
 from infimum._target import Target
 from infimum.sources.numpyro import from_numpyro, posteriors
@@ -42,8 +43,11 @@ class Prior:
         self.target = from_numpyro(model, *args, **kwargs)
         if not self.target.model.observed():
             raise ValueError(
-                f"model {self.target.name!r} has no observed site under these arguments: give it "
-                "data, whose shapes say how many values to simulate"
+                coded(
+                    "E826",
+                    f"model {self.target.name!r} has no observed site under these arguments: give "
+                    "it data, whose shapes say how many values to simulate",
+                )
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,8 +94,12 @@ class Prior:
                 sites = model.prior(key)
             except NotImplementedError as error:
                 raise ValueError(
-                    f"model {self.target.name!r} has a prior that can't be drawn from "
-                    f"({error!r}): give it proper ones, or state how to simulate with simulate="
+                    coded(
+                        "E826",
+                        f"model {self.target.name!r} has a prior that can't be drawn from "
+                        f"({error!r}): give it proper ones, or state how to simulate with "
+                        "simulate=",
+                    )
                 ) from None
             for name, site in sites.items():
                 _check(name, site, observed)
@@ -106,11 +114,18 @@ def _check(name: str, site: dict[str, Any], observed: Collection[str]) -> None:
         return
     cure = "state how to draw parameters and data with simulate="
     if site["is_observed"] and isinstance(site["fn"], Unit):
-        raise ValueError(f"site {name!r} is a numpyro.factor, from which no data come: {cure}")
+        raise ValueError(
+            coded("E826", f"site {name!r} is a numpyro.factor, from which no data come: {cure}")
+        )
     if site["is_observed"] or (name in observed and site.get("_control_flow_done")):
-        raise ValueError(f"observed site {name!r} is in a scan, which keeps its data: {cure}")
+        raise ValueError(
+            coded("E826", f"observed site {name!r} is in a scan, which keeps its data: {cure}")
+        )
     if site["scale"] is not None:
         raise ValueError(
-            f"the density of site {name!r} is scaled, as that of a subsample: give the model all "
-            f"of its data, or {cure}"
+            coded(
+                "E826",
+                f"the density of site {name!r} is scaled, as that of a subsample: give the model "
+                f"all of its data, or {cure}",
+            )
         )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from infimum._errors import coded
 from infimum._program import double_precision
 
 
@@ -38,9 +39,12 @@ def begin(address: str | None = None, n: int | None = None, which: int | None = 
         jax.distributed.initialize(address, n, which, heartbeat_timeout_seconds=HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the distributed run could not begin ({error}): start every process by Slurm, Open "
-            "MPI or Kubernetes, or say in each where process 0 is, how many there are and which "
-            "one it is: --coordinator HOST:PORT --processes 4 --process 0"
+            coded(
+                "E720",
+                f"the distributed run could not begin ({error}): start every process by Slurm, "
+                "Open MPI or Kubernetes, or say in each where process 0 is, how many there are and "
+                "which one it is: --coordinator HOST:PORT --processes 4 --process 0",
+            )
         ) from error
 
 
@@ -71,9 +75,12 @@ def gathered(array: np.ndarray) -> np.ndarray:
             return np.asarray(multihost_utils.process_allgather(array))
     except Exception as error:  # the collectives raise errors of their own
         raise PeerError(
-            f"a process of this distributed run has ended ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}): look at the other "
-            "processes' output for the cause, and start them all again"
+            coded(
+                "E721",
+                f"a process of this distributed run has ended ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else 'no message'}): look at the other "
+                "processes' output for the cause, and start them all again",
+            )
         ) from error
 
 
@@ -100,7 +107,11 @@ def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarr
     failed = [i for i in range(len(parts)) if parts[i, 0].any()]
     if failed:
         raise PeerError(
-            f"process {failed[0]} of this distributed run can't go on: its own output says why"
+            coded(
+                "E721",
+                f"process {failed[0]} of this distributed run can't go on: its own output says "
+                "why. Mend that, and start all again",
+            )
         )
     summed: np.ndarray = parts[:, 1].sum(axis=0)
     return summed
@@ -127,6 +138,9 @@ def agreed(what: str, value: Any) -> None:
     different = [i for i in range(len(every)) if not np.array_equal(every[i], every[0])]
     if different:
         raise ValueError(
-            f"{what} differ between process 0 and process {different[0]}: here (process {rank()}) "
-            f"they are {value}"
+            coded(
+                "E723",
+                f"{what} differ between process 0 and process {different[0]}: here (process "
+                f"{rank()}) they are {value}. Give all processes the same",
+            )
         )

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from infimum._climb import fit
+from infimum._errors import coded
 from infimum._family import Family
 from infimum._fit import Fit
 from infimum._objective import generator
@@ -81,7 +82,9 @@ class Pipeline:
         """True values of one data set, shape (k,), and the target given the data."""
         made = self.simulate(generator(self.seed, index, 0))
         if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Target)):
-            raise TypeError(f"simulate returned {made!r}, expected (params, infimum.Target)")
+            raise TypeError(
+                coded("E822", f"simulate returned {made!r}, expected (params, infimum.Target)")
+            )
         return truth(made[1], made[0]), made[1]
 
     def run(self, index: int) -> Ranked:
@@ -121,11 +124,13 @@ def truth(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
     for value, leaf in zip(values, space.leaves, strict=True):
         if np.shape(value) != leaf.shape:
             told = f"{leaf.label!r} has shape {np.shape(value)}, not the target's {leaf.shape}"
-            raise ValueError(f"simulated parameter {told}")
+            raise ValueError(coded("E822", f"simulated parameter {told}"))
     flat = columns([np.asarray(value, np.float64)[None] for value in values])[0]
     if np.isnan(flat).any():
         where = space.names[int(np.argmax(np.isnan(flat)))]
-        raise ValueError(f"the true value of {where!r} is NaN: is it inside its support?")
+        raise ValueError(
+            coded("E822", f"the true value of {where!r} is NaN: is it inside its support?")
+        )
     return flat
 
 
@@ -165,9 +170,13 @@ def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[Ranked], N
             keep(future.result())
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "a worker process ended early. A script that uses workers must do its own work under "
-            'if __name__ == "__main__": because they import it; else memory may be short, of which '
-            "each of them takes half a gigabyte. Without workers all is done in this process"
+            coded(
+                "E824",
+                "a worker process ended early. A script that uses workers must do its own work "
+                'under if __name__ == "__main__": because they import it; else memory may be '
+                "short, of which each of them takes half a gigabyte. Without workers all is done "
+                "in this process",
+            )
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -194,10 +203,14 @@ def _check_travels(pipeline: Pipeline) -> None:
     try:
         written = pickle.dumps(pipeline)
     except Exception as error:  # pickle raises what it likes
-        raise TypeError(f"other processes can't have the model ({error}): {cure}") from error
+        raise TypeError(
+            coded("E824", f"other processes can't have the model ({error}): {cure}")
+        ) from error
     script = getattr(sys.modules["__main__"], "__file__", "")
     if b"__main__" in written and not Path(script).is_file():
-        raise TypeError(f"other processes can't import what a session defines: {cure}")
+        raise TypeError(
+            coded("E824", f"other processes can't import what a session defines: {cure}")
+        )
 
 
 _ADOPTED: list[Pipeline] = []

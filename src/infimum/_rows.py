@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from infimum import _processes
 from infimum._bijection import Bijection
 from infimum._blocks import DataError, blocks_of
+from infimum._errors import coded
 from infimum._foreign import Foreign, Guarded
 from infimum._locals import Locals
 from infimum._model import DENSITY, Model
@@ -149,11 +150,13 @@ class Rows(Target):
     ) -> None:
         for what, function in (("log_prior", log_prior), ("log_likelihood", log_likelihood)):
             if not callable(function):
-                raise TypeError(f"{what} is {function!r}, expected a function")
+                raise TypeError(coded("E101", f"{what} is {function!r}, expected a function"))
         if way not in WAYS:
-            raise ValueError(f"way is {way!r}, expected one of {', '.join(WAYS)}")
+            raise ValueError(coded("E306", f"way is {way!r}, expected one of {', '.join(WAYS)}"))
         if precision not in ("float64", "float32"):
-            raise ValueError(f"precision is {precision!r}, expected 'float64' or 'float32'")
+            raise ValueError(
+                coded("E306", f"precision is {precision!r}, expected 'float64' or 'float32'")
+            )
         with double_precision():
             space = Bijection(example, supports)
             start = space.inside(example)
@@ -202,7 +205,9 @@ class Rows(Target):
         sums.check(start, local)
         self.way = sums.way() if way == "auto" else way
         if self.way == "whole" and _processes.count() > 1:
-            raise ValueError('way is "whole", but each process has rows of its own: give "blocks"')
+            raise ValueError(
+                coded("E724", 'way is "whole", but each process has rows of its own: give "blocks"')
+            )
         density: Any = sums.whole if self.way == "whole" else sums.streamed()
         stated = Target.of(sums.space, density, name)
         self._set(sums.space, stated._density, name, start, model)
@@ -243,7 +248,11 @@ class Rows(Target):
             If no local variables were declared, and for draws or row numbers that do not fit.
         """
         if self._locals is None:
-            raise ValueError("the target has no local variables: declare them with Rows(local=...)")
+            raise ValueError(
+                coded(
+                    "E531", "the target has no local variables: declare them with Rows(local=...)"
+                )
+            )
         x = self._sums.in_a_row(draws)
         numbers = self._sums.numbers(rows)
         return self._sums.drawn(self._locals, x, numbers, seed)
@@ -273,14 +282,20 @@ class _Sums:
         except Exception as error:  # whatever the user's own code raises
             shapes = jax.tree_util.tree_map(lambda leaf: leaf.shape, rows)
             raise ValueError(
-                f"log_likelihood raised {type(error).__name__}: {error}\nwhen called with rows of "
-                f"shapes {shapes}. Their first axis is the rows, of which it may be given any "
-                "number; structure and dtypes are those of the data"
+                coded(
+                    "E520",
+                    f"log_likelihood raised {type(error).__name__}: {error}\nwhen called with rows "
+                    f"of shapes {shapes}. Their first axis is the rows, of which it may be given "
+                    "any number; structure and dtypes are those of the data",
+                )
             ) from error
         if jnp.shape(value) != ():
             raise ValueError(
-                "log_likelihood must return a scalar, it returned an array of shape "
-                f"{jnp.shape(value)}: sum over the rows, with .sum()"
+                coded(
+                    "E521",
+                    "log_likelihood must return a scalar, it returned an array of shape "
+                    f"{jnp.shape(value)}: sum over the rows, with .sum()",
+                )
             )
         return jnp.asarray(value)
 
@@ -348,8 +363,11 @@ class _Sums:
         if jax.tree_util.tree_structure(draws) != wanted or not all(fitting) or n == 0:
             shapes = jax.tree_util.tree_map(np.shape, draws)
             raise ValueError(
-                f"draws have shapes {shapes}, expected those of the parameters, {self.space.names}"
-                ", with one leading axis: give fit.sample(n)"
+                coded(
+                    "E411",
+                    f"draws have shapes {shapes}, expected those of the parameters, "
+                    f"{self.space.names}, with one leading axis: give fit.sample(n)",
+                )
             )
         return np.concatenate([x.reshape(n, -1) for x in leaves], axis=1)
 
@@ -359,10 +377,16 @@ class _Sums:
             return None
         numbers = np.asarray(rows)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
-            raise ValueError(f"rows are {rows!r}, expected numbers of rows, such as [0, 3]")
+            raise ValueError(
+                coded("E532", f"rows are {rows!r}, expected numbers of rows, such as [0, 3]")
+            )
         if (np.diff(numbers) <= 0).any() or numbers[0] < 0 or numbers[-1] >= self.blocks.n_rows:
             raise ValueError(
-                f"rows must ascend, between 0 and {self.blocks.n_rows - 1:,}: they are {rows!r}"
+                coded(
+                    "E532",
+                    f"rows must ascend, between 0 and {self.blocks.n_rows - 1:,}: they are "
+                    f"{rows!r}",
+                )
             )
         return numbers
 
@@ -423,11 +447,14 @@ class _Sums:
                 continue
             if abs(together - sum(apart)) > AGREE * (abs(apart[0]) + abs(apart[1])):
                 raise ValueError(
-                    "log_likelihood is not a sum over rows: "
-                    f"{cut} rows give {apart[0]:.6g}, {n - cut} others {apart[1]:.6g}, and all "
-                    f"{n} together {together:.6g}, not {sum(apart):.6g}. Sum over the rows, do not "
-                    "average; what does not depend on rows belongs into log_prior; rows that "
-                    "depend on each other can't be used one block at a time"
+                    coded(
+                        "E523",
+                        "log_likelihood is not a sum over rows: "
+                        f"{cut} rows give {apart[0]:.6g}, {n - cut} others {apart[1]:.6g}, and all "
+                        f"{n} together {together:.6g}, not {sum(apart):.6g}. Sum over the rows, do "
+                        "not average; what does not depend on rows belongs into log_prior; rows "
+                        "that depend on each other can't be used one block at a time",
+                    )
                 )
 
     def _check_rounding(self, x: np.ndarray, other: np.ndarray) -> None:
@@ -438,9 +465,12 @@ class _Sums:
         off = abs(both[0] - both[1]) * np.sqrt(self.passes.n_rows / self.passes.size)
         if off > ROUNDED:
             warnings.warn(
-                f"in float32 differences of log p̂ are off by about {off:.2g} nats over "
-                f'{self.passes.n_rows:,} rows: give precision="float64", or centre and scale the '
-                "data",
+                coded(
+                    "W102",
+                    f"in float32 differences of log p̂ are off by about {off:.2g} nats over "
+                    f'{self.passes.n_rows:,} rows: give precision="float64", or centre and scale '
+                    "the data",
+                ),
                 stacklevel=5,
             )
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from infimum import _memory, _processes, families, solvers
 from infimum._dense import raw_of
+from infimum._errors import coded
 from infimum._family import (
     LARGEST_DENSE,
     Adaptive,
@@ -99,7 +100,9 @@ LEAST_DRAWS = 100
 def check_number(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless a setting is a whole number of at least so much."""
     if not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
+        raise ValueError(
+            coded("E302", f"{name} is {value!r}, expected an integer of at least {least}")
+        )
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,12 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
             raise TypeError(
-                f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
-                "infimum.Target(log_density, example), a NumPyro model with "
-                "infimum.from_numpyro(model, *args)"
+                coded(
+                    "E301",
+                    f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
+                    "infimum.Target(log_density, example), a NumPyro model with "
+                    "infimum.from_numpyro(model, *args)",
+                )
             )
         generator(self.seed)
         for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
@@ -129,7 +135,11 @@ class Options:
             if value is not None:
                 check_number(name, value, least)
         if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance!r}, expected a positive number of nats")
+            raise ValueError(
+                coded(
+                    "E303", f"tolerance is {self.tolerance!r}, expected a positive number of nats"
+                )
+            )
 
     @contextlib.contextmanager
     def kept(self, folder: str | Path | None, **job: Any) -> Iterator[Options]:
@@ -144,7 +154,9 @@ class Options:
             yield self
             return
         if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
-            raise TypeError(f"checkpoint is {folder!r}, expected the path of a folder")
+            raise TypeError(
+                coded("E701", f"checkpoint is {folder!r}, expected the path of a folder")
+            )
         told = {name: described(value) for name, value in job.items()}
         place = Path(folder)
         if self.shared:
@@ -201,18 +213,30 @@ class Options:
 
     def plan(self, q: Distribution) -> list[Solver]:
         """The solvers to use, with the user's limits."""
-        given = [self.solver] if isinstance(self.solver, Solver) else self.solver
+        given: Any = self.solver
+        if isinstance(given, Solver | str):  # a name is none, and is refused whole
+            given = [given]
         differentiable = self.target.differentiable
         chosen = solvers.plan(q, differentiable) if given is None else list(given)
         for solver in chosen:
             if not isinstance(solver, Solver):
                 known = ", ".join(member.__name__ for member in solvers.members())
-                raise TypeError(f"{solver!r} is not a solver; known: {known}")
+                raise TypeError(coded("E310", f"{solver!r} is not a solver; known: {known}"))
             if not solver.accepts(q):
-                raise ValueError(f"{type(solver).__name__} can't move a {type(q).__name__}")
+                raise ValueError(
+                    coded(
+                        "E310",
+                        f"{type(solver).__name__} can't move a {type(q).__name__}: leave solver "
+                        "out, to have the right ones chosen",
+                    )
+                )
             if solver.needs_gradient and not differentiable:
                 raise ValueError(
-                    f"{type(solver).__name__} needs a gradient, and the target has none"
+                    coded(
+                        "E110",
+                        f"{type(solver).__name__} needs a gradient, and the target has none: give "
+                        "it one, or leave out solver",
+                    )
                 )
         limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
         return [_limited(solver, limits) for solver in chosen]
@@ -233,7 +257,9 @@ def family_of(given: Any) -> Family:
         return given()
     if not isinstance(given, Family):
         known = ", ".join(families.members())
-        raise TypeError(f"{given!r} is not a family: give a name (auto, {known}) or a Family")
+        raise TypeError(
+            coded("E201", f"{given!r} is not a family: give a name (auto, {known}) or a Family")
+        )
     return given
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from infimum import families
 from infimum._bijection import Bijection
+from infimum._errors import coded, plain
 from infimum._family import Distribution
 from infimum._fit import Fit
 from infimum._model import Labels
@@ -37,6 +38,8 @@ NO_CODE = (
     "a fit loaded from disk has neither the model's code nor its data, which this needs: use the "
     "original fit, or fit again"
 )
+
+AGAIN = "Take another copy of it, or save the fit again"
 
 LARGEST_ENTRY = 2**33
 """Bytes that one array of a file may unpack to: 8 GiB, against decompression bombs."""
@@ -81,8 +84,11 @@ def load(path: str | Path) -> Fit:
             version = described.get("format") if isinstance(described, dict) else None
             if version != FORMAT:
                 raise ValueError(
-                    f"{path} has format version {version!r}, this infimum reads {FORMAT}: load it "
-                    "with the version of infimum that wrote it"
+                    coded(
+                        "E421",
+                        f"{path} has format version {version!r}, this infimum reads {FORMAT}: load "
+                        "it with the version of infimum that wrote it",
+                    )
                 )
             arrays = {
                 name.removesuffix(".npy"): _array(archive, name)
@@ -91,11 +97,13 @@ def load(path: str | Path) -> Fit:
             }
         return _rebuild(described, arrays)
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} is not a fit saved by infimum, or is damaged: {error}") from error
+        told = f"{path} is not a fit saved by infimum, or is damaged: {plain(error)}. {AGAIN}"
+        raise ValueError(coded("E420", told)) from error
     except ValueError as error:
-        known = str(error).startswith(str(path))
-        message = str(error) if known else f"{path} is not a fit saved by infimum: {error}"
-        raise ValueError(message) from error
+        if str(error).startswith(str(path)):
+            raise
+        told = f"{path} is not a fit saved by infimum: {plain(error)}. {AGAIN}"
+        raise ValueError(coded("E420", told)) from error
 
 
 def _checked(member: Distribution) -> Distribution:
@@ -269,11 +277,13 @@ class StoredSpace(Space):
 
     def draws(self, z: np.ndarray) -> Any:
         """Refuse."""
-        raise ValueError("new draws need the model's own code: use the original fit")
+        raise ValueError(coded("E401", "new draws need the model's own code: use the original fit"))
 
     def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refuse."""
-        raise ValueError("log_prob needs the model's own code here: use the original fit")
+        raise ValueError(
+            coded("E401", "log_prob needs the model's own code here: use the original fit")
+        )
 
     def coordinates(self) -> list[int]:
         """None is known."""

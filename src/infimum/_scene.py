@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from infimum._errors import coded
 from infimum._family import NaturalGaussian
 from infimum._fit import Fit
 from infimum._objective import log_density
@@ -155,14 +156,23 @@ def chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
     places = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
     drawn = np.array([i for i in places if vary[i]], dtype=int)
     if not len(drawn):
-        raise ValueError(f"names is {names!r}: none of these quantities varies, nothing to draw")
+        raise ValueError(
+            coded(
+                "E902",
+                f"names is {names!r}: none of these quantities varies, nothing to draw: name "
+                "others",
+            )
+        )
     if names is None and len(drawn) > few:
         error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[drawn]
         drawn = np.sort(drawn[np.argsort(-error, kind="stable")[:few]])
     if len(drawn) > MOST:
         raise ValueError(
-            f"{len(drawn)} quantities were asked for, at most {MOST} fit into one picture: "
-            "name single entries, such as 'theta[0]'"
+            coded(
+                "E902",
+                f"{len(drawn)} quantities were asked for, at most {MOST} fit into one picture: "
+                "name single entries, such as 'theta[0]'",
+            )
         )
     return [int(i) for i in drawn]
 

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from infimum._errors import coded
+
 NONE = -1
 """In the place of a coordinate: the quantity is not a function of one coordinate alone."""
 
@@ -112,7 +114,9 @@ class Space(abc.ABC):
         for leaf, value in zip(own, values, strict=True):
             if value.shape[value.ndim - len(leaf.shape) :] != leaf.shape:
                 shapes = f"{leaf.shape}, or that with one leading axis"
-                raise ValueError(f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
+                raise ValueError(
+                    coded("E411", f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
+                )
         z, log_jacobian = self.invert(columns([x[None] if point else x for x in values]))
         return (z[0], log_jacobian[0]) if point else (z, log_jacobian)
 
@@ -125,7 +129,13 @@ class Space(abc.ABC):
             return values
         if treedef == self.treedef:
             return [x for x, leaf in zip(values, self.leaves, strict=True) if not leaf.derived]
-        raise ValueError(f"draws of structure {treedef}, expected {self.structure}")
+        raise ValueError(
+            coded(
+                "E411",
+                f"draws of structure {treedef}, expected {self.structure}, as fit.sample gives "
+                "them",
+            )
+        )
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -157,7 +167,9 @@ def positions(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
         inside = (f"{name}[", f"{name}.")
         found = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
         if not found:
-            raise ValueError(f"no quantity {name!r}; there are {', '.join(known[:20])}")
+            raise ValueError(
+                coded("E410", f"no quantity {name!r}; there are {', '.join(known[:20])}")
+            )
         places += found
     return places
 

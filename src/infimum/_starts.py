@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infimum._ascent import Ascent
+from infimum._errors import coded
 from infimum._objective import Outcome
 from infimum._solver import Info
 from infimum._target import Target
@@ -61,7 +62,7 @@ def find(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
         log_p, gradient = target.values(points), np.zeros(points.shape)
     usable = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
     if np.any(log_p == np.inf) or not usable.any():
-        raise ValueError(_no_start(target, points, log_p, gradient))
+        raise ValueError(coded("E107", _no_start(target, points, log_p, gradient)))
     starts: list[Start] = []
     for kind, x, fine in zip(kinds, points, usable, strict=True):
         if kind == "cold" or (fine and len(starts) < n):

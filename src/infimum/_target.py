@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._foreign import Failures, Foreign, See
 from infimum._journal import Journal
 from infimum._model import DENSITY, Model
@@ -69,7 +70,9 @@ class Target:
     ) -> None:
         if not callable(log_density):
             raise TypeError(
-                f"log_density must be a function of the parameters, not {log_density!r}"
+                coded(
+                    "E101", f"log_density must be a function of the parameters, not {log_density!r}"
+                )
             )
         with double_precision():
             space = Bijection(example, supports)
@@ -334,8 +337,12 @@ def _differentiated(
         raise
     except Exception as error:  # JAX raises many types here; each means that it can't differentiate
         raise ValueError(
-            f"log_density can't be differentiated by JAX ({type(error).__name__}: {error}). Write "
-            "it with jax.numpy, and use jax.lax.scan or fori_loop with fixed bounds for loops"
+            coded(
+                "E102",
+                f"log_density can't be differentiated by JAX ({type(error).__name__}: {error}). "
+                "Write it with jax.numpy, and use jax.lax.scan or fori_loop with fixed bounds for "
+                "loops",
+            )
         ) from error
 
 
@@ -349,31 +356,49 @@ def _scalar(log_density: Callable[[PyTree], Any], params: PyTree) -> Any:
         value = log_density(params)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise _DensityError(
-            "log_density is not differentiable by JAX: it turns a parameter into a NumPy array or "
-            "a Python number, or branches on its value. Use jax.numpy in place of numpy, and "
-            f"jax.numpy.where or jax.lax.cond in place of if. JAX says: {error}"
+            coded(
+                "E102",
+                "log_density is not differentiable by JAX: it turns a parameter into a NumPy array "
+                "or a Python number, or branches on its value. Use jax.numpy in place of numpy, "
+                f"and jax.numpy.where or jax.lax.cond in place of if. JAX says: {error}",
+            )
         ) from error
     except KeyError as error:
         raise _DensityError(
-            f"log_density asks for parameter {error}, which the example does not have; its "
-            f"parameters have shapes {shapes}"
+            coded(
+                "E103",
+                f"log_density asks for parameter {error}, which the example does not have; its "
+                f"parameters have shapes {shapes}",
+            )
         ) from error
     except Exception as error:  # whatever the user's own code raises
         raise _DensityError(
-            f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters of "
-            f"shapes {shapes}. Shapes and structure come from the example"
+            coded(
+                "E103",
+                f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters "
+                f"of shapes {shapes}. Shapes and structure come from the example",
+            )
         ) from error
     if not jax.tree_util.all_leaves([value]):
-        raise _DensityError(f"log_density must return one number, it returned {value!r}")
+        raise _DensityError(
+            coded("E105", f"log_density must return one number, it returned {value!r}")
+        )
     shape = jnp.shape(value)
     if shape != ():
         raise _DensityError(
-            f"log_density must return a scalar, it returned an array of shape {shape}: sum over "
-            "observations, for instance with .sum()"
+            coded(
+                "E105",
+                f"log_density must return a scalar, it returned an array of shape {shape}: sum "
+                "over observations, for instance with .sum()",
+            )
         )
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise _DensityError(
-            f"log_density returned dtype {jnp.result_type(value)}, not a float: it is constant, "
-            "or not differentiable, in the parameters"
+            coded(
+                "E105",
+                f"log_density returned dtype {jnp.result_type(value)}, not a float: it is "
+                "constant, or not differentiable, in the parameters: compute it from them, in "
+                "floats",
+            )
         )
     return jnp.asarray(value, jnp.float64)

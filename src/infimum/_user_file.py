@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from infimum._errors import coded
+
 if TYPE_CHECKING:
     from infimum import Target
 
@@ -35,9 +37,17 @@ def read_target(model: str, data: Path | None = None) -> Target:
     if file.suffix in STAN:
         return _read_stan(file, data)
     if file.suffix != ".py":
-        raise UserError(f"{path} is neither a Python file nor a Stan program")
+        raise UserError(
+            coded(
+                "E913",
+                f"{path} is neither a Python file nor a Stan program: give FILE.py:NAME or "
+                "FILE.stan",
+            )
+        )
     if data is not None:
-        raise UserError("--data is for Stan programs: bind the data in the Python file")
+        raise UserError(
+            coded("E913", "--data is for Stan programs: bind the data in the Python file")
+        )
     return _read_python(file, path, name)
 
 
@@ -51,11 +61,19 @@ def read_model(model: str) -> Callable[..., Any]:
     """
     file, path, name = _asked(model, "model.py:model")
     if file.suffix != ".py":
-        raise UserError(f"{path} is not a Python file: data are drawn from NumPyro models")
+        raise UserError(
+            coded(
+                "E913",
+                f"{path} is not a Python file: data are drawn from NumPyro models, give "
+                "FILE.py:NAME",
+            )
+        )
     module = _calling(file, _run, file)
     stated = getattr(module, name, None)
     if not name or not callable(stated) or _source(stated) is not None:
-        raise UserError(f"which function in {path} draws the data? Name it: {path}:NAME")
+        raise UserError(
+            coded("E915", f"which function in {path} draws the data? Name it: {path}:NAME")
+        )
     function: Callable[..., Any] = stated
     return function
 
@@ -72,7 +90,9 @@ def _asked(model: str, example: str) -> tuple[Path, str, str]:
         path, name = model, ""
     file = Path(path).absolute()
     if not file.is_file():
-        raise UserError(f"there is no file {path}: give FILE.py:NAME, for instance {example}")
+        raise UserError(
+            coded("E901", f"there is no file {path}: give FILE.py:NAME, for instance {example}")
+        )
     return file, path, name
 
 
@@ -80,7 +100,9 @@ def _read_stan(file: Path, data: Path | None) -> Target:
     from infimum import from_stan
 
     if data is not None and not data.is_file():
-        raise UserError(f"there is no file {data}")
+        raise UserError(
+            coded("E901", f"there is no file {data}: give the program's data as --data DATA.json")
+        )
     try:
         return from_stan(file, None if data is None else data.read_text(encoding="utf-8"))
     except (
@@ -88,7 +110,7 @@ def _read_stan(file: Path, data: Path | None) -> Target:
         FileNotFoundError,
     ) as error:  # the first is BridgeStan's word for data that do not fit
         raise UserError(
-            f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}"
+            coded("E918", f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}")
         ) from error
 
 
@@ -96,7 +118,7 @@ def _read_python(file: Path, path: str, name: str) -> Target:
     module = _calling(file, _run, file)
     name = name or _only_candidate(module, path)
     if not hasattr(module, name):
-        raise UserError(f"{path} has no {name!r}; {_listed(module)}")
+        raise UserError(coded("E915", f"{path} has no {name!r}; {_listed(module)}"))
     stated = getattr(module, name)
     if _source(stated) is None and callable(stated):
         _check_no_arguments(stated, name, path)
@@ -110,8 +132,12 @@ def _read_python(file: Path, path: str, name: str) -> Target:
         _check_no_arguments(stated, name, path)
         return _calling(file, from_numpyro, stated)
     raise UserError(
-        f"{name!r} in {path} is, or returns, {stated!r}: expected an infimum.Target, a NumPyro or "
-        f"PyMC model, a bridgestan.StanModel, or a function returning one; {_listed(module)}"
+        coded(
+            "E915",
+            f"{name!r} in {path} is, or returns, {stated!r}: expected an infimum.Target, a NumPyro "
+            f"or PyMC model, a bridgestan.StanModel, or a function returning one; "
+            f"{_listed(module)}",
+        )
     )
 
 
@@ -152,7 +178,9 @@ def _calling(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
         if not lines and not isinstance(error, SyntaxError):
             raise
         where = f", line {lines[-1]}" if lines else ""
-        raise UserError(f"{file.name}{where}: {type(error).__name__}: {error}") from error
+        raise UserError(
+            coded("E918", f"{file.name}{where}: {type(error).__name__}: {error}")
+        ) from error
 
 
 _SAMPLES = object()
@@ -180,9 +208,12 @@ def _answer(function: Callable[[], Any]) -> Any:
 def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
     if needed := ", ".join(_needed(function)):
         raise UserError(
-            f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for instance"
-            f"\n\n    def posterior():\n        return infimum.from_numpyro({name}, {needed})\n\n"
-            f"and run `infimum fit {path}:posterior`"
+            coded(
+                "E917",
+                f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for "
+                f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
+                f"{needed})\n\nand run `infimum fit {path}:posterior`",
+            )
         )
 
 
@@ -214,7 +245,10 @@ def _only_candidate(module: ModuleType, path: str) -> str:
     names = targets or functions
     if len(names) != 1:
         raise UserError(
-            f"which name in {path} to fit? {_listed(module)}. Run `infimum fit {path}:NAME`"
+            coded(
+                "E915",
+                f"which name in {path} to fit? {_listed(module)}. Run `infimum fit {path}:NAME`",
+            )
         )
     return names[0]
 

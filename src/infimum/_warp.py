@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infimum._errors import coded
 from infimum._family import UnsuitableError
 from infimum._hierarchy import Hierarchy, Parents
 from infimum._program import WIDE, Program
@@ -121,8 +122,12 @@ class Warp:
         if not np.isfinite(given).all():
             bad = int(np.flatnonzero(~np.isfinite(given).all(axis=0))[0])
             raise UnsuitableError(
-                f"location and scale of {self.hierarchy.names[bad]} are not finite at the fit to "
-                "start from"
+                coded(
+                    "E212",
+                    f"location and scale of {self.hierarchy.names[bad]} are not finite at the fit "
+                    "to start from: look for a scale that overflows there, or take "
+                    'family="fullrank"',
+                )
             )
         return given
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infimum._errors import CATALOGUE, coded
 from infimum._processes import PeerError
 from infimum._user_file import UserError, draws_itself, read_model, read_target
 
@@ -37,6 +38,7 @@ Put it into a page:     infimum report fit.zip
 Take draws of it:       infimum sample fit.zip --out draws.csv
 Compare two models:     infimum compare a.zip b.zip
 Try fits on known data: infimum calibrate model.py:model
+What an error means:    infimum explain E301
 More on one of them:    infimum fit --help
 """
 
@@ -143,6 +145,16 @@ Exit code 4 says that the calibration failed.
 \b
 Example:
   infimum calibrate model.py:model --n 200 --plot ranks.png
+"""
+
+EXPLAIN = """
+Say what an error or a warning means, and what to do.
+
+CODE stands at the end of its message, in brackets.
+
+\b
+Example:
+  infimum explain E301
 """
 
 app = typer.Typer(
@@ -320,12 +332,20 @@ def fit(
     _check_picture(plot)
     places = (coordinator, processes, process)
     if any(place is not None for place in places) and not distributed:
-        raise UserError("--coordinator, --processes and --process are for --distributed")
+        raise UserError(
+            coded(
+                "E724",
+                "--coordinator, --processes and --process are for --distributed: add it, or leave "
+                "them out",
+            )
+        )
     if distributed:
         _processes.begin(*places)
     target = read_target(model, data)
     if distributed and not isinstance(target, infimum.Rows):
-        raise UserError(f"{target!r} has no rows to share out: --distributed is for infimum.Rows")
+        raise UserError(
+            coded("E724", f"{target!r} has no rows to share out: --distributed is for infimum.Rows")
+        )
     options: dict[str, Any] = {} if draws is None else {"draws": draws}
     found = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
     if _processes.rank() > 0:  # all have the same fit: one of them tells it
@@ -503,6 +523,21 @@ def calibrate(
         raise typer.Exit(4)
 
 
+@app.command(help=EXPLAIN)
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="E or W and three digits.")],
+) -> None:
+    """Print an entry of the catalogue of errors."""
+    entry = CATALOGUE.get(code.strip("[]").upper())
+    if entry is None:
+        message = (
+            f"there is no code {code!r}: give one that stands at the end of a message, as E301"
+        )
+        raise UserError(coded("E920", message))
+    for paragraph in (f"{entry.title}.", entry.means, f"What to do: {entry.cure}"):
+        print(textwrap.fill(paragraph, _width()))
+
+
 # ---- what is printed and drawn ------------------------------------------------------------------
 
 
@@ -559,9 +594,9 @@ def _draw(plot: Callable[[], Any], picture: Path, *, told: bool) -> None:
 
 def _check_folder(path: Path) -> None:
     if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
+        raise UserError(coded("E912", f"{path}: there is no folder {path.parent}: make it first"))
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give the name of a file in it")
+        raise UserError(coded("E912", f"{path} is a folder: give the name of a file in it"))
 
 
 def _check_picture(path: Path | None) -> None:
@@ -572,7 +607,9 @@ def _check_picture(path: Path | None) -> None:
     _check_folder(path)
     kinds = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix.removeprefix(".").lower() not in kinds:
-        raise UserError(f"can't draw {path}: its name must end in one of .{', .'.join(kinds)}")
+        raise UserError(
+            coded("E911", f"can't draw {path}: its name must end in one of .{', .'.join(kinds)}")
+        )
 
 
 def _raised_by_infimum(error: Exception) -> bool:

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from infimum import _uniformity
 from infimum._calibrate import LEAST, Calibration
+from infimum._errors import coded
 from infimum._family import SparseGaussian
 from infimum._fit import Fit
 from infimum._predict import predict
@@ -186,12 +187,20 @@ def plot_families(
     """
     fits = list(fits)
     if not fits or any(fit.space.names != fits[0].space.names for fit in fits):
-        raise ValueError("expected fits of one target: at least one, all with the same quantities")
+        raise ValueError(
+            coded(
+                "E902",
+                f"expected fits of one target: at least one, all with the same quantities; "
+                f"{len(fits)} were given",
+            )
+        )
     places = chosen(fits[0], names, 2)
     scenes = [compose(fit, places) for fit in fits]
     k = len(scenes[0].labels)
     if k > 2:
-        raise ValueError(f"{names!r} are {k} quantities: families are compared on one or two")
+        raise ValueError(
+            coded("E902", f"{names!r} are {k} quantities: families are compared on one or two")
+        )
     truth = max(scenes, key=lambda scene: (scene.exact is not None, scene.trust))
     panels = _panels(axes, (len(fits),), (3.2 * len(fits) + 0.5, 4.1))
     limits = [_limits([truth.p(i), *(scene.q(i) for scene in scenes)]) for i in range(k)]
@@ -453,13 +462,24 @@ def plot_predictions(
     observed = fit.model.observed()
     name = next(iter(observed), None) if site is None else site
     if name is None or name not in observed:
-        raise ValueError(f"there is no observed site {site!r}; observed: {', '.join(observed)}")
+        raise ValueError(
+            coded(
+                "E905",
+                f"there is no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
+            )
+        )
     if predicted is None:
         predicted = replicated(fit)
     data = np.ravel(np.asarray(observed[name], float))
     drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
     if drawn.size != len(drawn) * len(data) or not drawn.size:
-        raise ValueError(f"the model does not predict its observed site {name!r}")
+        raise ValueError(
+            coded(
+                "E905",
+                f"the model does not predict its observed site {name!r}: let it sample that where "
+                "it is not given",
+            )
+        )
     drawn, panel = drawn.reshape(len(drawn), -1), _panel(axes, 3.0)
     drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
     tail = (1 - PREDICTED) / 2
@@ -506,7 +526,11 @@ def plot_sparsity(fit: Fit, *, axes: Any = None) -> np.ndarray:
     q = fit.q
     if not isinstance(q, SparseGaussian):
         raise ValueError(
-            f'the family is {fit.family.name!r}, which has no pattern: fit with family="sparse"'
+            coded(
+                "E225",
+                f"the family is {fit.family.name!r}, which has no pattern: fit with "
+                'family="sparse"',
+            )
         )
     panels = _panels(axes, (2,), (9.2, 4.4))
     row, column = np.asarray(q.edges)
@@ -540,7 +564,9 @@ def _panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.
     given = np.asarray(axes, dtype=object)
     if given.size != np.prod(shape) or not all(isinstance(a, Axes) for a in given.flat):
         raise ValueError(
-            f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes"
+            coded(
+                "E906", f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes"
+            )
         )
     return given.reshape(shape)
 
@@ -612,7 +638,7 @@ def _edges(data: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 def _checked(masses: Sequence[float]) -> list[float]:
     given = sorted({float(mass) for mass in masses})
     if not given or not 0 < given[0] <= given[-1] < 1:
-        raise ValueError(f"masses are {masses!r}, expected numbers between 0 and 1")
+        raise ValueError(coded("E906", f"masses are {masses!r}, expected numbers between 0 and 1"))
     return given
 
 

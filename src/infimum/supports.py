@@ -14,6 +14,8 @@ import numpy as np
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
 
+from infimum._errors import coded
+
 _TABLE: dict[str, Callable[..., Any]] = {
     "real": lambda: constraints.real,
     "positive": lambda: constraints.positive,
@@ -75,7 +77,9 @@ class Support:
 def named(name: str, *arguments: Any) -> Support:
     """The support of this name, for instance ``named("interval", 0.0, 1.0)``."""
     if name not in _TABLE:
-        raise ValueError(f"unknown support {name!r}; known: {', '.join(sorted(_TABLE))}")
+        raise ValueError(
+            coded("E130", f"unknown support {name!r}; known: {', '.join(sorted(_TABLE))}")
+        )
     return Support(name, arguments, _TABLE[name](*arguments))
 
 
@@ -92,7 +96,9 @@ corr_cholesky = named("corr_cholesky")
 def interval(lower: Any, upper: Any) -> Support:
     """Numbers between two bounds; either bound may be an array."""
     if _concrete(lower, upper) and not np.all(np.asarray(lower) < np.asarray(upper)):
-        raise ValueError(f"interval({lower}, {upper}): the lower bound must be below the upper")
+        raise ValueError(
+            coded("E131", f"interval({lower}, {upper}): the lower bound must be below the upper")
+        )
     return named("interval", lower, upper)
 
 
@@ -129,12 +135,21 @@ def as_support(given: Any) -> Support:
         return named(given)
     if hasattr(given, "event_dim") and hasattr(given, "is_discrete"):
         if given.is_discrete:
-            raise TypeError(f"{given!r} is discrete; infimum needs continuous parameters")
+            raise TypeError(
+                coded(
+                    "E120",
+                    f"{given!r} is discrete; infimum needs continuous parameters: sum it out of "
+                    "the density",
+                )
+            )
         return _from_constraint(given)
     raise TypeError(
-        f"{given!r} is not a support: give one of infimum.supports, its name "
-        f"({', '.join(sorted(_TABLE))}), a NumPyro constraint, or a function of the other "
-        "parameters that returns one of these"
+        coded(
+            "E130",
+            f"{given!r} is not a support: give one of infimum.supports, its name "
+            f"({', '.join(sorted(_TABLE))}), a NumPyro constraint, or a function of the other "
+            "parameters that returns one of these",
+        )
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from infimum._coordinates import Start, coordinates
 from infimum._corrected import Corrected
+from infimum._errors import coded
 from infimum._fit import Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed, generator
@@ -80,12 +81,24 @@ def annealing(
         population, or fewer than 4 populations.
     """
     if not isinstance(populations, int | np.integer) or populations < 4:
-        raise ValueError(f"populations is {populations!r}, expected at least 4")
+        raise ValueError(coded("E302", f"populations is {populations!r}, expected at least 4"))
     if not isinstance(n, int | np.integer) or n < 16 * populations:
-        raise ValueError(f"n is {n!r}, expected at least 16 particles for each population")
+        raise ValueError(
+            coded(
+                "E302",
+                f"n is {n!r}, expected at least 16 particles for each population, "
+                f"{16 * populations}",
+            )
+        )
     target = fit.at_hand()
     if not target.differentiable:
-        raise ValueError("annealing needs a gradient, and the target has none")
+        raise ValueError(
+            coded(
+                "E110",
+                "annealing needs a gradient, and the target has none: give it one, or use "
+                "importance",
+            )
+        )
     begun = time.perf_counter()
     map_, each = coordinates(fit), int(n) // int(populations)
     start = Start(map_, fit.proposal.others)
@@ -159,8 +172,12 @@ def _inside(
         found, tried = found + int(fine.sum()), tried + n
         if found < LEAST_INSIDE * tried:
             raise ValueError(
-                f"p̂ is zero or undefined at all but {found} of {tried} draws: there is no way "
-                "from q to p*"
+                coded(
+                    "E805",
+                    f"p̂ is zero or undefined at all but {found} of {tried} draws: there is no way "
+                    "from q to p*. Give parameters the supports they live on, or fit a larger "
+                    "family",
+                )
             )
     return np.concatenate(kept)[:n], found / tried
 

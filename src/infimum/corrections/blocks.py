@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 
 from infimum import families
 from infimum._corrected import Corrected
+from infimum._errors import coded
 from infimum._family import SparseGaussian, UnsuitableError
 from infimum._fit import Fit
 from infimum._loop import CORRECT_STREAM
@@ -118,9 +119,16 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     begun = time.perf_counter()
     target = fit.at_hand()
     if not isinstance(fit.q, SparseGaussian):
-        raise UnsuitableError('blocks needs the pattern of a fit with family="sparse"')
+        raise UnsuitableError(
+            coded("E225", 'blocks needs the pattern of a fit with family="sparse"')
+        )
     if not target.differentiable:
-        raise ValueError("blocks needs a gradient, and the target has none")
+        raise ValueError(
+            coded(
+                "E110",
+                "blocks needs a gradient, and the target has none: give it one, or use importance",
+            )
+        )
     split = split_of(fit.q)
     marginal = Marginal(target, fit.q, split)
     marginal.check(generator(seed, CORRECT_STREAM, 10))
@@ -185,8 +193,12 @@ def split_of(q: SparseGaussian) -> Split:
             break
     else:
         raise UnsuitableError(
-            f"more than {MOST_TOGETHER} coordinates are coupled to each other also given the "
-            f"{MOST_HUBS} of most neighbours: blocks is for small groups that hang on few hubs"
+            coded(
+                "E806",
+                f"more than {MOST_TOGETHER} coordinates are coupled to each other also given the "
+                f"{MOST_HUBS} of most neighbours: blocks is for small groups that hang on few "
+                "hubs. Use another correction",
+            )
         )
     hubs, local = np.sort(order[:count]), np.flatnonzero(left)
     groups = np.full((label.max() + 1, size), d)
@@ -280,8 +292,12 @@ class Marginal:
         expected = last - first - 0.5 * float((step[self.filled] ** 2).sum())
         if not abs(expected - total) <= ADDITIVE * size:
             raise UnsuitableError(
-                f"groups given the hubs add up to {total:.8g} where log p̂ changes by "
-                f"{expected:.8g}: they are not independent, or not smooth"
+                coded(
+                    "E806",
+                    f"groups given the hubs add up to {total:.8g} where log p̂ changes by "
+                    f"{expected:.8g}: they are not independent, or not smooth. Use another "
+                    "correction",
+                )
             )
 
     def _centres(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

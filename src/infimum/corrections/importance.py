@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from infimum._corrected import Corrected
+from infimum._errors import coded
 from infimum._fit import PROPOSALS, Fit
 from infimum._loop import CORRECT_STREAM
 from infimum._objective import Seed, generator
@@ -37,7 +38,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         formed, or without replacement fewer than n are positive.
     """
     if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n is {n!r}, expected a positive number of draws")
+        raise ValueError(coded("E302", f"n is {n!r}, expected a positive number of draws"))
     begun = time.perf_counter()
     target = fit.at_hand()
     size = max(fit.n_draws, PROPOSALS * int(n))
@@ -46,14 +47,17 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     log_w = log_p - log_r
     w = weights.normalised(log_w)
     if np.isnan(w).any():
-        raise ValueError("these draws can't be reweighted: " + fit.advice)
+        raise ValueError(coded("E404", "these draws can't be reweighted: " + fit.advice))
     rng = generator(seed, CORRECT_STREAM, 1)
     if replace:
         chosen = rng.choice(len(w), size=n, p=w)
     else:
         if np.count_nonzero(w) < n:
             raise ValueError(
-                f"n is {n}, and {np.count_nonzero(w)} draws have weight: draw with replacement"
+                coded(
+                    "E405",
+                    f"n is {n}, and {np.count_nonzero(w)} draws have weight: draw with replacement",
+                )
             )
         chosen = np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)

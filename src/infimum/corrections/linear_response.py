@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from infimum import families
 from infimum._dense import raw_of
+from infimum._errors import coded
 from infimum._family import LARGEST_DENSE, Charted
 from infimum._fit import Fit
 from infimum._loop import CHECK_STREAM, CORRECT_STREAM
@@ -62,11 +63,20 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
     q, target = fit.q, fit.at_hand()
     if not isinstance(q, Charted):
         raise TypeError(
-            f"linear response needs a family with coordinates such as meanfield, not "
-            f"{fit.family.name}"
+            coded(
+                "E802",
+                f"linear response needs a family with coordinates such as meanfield, not "
+                f"{fit.family.name}: fit one of these, or use another correction",
+            )
         )
     if not target.differentiable:
-        raise ValueError("linear response needs a gradient, and the target has none")
+        raise ValueError(
+            coded(
+                "E110",
+                "linear response needs a gradient, and the target has none: give it one, or use "
+                "importance",
+            )
+        )
     mean, covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
     factor = np.linalg.cholesky(covariance)
     family = families.named("fullrank")
@@ -108,8 +118,11 @@ def response(
     chart = q.chart(curvature)
     if chart.size > MOST_PARAMETERS:
         raise ValueError(
-            f"q has {chart.size:,} parameters, and linear response differentiates by each: at most "
-            f"{MOST_PARAMETERS:,}"
+            coded(
+                "E802",
+                f"q has {chart.size:,} parameters, and linear response differentiates by each: at "
+                f"most {MOST_PARAMETERS:,}. Fit a smaller family, or use another correction",
+            )
         )
     hessian, jacobian = np.empty((chart.size, chart.size)), np.empty((d, chart.size))
     for k, theta in enumerate(np.eye(chart.size) * STEP):
@@ -124,8 +137,11 @@ def response(
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     if not values.min() > SMALLEST * np.abs(values).max():
         raise ValueError(
-            "q is not at a minimum of the KL: its Hessian has the eigenvalue "
-            f"{values.min():.3g}. Fit it to convergence first; see fit.reason"
+            coded(
+                "E804",
+                "q is not at a minimum of the KL: its Hessian has the eigenvalue "
+                f"{values.min():.3g}. Fit it to convergence first; see fit.reason",
+            )
         )
     root = jacobian @ vectors / np.sqrt(values)
     return mean, root @ root.T

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from infimum._coordinates import Coordinates, coordinates
 from infimum._corrected import Corrected
+from infimum._errors import coded
 from infimum._fit import Fit
 from infimum._initial import MOST_STARTS, inits
 from infimum._loop import CORRECT_STREAM
@@ -84,7 +85,7 @@ def mcmc(
     for name, value, least in (("n", n, 4), ("chains", chains, 2), ("warmup", warmup, 0)):
         check_number(name, value, least)
     if kernel not in ("nuts", "independence"):
-        raise ValueError(f"kernel is {kernel!r}, expected 'nuts' or 'independence'")
+        raise ValueError(coded("E306", f"kernel is {kernel!r}, expected 'nuts' or 'independence'"))
     begun = time.perf_counter()
     if kernel == "nuts":
         z, told = _nuts(fit, int(n), int(chains), int(warmup), seed)
@@ -138,7 +139,7 @@ def _nuts(
 ) -> tuple[np.ndarray, dict[str, float]]:
     target = fit.at_hand()
     if not target.differentiable:
-        raise ValueError('the target has no gradient: use kernel="independence"')
+        raise ValueError(coded("E110", 'the target has no gradient: use kernel="independence"'))
     map_ = coordinates(fit)
     eps = map_.pull_back(_starts(fit, chains, seed))
     program = target.program

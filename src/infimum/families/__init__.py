@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from typing import Any
 
+from infimum._errors import coded
 from infimum._family import Family
 
 
@@ -27,7 +28,9 @@ def members() -> dict[str, type[Family]]:
 def named(name: str) -> Family:
     """The family of this name, with its defaults."""
     if name not in members():
-        raise ValueError(f"unknown family {name!r}; known: auto, {', '.join(members())}")
+        raise ValueError(
+            coded("E201", f"unknown family {name!r}; known: auto, {', '.join(members())}")
+        )
     return members()[name]()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from infimum._couplings import BACKWARD, FORWARD, coupled, skeleton_of
 from infimum._directions import least_gaussian
+from infimum._errors import coded
 from infimum._family import (
     LOG_2PI,
     Apart,
@@ -64,7 +65,9 @@ class Flow(Stacking, Directed):
         for field in ("layers", "width", "directions"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{field} is {value!r}, expected a positive integer")
+                raise ValueError(
+                    coded("E203", f"{field} is {value!r}, expected a positive integer")
+                )
 
     @property
     def below(self) -> str:  # type: ignore[override]
@@ -85,7 +88,13 @@ class Flow(Stacking, Directed):
         if isinstance(q, _Bent):
             return q
         if not isinstance(q, Pushforward):
-            raise TypeError(f"a flow needs a pushforward to start from, not a {type(q).__name__}")
+            raise TypeError(
+                coded(
+                    "E202",
+                    f"a flow needs a pushforward to start from, not a {type(q).__name__}: begin "
+                    "with init",
+                )
+            )
         return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST else None)
 
     def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> _Bent:
@@ -94,8 +103,12 @@ class Flow(Stacking, Directed):
             return self.start_from(q)
         if not isinstance(q, Gaussian):
             raise UnsuitableError(
-                f"in {q.dim:,} dimensions, more than {LARGEST:,}, a flow goes on a Gaussian only, "
-                f'and not on a {type(q).__name__}: give a base such as Flow(base="sparse")'
+                coded(
+                    "E211",
+                    f"in {q.dim:,} dimensions, more than {LARGEST:,}, a flow goes on a Gaussian "
+                    f"only, and not on a {type(q).__name__}: give a base such as "
+                    'Flow(base="sparse")',
+                )
             )
         return self._identity(q, least_gaussian(q, target, rng, self.directions))
 

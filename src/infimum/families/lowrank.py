@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
+from infimum._errors import coded
 from infimum._family import (
     LARGEST_DENSE,
     SINGULAR,
@@ -75,8 +76,11 @@ class LowRank(Growing, Measured):
         whole = isinstance(self.rank, int | np.integer) and not isinstance(self.rank, bool)
         if self.rank is not None and not (whole and self.rank >= 1):
             raise ValueError(
-                f"rank is {self.rank!r}, expected a number of directions of at least 1, or None to "
-                "choose by gain; without any direction the family is meanfield"
+                coded(
+                    "E203",
+                    f"rank is {self.rank!r}, expected a number of directions of at least 1, or "
+                    "None to choose by gain; without any direction the family is meanfield",
+                )
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> LowRankGaussian:
@@ -93,15 +97,24 @@ class LowRank(Growing, Measured):
             self._fits(q.dim)
             return q.limited(self._most)
         if not isinstance(q, Gaussian):
-            raise TypeError(f"low-rank can start from a Gaussian, not from {type(q).__name__}")
+            raise TypeError(
+                coded(
+                    "E202",
+                    f"low-rank can start from a Gaussian, not from {type(q).__name__}: begin with "
+                    "init",
+                )
+            )
         scale = np.asarray(q.spread(np.ones(q.dim)))
         sign = np.where(np.random.default_rng(0).random(q.dim) < 0.5, -1.0, 1.0)
         if np.allclose(q.spread(sign), sign * scale, rtol=1e-12, atol=0):
             return self.init(np.asarray(q.mean), scale)
         if q.dim > LARGEST_DENSE:
             raise TypeError(
-                f"low-rank can start from a diagonal Gaussian, or in up to {LARGEST_DENSE} "
-                f"dimensions from any; {type(q).__name__} here has {q.dim}"
+                coded(
+                    "E202",
+                    f"low-rank can start from a diagonal Gaussian, or in up to {LARGEST_DENSE} "
+                    f"dimensions from any; {type(q).__name__} here has {q.dim}: begin with init",
+                )
             )
         root = np.asarray(q.spread(np.eye(q.dim)))
         precision = np.linalg.inv(root.T @ root)
@@ -147,8 +160,11 @@ class LowRank(Growing, Measured):
         """The rank, if there are more dimensions than that."""
         if self.rank is not None and self.rank >= dim:
             raise ValueError(
-                f"rank is {self.rank}, and the target has {dim} "
-                f"dimension{'s' if dim > 1 else ''}: give a smaller rank, or use fullrank"
+                coded(
+                    "E203",
+                    f"rank is {self.rank}, and the target has {dim} "
+                    f"dimension{'s' if dim > 1 else ''}: give a smaller rank, or use fullrank",
+                )
             )
         return self.rank or 0
 

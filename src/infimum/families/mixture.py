@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from infimum._dense import factor_of, mean_and_factor, raw_of, solve
+from infimum._errors import coded
 from infimum._family import (
     LARGEST_DENSE,
     Distribution,
@@ -51,7 +52,9 @@ class Mixture(Pooling):
         k = self.components
         if k is not None and not (isinstance(k, int | np.integer) and k >= 1):
             raise ValueError(
-                f"components is {k!r}, expected at least 1, or None for as many as pay"
+                coded(
+                    "E203", f"components is {k!r}, expected at least 1, or None for as many as pay"
+                )
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GaussianMixture:
@@ -73,7 +76,13 @@ class Mixture(Pooling):
         means, factors = [], []
         for q in qs:
             if not isinstance(q, Gaussian):
-                raise TypeError(f"a mixture can start from Gaussians, not from {type(q).__name__}")
+                raise TypeError(
+                    coded(
+                        "E202",
+                        f"a mixture can start from Gaussians, not from {type(q).__name__}: begin "
+                        "with init",
+                    )
+                )
             means.append(np.asarray(q.mean))
             dense = self._dense(q.dim)
             factors.append(

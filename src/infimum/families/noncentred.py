@@ -19,6 +19,7 @@ from infimum._dense import (
     solve,
     triangular,
 )
+from infimum._errors import coded
 from infimum._family import (
     LARGEST_DENSE,
     LOG_2PI,
@@ -77,18 +78,29 @@ class Noncentred(Branching, Adaptive):
         """Find the location-scale hierarchy of the target's model."""
         if not isinstance(target.model, Hierarchical):
             raise UnsuitableError(
-                f"target {target.name!r} tells no location-scale hierarchy: state the model with "
-                'infimum.from_numpyro, or take family="fullrank"'
+                coded(
+                    "E210",
+                    f"target {target.name!r} tells no location-scale hierarchy: state the model "
+                    'with infimum.from_numpyro, or take family="fullrank"',
+                )
             )
         if target.dim > LARGEST_DENSE:
             raise UnsuitableError(
-                f"d = {target.dim} is more than {LARGEST_DENSE}, too many for a dense factor"
+                coded(
+                    "E211",
+                    f"d = {target.dim} is more than {LARGEST_DENSE}, too many for a dense factor: "
+                    'take "sparse" or "lowrank"',
+                )
             )
         hierarchy = target.model.hierarchy(target.space, rng)
         if hierarchy is None:
             raise UnsuitableError(
-                f"model {target.name!r} has no site whose location or scale depends on other "
-                "sites, and none that is scaled by other sites: there is nothing to non-centre"
+                coded(
+                    "E210",
+                    f"model {target.name!r} has no site whose location or scale depends on other "
+                    "sites, and none that is scaled by other sites: there is nothing to "
+                    'non-centre, take family="fullrank"',
+                )
             )
         return Noncentred(len(hierarchy.index), Warp(hierarchy, target, rng))
 
@@ -206,8 +218,11 @@ class PartlyCentred(NaturalGradient):
         """The model's part; None where there is no entry."""
         if self.warp is None and self.value.shape[-1]:
             raise ValueError(
-                "this q is made with the model's own code, which a file does not hold: use the "
-                "original fit, or fit again"
+                coded(
+                    "E401",
+                    "this q is made with the model's own code, which a file does not hold: use the "
+                    "original fit, or fit again",
+                )
             )
         return self.warp
 

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from infimum._cholesky import Analysis, Factor, Layout, inverse_entries, solve, times_transposed
+from infimum._errors import coded
 from infimum._family import (
     LARGEST_DENSE,
     Adaptive,
@@ -83,7 +84,13 @@ class Sparse(Adaptive):
             if self.edges is None or np.array_equal(q.edges, self.edges):
                 return q
         elif not isinstance(q, Gaussian):
-            raise TypeError(f"sparse can start from a Gaussian, not from {type(q).__name__}")
+            raise TypeError(
+                coded(
+                    "E202",
+                    f"sparse can start from a Gaussian, not from {type(q).__name__}: begin with "
+                    "init",
+                )
+            )
         mean = np.asarray(q.mean)
         if isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE:
             return self._nearest(mean, np.linalg.inv(q.covariance()))
@@ -121,8 +128,11 @@ def _affordable(dim: int, edges: np.ndarray) -> None:
     demand(what, ENTRY * needed.entries, 'try "lowrank"')
     if needed.flops > MOST_FLOPS:
         raise UnsuitableError(
-            f"{what} would take about {needed.flops / FLOPS:,.0f} s to form, once and more a step: "
-            'the Hessian is sparse, and its factor hardly. Try "lowrank"'
+            coded(
+                "E222",
+                f"{what} would take about {needed.flops / FLOPS:,.0f} s to form, once and more a "
+                'step: the Hessian is sparse, and its factor hardly. Try "lowrank"',
+            )
         )
 
 

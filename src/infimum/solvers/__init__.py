@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from typing import Any
 
+from infimum._errors import coded
 from infimum._family import Distribution, UnsuitableError
 from infimum._solver import Solver
 
@@ -45,8 +46,11 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
     ]
     if not able:
         raise UnsuitableError(
-            f"no solver moves a {type(q).__name__} without a gradient: give the target one, or fit "
-            "a Gaussian family"
+            coded(
+                "E110",
+                f"no solver moves a {type(q).__name__} without a gradient: give the target one, or "
+                "fit a Gaussian family",
+            )
         )
     special = [solver for solver in able if not solver.general]
     return special or able

@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from infimum._errors import coded
 from infimum._expected_hessian import (
     GROUPS,
     SHARE,
@@ -227,9 +228,12 @@ class SparseNewton(Solver):
         if rows.size:
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
             raise UnsuitableError(
-                f"the Hessian of {target.name!r} couples coordinates at the optimum that it does "
-                f"not couple elsewhere, in {rows.size} rows ({names}): give the sparse family all "
-                'pairs as edges, or fit "fullrank" or "lowrank"'
+                coded(
+                    "E223",
+                    f"the Hessian of {target.name!r} couples coordinates at the optimum that it "
+                    f"does not couple elsewhere, in {rows.size} rows ({names}): give the sparse "
+                    'family all pairs as edges, or fit "fullrank" or "lowrank"',
+                )
             )
 
     def _advance(self, state: NewtonState, z: np.ndarray, evaluated: Evaluated) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
 from infimum._target import Target, called
 
@@ -60,18 +61,24 @@ def from_numpy(
     3
     """
     if not callable(value_and_gradient):
-        raise TypeError(f"from_numpy takes a function, not {value_and_gradient!r}")
+        raise TypeError(coded("E101", f"from_numpy takes a function, not {value_and_gradient!r}"))
     if not isinstance(dim, int | np.integer) or dim < 1:
-        raise ValueError(f"dim is {dim!r}, expected a positive number of coordinates")
+        raise ValueError(
+            coded("E302", f"dim is {dim!r}, expected a positive number of coordinates")
+        )
     dim = int(dim)
     name = called(value_and_gradient, name)
     example, order = _arrangement(names, dim)
     has_gradient = _gives_gradient(value_and_gradient, dim, batched)
     if not has_gradient and dim > LARGEST_WITHOUT_GRADIENT:
         raise ValueError(
-            f"{name!r} returns log p̂ without a gradient: that is for up to "
-            f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, gradient), or "
-            "write log p̂ in JAX or PyTorch, which differentiate it: infimum.Target, from_torch"
+            coded(
+                "E110",
+                f"{name!r} returns log p̂ without a gradient: that is for up to "
+                f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, "
+                "gradient), or write log p̂ in JAX or PyTorch, which differentiate it: "
+                "infimum.Target, from_torch",
+            )
         )
     space = Bijection(example)
     make = Guarded if batched else Guarded.of_points
@@ -90,7 +97,11 @@ def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bo
     pair = isinstance(answer, tuple | list)
     if pair and len(answer) != 2:
         raise TypeError(
-            f"value_and_gradient must return (log p̂, gradient), it returned {len(answer)} things"
+            coded(
+                "E651",
+                f"value_and_gradient must return (log p̂, gradient), it returned {len(answer)} "
+                "things",
+            )
         )
     value, gradient = answer if pair else (answer, None)
     rows = (2,) if batched else ()
@@ -104,14 +115,23 @@ def _check(what: str, given: Any, shape: tuple[int, ...], cure: str) -> None:
     try:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"value_and_gradient returned {what} that is no array: {error}") from None
+        raise TypeError(
+            coded("E651", f"value_and_gradient returned {what} that is no array: {error}")
+        ) from None
     if array.dtype.kind != "f":
         raise TypeError(
-            f"value_and_gradient returned {what} of dtype {array.dtype}, expected float64"
+            coded(
+                "E651",
+                f"value_and_gradient returned {what} of dtype {array.dtype}, expected float64",
+            )
         )
     if array.shape != shape:
         raise ValueError(
-            f"value_and_gradient returned {what} of shape {array.shape}, expected {shape}: {cure}"
+            coded(
+                "E651",
+                f"value_and_gradient returned {what} of shape {array.shape}, expected {shape}: "
+                f"{cure}",
+            )
         )
 
 
@@ -121,7 +141,9 @@ def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray
         return np.zeros(dim), np.arange(dim)
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != dim or len(set(names)) < dim:
-        raise ValueError(f"names must be {dim} different names, one a coordinate; given: {names}")
+        raise ValueError(
+            coded("E652", f"names must be {dim} different names, one a coordinate; given: {names}")
+        )
     groups: dict[str, dict[tuple[int, ...], int]] = {}
     for place, name in enumerate(names):
         match = INDEXED.match(name)
@@ -135,7 +157,13 @@ def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray
         depth = {len(index) for index in entries}
         shape = tuple(np.max([*entries], axis=0) + 1) if depth != {0} and len(depth) == 1 else ()
         if set(entries) != set(np.ndindex(*shape)):
-            raise ValueError(f"the entries of {base!r} in names do not make an array: {names}")
+            raise ValueError(
+                coded(
+                    "E652",
+                    f"the entries of {base!r} in names do not make an array: {names}. Count them "
+                    "from 0, without gaps",
+                )
+            )
         example[base] = np.zeros(shape)
         order += [entries[index] for index in np.ndindex(*shape)]
     return example, np.array(order)

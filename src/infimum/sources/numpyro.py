@@ -21,6 +21,7 @@ from numpyro.primitives import Messenger
 
 from infimum import supports as S
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._extras import required
 from infimum._hierarchy import Hierarchy, dependence
 from infimum._location_scale import find
@@ -87,19 +88,25 @@ def from_numpyro(
     ['mu']
     """
     if not callable(model):
-        raise TypeError(f"from_numpyro takes a model function, not {model!r}")
+        raise TypeError(coded("E601", f"from_numpyro takes a model function, not {model!r}"))
     if not isinstance(rows, str | None):
         raise TypeError(
-            f"rows is {rows!r}, expected the name of a plate; an argument of the model that is "
-            "called rows is given by functools.partial(model, rows=...)"
+            coded(
+                "E611",
+                f"rows is {rows!r}, expected the name of a plate; an argument of the model that is "
+                "called rows is given by functools.partial(model, rows=...)",
+            )
         )
     name = getattr(model, "__name__", "model")
     try:
         inspect.signature(model).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(
-            f"model {name!r}: {error}. Give it what it is called with: "
-            "from_numpyro(model, *args, **kwargs)"
+            coded(
+                "E603",
+                f"model {name!r}: {error}. Give it what it is called with: "
+                "from_numpyro(model, *args, **kwargs)",
+            )
         ) from None
     if rows is not None:
         return _from_rows(model, inspect.signature(model).bind(*args, **kwargs), rows, name)
@@ -336,20 +343,30 @@ def _check(sites: _Sites, name: str) -> None:
     """Refuse a model that can't be fitted."""
     for site in sites.params:
         raise ValueError(
-            f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: give "
-            "it a prior with numpyro.sample, or bind its value"
+            coded(
+                "E610",
+                f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: "
+                "give it a prior with numpyro.sample, or bind its value",
+            )
         )
     for site, finite in sites.discrete.items():
         if not finite:
             raise TypeError(
-                f"site {site!r} of model {name!r} is discrete and its support is not finite: sum "
-                "it out of the density, or truncate it to a finite range (dist.Categorical)"
+                coded(
+                    "E120",
+                    f"site {site!r} of model {name!r} is discrete and its support is not finite: "
+                    "sum it out of the density, or truncate it to a finite range "
+                    "(dist.Categorical)",
+                )
             )
     if not sites.latent:
         found = f"only discrete latent sites ({', '.join(sites.discrete)})"
         raise ValueError(
-            f"model {name!r} has {found if sites.discrete else 'no latent site'}: there is nothing "
-            "continuous to infer"
+            coded(
+                "E122",
+                f"model {name!r} has {found if sites.discrete else 'no latent site'}: there is "
+                "nothing continuous to infer. Give it a sample site that is not observed",
+            )
         )
 
 
@@ -555,19 +572,30 @@ def _divided(
             return divided
     if sizes is None:
         raise ValueError(
-            f"model {name!r} raised {type(trouble).__name__}: {trouble}\nwhen run on rows whose "
-            "values are not known beforehand. What it takes from its data by Python or NumPy, "
-            "such as a number of groups, must be an argument of its own"
+            coded(
+                "E612",
+                f"model {name!r} raised {type(trouble).__name__}: {trouble}\nwhen run on rows "
+                "whose values are not known beforehand. What it takes from its data by Python or "
+                "NumPy, such as a number of groups, must be an argument of its own",
+            )
         ) from trouble
     if plate not in sizes:
         raise ValueError(
-            f"model {name!r} has no plate {plate!r}; its plates are {', '.join(sizes) or 'none'}: "
-            "put the observations into one over the rows, and name it"
+            coded(
+                "E611",
+                f"model {name!r} has no plate {plate!r}; its plates are "
+                f"{', '.join(sizes) or 'none'}: put the observations into one over the rows, and "
+                "name it",
+            )
         )
     told = ", ".join(f"{n:,}" for n in lengths) or "none"
     raise ValueError(
-        f"no argument of model {name!r} is as long as its plate {plate!r}, {sizes[plate]:,}: the "
-        f"first axes of its arrays have lengths {told}. Give all data, rows along the first axis"
+        coded(
+            "E611",
+            f"no argument of model {name!r} is as long as its plate {plate!r}, {sizes[plate]:,}: "
+            f"the first axes of its arrays have lengths {told}. Give all data, rows along the "
+            "first axis",
+        )
     )
 
 
@@ -626,14 +654,20 @@ def _check_rows(sites: _Sites, name: str, plate: str) -> None:
     local = [site for site in (*sites.latent, *sites.discrete) if plate in sites.plates[site]]
     for site in local:
         raise ValueError(
-            f"site {site!r} of model {name!r} is latent inside the plate {plate!r}: each row has "
-            "one of its own, which from_numpyro does not handle. If it is the data, give them; if "
-            "it is a local variable, write it with infimum.Rows(..., local=...)"
+            coded(
+                "E614",
+                f"site {site!r} of model {name!r} is latent inside the plate {plate!r}: each row "
+                "has one of its own, which from_numpyro does not handle. If it is the data, give "
+                "them; if it is a local variable, write it with infimum.Rows(..., local=...)",
+            )
         )
     for site in sites.discrete:
         raise ValueError(
-            f"site {site!r} of model {name!r} is discrete: with rows none is summed out. Sum it "
-            "out of the density, with dist.MixtureSameFamily, say"
+            coded(
+                "E120",
+                f"site {site!r} of model {name!r} is discrete: with rows none is summed out. Sum "
+                "it out of the density, with dist.MixtureSameFamily, say",
+            )
         )
 
 
@@ -642,9 +676,12 @@ def _check_prior(divided: _Divided, blank: Any, name: str) -> None:
     plate = divided.plate
     for site in divided.needing(lambda call, x: _terms(call, x, plate, inside=False), blank):
         raise ValueError(
-            f"site {site!r} of model {name!r} depends on the rows, but is outside their plate "
-            f"{plate!r}: move an observation into the plate; compute what a prior takes from the "
-            "data beforehand, and give it as an argument"
+            coded(
+                "E614",
+                f"site {site!r} of model {name!r} depends on the rows, but is outside their plate "
+                f"{plate!r}: move an observation into the plate; compute what a prior takes from "
+                "the data beforehand, and give it as an argument",
+            )
         )
 
 
@@ -657,8 +694,11 @@ def _rowless_support(divided: _Divided, site: str, constraint: Any, blank: Any) 
 
     if divided.needing(bounds, blank):
         raise ValueError(
-            f"the support of site {site!r} depends on the rows of the plate {divided.plate!r}: "
-            "compute its bounds beforehand, and give them as an argument"
+            coded(
+                "E614",
+                f"the support of site {site!r} depends on the rows of the plate {divided.plate!r}: "
+                "compute its bounds beforehand, and give them as an argument",
+            )
         )
     return _support(divided.call(), site, constraint, lambda f: jax.jit(_pruned(f)))
 
@@ -775,8 +815,12 @@ class NumPyroModel(Hierarchical):
         """log p(x_n | z) at the observed sites, without a plate's scaling."""
         if self._sites.discrete:
             raise ValueError(
-                f"the discrete sites {', '.join(self._sites.discrete)} are summed out, so that the "
-                "observations have no likelihood of their own given the parameters"
+                coded(
+                    "E432",
+                    f"the discrete sites {', '.join(self._sites.discrete)} are summed out, so that "
+                    "the observations have no likelihood of their own given the parameters: sum "
+                    "them out in the model, with dist.MixtureSameFamily",
+                )
             )
 
         def one(params: Any, key: Any) -> dict[str, Any]:
@@ -820,8 +864,11 @@ class RowsModel(Model):
         new = bound.signature.bind_partial(*args, **kwargs)
         if not new.arguments:
             raise ValueError(
-                "predictions for all rows would not fit into memory: give new rows, "
-                "infimum.predict(fit, *args)"
+                coded(
+                    "E433",
+                    "predictions for all rows would not fit into memory: give new rows, "
+                    "infimum.predict(fit, *args)",
+                )
             )
         data = {name.split(".")[0] for name in self._divided.data}
         for name, value in bound.arguments.items():
@@ -839,8 +886,11 @@ class RowsModel(Model):
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """Refuse."""
         raise ValueError(
-            "the log-likelihood of every row at every draw would not fit into memory: state the "
-            "model without rows, on the rows that you want it of"
+            coded(
+                "E433",
+                "the log-likelihood of every row at every draw would not fit into memory: state "
+                "the model without rows, on the rows that you want it of",
+            )
         )
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from infimum._arviz import tree
+from infimum._errors import coded
 from infimum._extras import required
 from infimum._foreign import Foreign, Guarded, check_gradient
 from infimum._model import Arrays, Model
@@ -58,7 +59,7 @@ def from_pymc(model: Any = None) -> Target:
         importlib.import_module("pymc.sampling.jax")
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
-        raise TypeError(f"from_pymc takes a pymc.Model, not {model!r}")
+        raise TypeError(coded("E601", f"from_pymc takes a pymc.Model, not {model!r}"))
     free = _checked(model)
     name = model.name or "PyMC model"
     graphs = _Graphs(model, free)
@@ -83,17 +84,30 @@ def _checked(model: Any) -> list[Any]:
     if discrete:
         only = "only discrete free variables" if len(discrete) == len(free) else "discrete variable"
         raise TypeError(
-            f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with pm.Mixture "
-            "or pymc_extras.marginalize"
+            coded(
+                "E120",
+                f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with "
+                "pm.Mixture or pymc_extras.marginalize",
+            )
         )
     if not free:
-        raise ValueError("the model has no free variable: there is nothing to infer")
+        raise ValueError(
+            coded(
+                "E122",
+                "the model has no free variable: there is nothing to infer. Give it one that is "
+                "not observed",
+            )
+        )
     for rv in free:
         usual = _default_transform(rv.owner.op, rv)
         if model.rvs_to_transforms[rv] is None and usual is not None:
             raise ValueError(
-                f"variable {rv.name!r} has no transform though its distribution is bounded, so "
-                f"that log p̂ is undefined outside: leave default_transform as it is ({usual.name})"
+                coded(
+                    "E620",
+                    f"variable {rv.name!r} has no transform though its distribution is bounded, so "
+                    f"that log p̂ is undefined outside: leave default_transform as it is "
+                    f"({usual.name})",
+                )
             )
     _check_no_minibatch(model)
     return free
@@ -111,8 +125,11 @@ def _check_no_minibatch(model: Any) -> None:
         ops += [n.op for n in inner.toposort()] if inner is not None else []
         if any(isinstance(op, MinibatchIndexRV) for op in ops):
             raise ValueError(
-                "the model uses pm.Minibatch, so that its log density changes from call to call: "
-                "give it the whole data"
+                coded(
+                    "E109",
+                    "the model uses pm.Minibatch, so that its log density changes from call to "
+                    "call: give it the whole data",
+                )
             )
 
 
@@ -395,8 +412,11 @@ class PyMCModel(Model):
 
         if len(args) > 1 or set(kwargs) - {"coords"} or (kwargs and not args):
             raise TypeError(
-                "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are a "
-                "dict of values for its pm.Data, with new coords where lengths change"
+                coded(
+                    "E434",
+                    "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are "
+                    "a dict of values for its pm.Data, with new coords where lengths change",
+                )
             )
         trace = self._trace({rv.name: np.asarray(draws[rv.name]) for rv in self._graphs.free})
         with self._data(dict(args[0]) if args else {}, kwargs.get("coords")), _quiet():

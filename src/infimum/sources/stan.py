@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from infimum._errors import coded
 from infimum._extras import required
 from infimum._foreign import Foreign, Guarded, check_gradient
 from infimum._model import Arrays, Model
@@ -24,6 +25,9 @@ OLDEST = (2, 5)
 MOST_TRACED = 2000
 """Coordinates up to which those of a matrix are put in row order, as all other sources have them:
 finding out takes as many evaluations of the constraining transform."""
+
+NAMED = 8
+"""Parameters that a message names, of many."""
 
 TRIED = 8
 """Points at which generated quantities are made with two seeds, to see which are random."""
@@ -66,11 +70,20 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     if tuple(version)[:2] < OLDEST:
         told = ".".join(map(str, version))
         raise ValueError(
-            f"the Stan model was compiled with BridgeStan {told}, this needs "
-            f"{'.'.join(map(str, OLDEST))} or later: compile it again"
+            coded(
+                "E630",
+                f"the Stan model was compiled with BridgeStan {told}, this needs "
+                f"{'.'.join(map(str, OLDEST))} or later: compile it again",
+            )
         )
     if model.param_unc_num() == 0:
-        raise ValueError(f"Stan model {model.name()!r} has no parameter: there is nothing to infer")
+        raise ValueError(
+            coded(
+                "E122",
+                f"Stan model {model.name()!r} has no parameter: there is nothing to infer. Declare "
+                "one in its parameters block",
+            )
+        )
     order = _Order(model)
     threaded = "stan_threads=true" in model.model_info().lower()
     code = Guarded.of_points(
@@ -94,19 +107,30 @@ def _compiled(given: Any, data: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         path = Path(given)
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
+            raise FileNotFoundError(
+                coded(
+                    "E901", f"there is no file {path}: give a Stan program, or one that is compiled"
+                )
+            )
         if path.suffix == ".stan" and not bridgestan.compile.get_bridgestan_path(download=False):
             raise FileNotFoundError(
-                f"{path} must be compiled, and BridgeStan's toolchain is not installed: see "
-                "https://roualdes.github.io/bridgestan for how to install it, and set BRIDGESTAN "
-                "to its folder"
+                coded(
+                    "E630",
+                    f"{path} must be compiled, and BridgeStan's toolchain is not installed: see "
+                    "https://roualdes.github.io/bridgestan for how to install it, and set "
+                    "BRIDGESTAN to its folder",
+                )
             )
         return bridgestan.StanModel(str(path), data)
     needed = ("log_density_gradient", "param_constrain", "param_unc_num", "model_version")
     if not all(hasattr(given, name) for name in needed):
-        raise TypeError(f"from_stan takes a bridgestan.StanModel or a path, not {given!r}")
+        raise TypeError(
+            coded("E601", f"from_stan takes a bridgestan.StanModel or a path, not {given!r}")
+        )
     if data is not None:
-        raise TypeError("a StanModel has its data already: give data with a path only")
+        raise TypeError(
+            coded("E603", "a StanModel has its data already: give data with a path only")
+        )
     return given
 
 
@@ -319,8 +343,11 @@ class StanModel(Model):
         """Generated quantities anew, of this model or of one with other data."""
         if kwargs or len(args) > 1:
             raise TypeError(
-                "new data for a Stan model are one dict, one .json file, or one other "
-                "bridgestan.StanModel"
+                coded(
+                    "E434",
+                    "new data for a Stan model are one dict, one .json file, or one other "
+                    "bridgestan.StanModel",
+                )
             )
         model = args[0] if args else self.model
         if isinstance(model, dict | str | os.PathLike):
@@ -328,11 +355,21 @@ class StanModel(Model):
             model = bridgestan.StanModel(self.model.lib_path, model, warn=False)
         if not hasattr(model, "param_constrain"):
             raise TypeError(
-                f"new data for a Stan model are a dict, the path of a .json file, or another "
-                f"bridgestan.StanModel, not {model!r}"
+                coded(
+                    "E434",
+                    f"new data for a Stan model are a dict, the path of a .json file, or another "
+                    f"bridgestan.StanModel, not {model!r}",
+                )
             )
-        if model.param_unc_names() != self.model.param_unc_names():
-            raise ValueError("the other Stan model has other parameters")
+        theirs, ours = model.param_unc_names(), self.model.param_unc_names()
+        if theirs != ours:
+            raise ValueError(
+                coded(
+                    "E434",
+                    f"the other Stan model has other parameters, {', '.join(theirs[:NAMED])}, not "
+                    f"{', '.join(ours[:NAMED])}: give one that differs in its data only",
+                )
+            )
         params = [leaf.name for leaf in self._order.leaves if not leaf.derived]
         z = self._order.free_values(
             columns({name: np.asarray(draws[name], np.float64) for name in params})
@@ -347,8 +384,11 @@ class StanModel(Model):
         }
         if not generated:
             raise ValueError(
-                "the Stan model has no generated quantities: draw them there, for instance "
-                "y_rep = normal_rng(mu, sigma)"
+                coded(
+                    "E431",
+                    "the Stan model has no generated quantities: draw them there, for instance "
+                    "y_rep = normal_rng(mu, sigma)",
+                )
             )
         return generated
 
@@ -357,8 +397,11 @@ class StanModel(Model):
         names = [name for name in draws if name.startswith(LOG_LIKELIHOOD)]
         if not names:
             raise ValueError(
-                "the Stan model has no log_lik among its generated quantities: compute it there, "
-                "for instance log_lik[n] = normal_lpdf(y[n] | mu, sigma)"
+                coded(
+                    "E432",
+                    "the Stan model has no log_lik among its generated quantities: compute it "
+                    "there, for instance log_lik[n] = normal_lpdf(y[n] | mu, sigma)",
+                )
             )
         only = next(iter(self.observed()), "y")
         return {

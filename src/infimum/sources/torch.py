@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from infimum._bijection import Bijection
+from infimum._errors import coded
 from infimum._extras import required
 from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
 from infimum._program import double_precision
@@ -68,10 +69,16 @@ def from_torch(
     """
     torch = required("torch", "torch")
     if not callable(log_density):
-        raise TypeError(f"from_torch takes a function of the parameters, not {log_density!r}")
+        raise TypeError(
+            coded("E101", f"from_torch takes a function of the parameters, not {log_density!r}")
+        )
     devices = {x.device for x in jax.tree_util.tree_leaves(example) if torch.is_tensor(x)}
     if len(devices) > 1:
-        raise ValueError(f"the example's tensors are on several devices: {devices}")
+        raise ValueError(
+            coded(
+                "E640", f"the example's tensors are on several devices: {devices}. Move them to one"
+            )
+        )
     arrays = jax.tree_util.tree_map(_as_array, example)
     with double_precision():
         space = Bijection(arrays, supports)
@@ -132,13 +139,19 @@ class _Code:
         torch = self.torch
         if not torch.is_tensor(answer) or not answer.requires_grad:
             raise TypeError(
-                f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
-                f"parameters: {HINT}"
+                coded(
+                    "E102",
+                    f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
+                    f"parameters: {HINT}",
+                )
             )
         if answer.shape != ():
             raise ValueError(
-                f"log_density must return a scalar, it returned a tensor of shape "
-                f"{tuple(answer.shape)}: sum over observations, for instance with .sum()"
+                coded(
+                    "E105",
+                    f"log_density must return a scalar, it returned a tensor of shape "
+                    f"{tuple(answer.shape)}: sum over observations, for instance with .sum()",
+                )
             )
         try:
             self.gradients(inside[:2])

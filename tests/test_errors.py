@@ -1,0 +1,951 @@
+"""The catalogue of errors: each message has a code, and says what, how much and what to do."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import infimum
+from infimum import _draws_file, _processes, cli, corrections, families, plots, supports
+from infimum._errors import AREAS, CATALOGUE, coded, plain
+from infimum._journal import Journal
+from infimum._user_file import UserError, read_target
+
+ROOT = Path(infimum.__file__).parent
+TESTS = Path(__file__).parent
+
+UNCODED = {
+    "AttributeError": "__getattr__ has a protocol, and Python its own words",
+    "AssertionError": "a defect of infimum, not of what it was given",
+    "KeyError": "found and told in other words by who asked",
+    "KeyboardInterrupt": "no message",
+    "SamplesError": "found again where a model is asked whether it draws samples itself",
+    "_UnfitError": "a reason in an Expectation, not raised",
+}
+"""Errors whose messages have no code, and why."""
+
+INSIDE = {
+    "_climb.py": {"_climbed": "the reason of the last rung, which has a code"},
+    "_save.py": {
+        "_checked": "load tells it",
+        "_entry": "load tells it",
+        "_array": "load tells it",
+        "_rebuild": "load tells it",
+        "_tree": "load tells it",
+    },
+    "families/flow.py": {"from_arrays": "load tells it"},
+    "families/sparse.py": {"check": "load tells it"},
+}
+"""Functions whose errors are told by others, with the code of what these were about."""
+
+
+# ---- the code of the package ---------------------------------------------------------------------
+
+
+@functools.cache
+def constructions() -> list[tuple[str, str, str, ast.Call]]:
+    """Every error or warning that is made: file, function, its type, and the call."""
+    made = []
+    for path in sorted(ROOT.rglob("*.py")):
+        file = path.relative_to(ROOT).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = {
+            child: node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+            for child in ast.walk(node)
+        }
+        raised = {node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            kind = ast.unparse(node.func)
+            named = kind.split(".")[-1]
+            error = named.endswith(("Error", "Exit", "Interrupt", "warn"))
+            if error or (node in raised and not named.startswith("_")):
+                made.append((file, inside.get(node, ""), kind, node))
+    return made
+
+
+def code_of(call: ast.Call) -> str:
+    """The literal code of an error's message; nothing if it has none."""
+    message = call.args[0] if call.args else None
+    if isinstance(message, ast.Call) and ast.unparse(message.func) == "coded":
+        code = message.args[0]
+        return str(code.value) if isinstance(code, ast.Constant) else ""
+    return ""
+
+
+def test_every_message_has_a_code_of_the_catalogue():
+    for file, function, kind, call in constructions():
+        if kind in UNCODED or kind == "typer.Exit" or function in INSIDE.get(file, {}):
+            assert not code_of(call), f"{file}:{call.lineno} has a code, and is excepted"
+        else:
+            assert code_of(call) in CATALOGUE, f"{file}:{call.lineno}: {ast.unparse(call)[:80]}"
+
+
+def test_the_exceptions_are_there():
+    made = {(file, function) for file, function, _, call in constructions()}
+    assert {(file, function) for file, some in INSIDE.items() for function in some} <= made
+    kinds = {kind for _, _, kind, _ in constructions()}
+    raised = {
+        ast.unparse(node.exc)
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and node.exc is not None
+    }
+    assert set(UNCODED) <= kinds | raised
+
+
+def test_every_code_of_the_catalogue_is_used():
+    assert {code_of(call) for *_, call in constructions()} - {""} == set(CATALOGUE)
+
+
+def test_the_catalogue_is_in_order_and_says_something():
+    assert list(CATALOGUE) == sorted(CATALOGUE)
+    assert {code[:2] for code in CATALOGUE} == set(AREAS)
+    titles = [entry.title for entry in CATALOGUE.values()]
+    assert len(set(titles)) == len(titles)
+    for code, entry in CATALOGUE.items():
+        assert re.fullmatch(r"[EW]\d{3}", code)
+        assert entry.title
+        assert not entry.title.endswith(".")
+        assert entry.means.endswith(".")
+        assert entry.cure.endswith(".")
+
+
+def test_a_message_has_one_code():
+    assert coded("E301", "no target") == "no target [E301]"
+    assert coded("E302", "fit: no target [E301]") == "fit: no target [E301]"
+    assert plain(ValueError("no target [E301]")) == "no target"
+    with pytest.raises(AssertionError):
+        coded("E999", "")
+
+
+def test_an_error_inside_a_file_keeps_its_code(tmp_path):
+    """It is what the user has to mend; where it was found is told before it."""
+    (tmp_path / "model.py").write_text("import infimum\n\nposterior = infimum.Target(3, 0.0)\n")
+    with pytest.raises(UserError, match=r"model\.py.* line 3.*not 3 \[E101\]$"):
+        read_target(f"{tmp_path / 'model.py'}:posterior")
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("code", ["E110", "e110", "[E110]"])
+def test_explain_prints_the_entry(code, capsys):
+    assert run("explain", code) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    entry = CATALOGUE["E110"]
+    assert told == f"{entry.title}. {entry.means} What to do: {entry.cure}"
+
+
+def test_explain_refuses_an_unknown_code(capsys):
+    assert run("explain", "E999") == 2
+    assert "there is no code 'E999': give one" in capsys.readouterr().err
+
+
+# ---- a way to each code --------------------------------------------------------------------------
+
+
+def log_density(z: Any) -> Any:
+    return -0.5 * jnp.sum(z**2)
+
+
+def both(z: np.ndarray) -> tuple[float, np.ndarray]:
+    return -0.5 * float(z @ z), -z
+
+
+@pytest.fixture(scope="module")
+def normal() -> infimum.Target:
+    return infimum.Target(log_density, np.zeros(2), name="normal")
+
+
+@pytest.fixture(scope="module")
+def fitted(normal) -> infimum.Fit:
+    return infimum.fit(normal, "meanfield", starts=1, draws=200, progress=False)
+
+
+@dataclasses.dataclass
+class Given:
+    """What the ways to an error begin from."""
+
+    normal: infimum.Target
+    fit: infimum.Fit
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def file(self, text: str, name: str = "model.py") -> str:
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+
+@pytest.fixture
+def given(normal, fitted, tmp_path, monkeypatch) -> Given:
+    monkeypatch.chdir(tmp_path)
+    return Given(normal, fitted, tmp_path, monkeypatch)
+
+
+def target(function: Callable[..., Any], example: Any, support: Any = None) -> infimum.Target:
+    return infimum.Target(function, example, support)
+
+
+def command(*arguments: str) -> None:
+    cli.app(arguments, standalone_mode=False)
+
+
+def summed(p: Any, rows: Any) -> Any:
+    return -0.5 * jnp.sum((rows["y"] - p["m"]) ** 2)
+
+
+def apart(p: Any, local: Any, rows: Any) -> Any:
+    return -0.5 * (rows["y"] - p["m"] - local["u"]) ** 2 - 0.5 * local["u"] ** 2
+
+
+def prior(p: Any) -> Any:
+    return -0.5 * p["m"] ** 2
+
+
+def rows(likelihood: Any = summed, data: Any = None, n: int = 8, **options: Any) -> infimum.Rows:
+    given = {"y": np.arange(float(n))} if data is None else data
+    return infimum.Rows(prior, likelihood, given, {"m": 0.0}, **options)
+
+
+def of_rows(y: Any) -> None:
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+def chain(z: Any) -> Any:
+    return -0.5 * jnp.sum(jnp.diff(z) ** 2) - 0.5 * jnp.sum(z**2)
+
+
+# Ways that take more than a line:
+
+
+def wrong_gradient(given: Given) -> None:
+    infimum.from_numpy(lambda z: (-0.5 * z @ z, z), 2)
+
+
+def random_density(given: Given) -> None:
+    rng = np.random.default_rng(0)
+    infimum.from_numpy(lambda z: (rng.normal(), -z), 2)
+
+
+def too_many_for_a_flow(given: Given) -> None:
+    given.patch.setattr(families.flow, "LARGEST", 1)
+    q = families.named("sinharcsinh").init(np.zeros(2), np.ones(2))
+    families.Flow().start_at(q, given.normal, np.random.default_rng(0))
+
+
+def overflowing_location(given: Given) -> None:
+    def model() -> None:
+        v = numpyro.sample("v", dist.Normal(0.0, 3.0))
+        numpyro.sample("x", dist.Normal(jnp.exp(v), 1.0))
+
+    target = infimum.from_numpyro(model)
+    family = families.named("noncentred").adapted(target, np.random.default_rng(0))
+    family.start_from(families.FullRank().init(np.array([5000.0, 0.0]), np.ones(2)))
+
+
+def too_little_memory(given: Given) -> None:
+    given.patch.setattr("infimum._memory.total", lambda: 24 * 10**9)
+    infimum.fit(target(log_density, np.zeros(50_000)), "fullrank")
+
+
+def weights_of_nothing(given: Given) -> None:
+    nowhere = target(lambda z: jnp.where(z[0] > 50, 0.0, -jnp.inf), np.zeros(2))
+    fit = dataclasses.replace(
+        given.fit, target=nowhere, log_p=np.full_like(given.fit.log_p, -np.inf)
+    )
+    fit.sample(10, weighted=True)
+
+
+def few_of_weight(given: Given) -> None:
+    far = target(lambda z: jnp.where(z[0] > 4, log_density(z), -jnp.inf), np.zeros(2))
+    fit = dataclasses.replace(given.fit, target=far)
+    corrections.importance(fit, 1000, replace=False)
+
+
+def other_version(given: Given) -> None:
+    with zipfile.ZipFile("fit.zip", "w") as archive:
+        archive.writestr("fit.json", json.dumps({"format": 99}))
+    infimum.load("fit.zip")
+
+
+def all_predictions(given: Given) -> None:
+    target = infimum.from_numpyro(of_rows, np.zeros(5), rows="rows")
+    infimum.predict(infimum.fit(target, "meanfield", starts=1, draws=200, progress=False))
+
+
+def iterated_once(given: Given) -> None:
+    rows(data=(block for block in [{"y": np.zeros(3)}]), n_rows=3)
+
+
+def masked(given: Given) -> None:
+    rows(data={"y": np.ma.masked_array(np.zeros(3), [False, True, False])}, way="blocks")
+
+
+def gone(given: Given) -> None:
+    np.save("y.npy", np.zeros(9))
+    found = rows(data={"y": np.load("y.npy", mmap_mode="r")}, way="blocks")
+    Path("y.npy").unlink()
+    found.values(np.zeros((1, 1)))
+
+
+def undefined_row(given: Given) -> None:
+    y = np.zeros(5000)
+    y[3217] = np.nan
+    rows(data={"y": y})
+
+
+def library_missing(given: Given) -> None:
+    given.patch.setitem(sys.modules, "torch", None)
+    infimum.from_torch(lambda p: p, 0.0)
+
+
+def constant_site(given: Given) -> None:
+    def model() -> None:
+        numpyro.param("p", 1.0)
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    infimum.from_numpyro(model)
+
+
+def values_needed(given: Given) -> None:
+    def model(group: Any, y: Any) -> None:
+        with numpyro.plate("groups", int(group.max()) + 1):
+            level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Normal(level[group], 1.0), obs=y)
+
+    infimum.from_numpyro(model, np.arange(6) % 3, np.zeros(6), rows="rows")
+
+
+def latent_inside(given: Given) -> None:
+    def model(y: Any) -> None:
+        with numpyro.plate("rows", len(y)):
+            theta = numpyro.sample("theta", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(theta, 1.0), obs=y)
+
+    infimum.from_numpyro(model, np.zeros(6), rows="rows")
+
+
+def untransformed(given: Given) -> None:
+    from languages import import_pymc
+
+    pm = import_pymc()
+    with pm.Model() as model:
+        pm.HalfNormal("sigma", default_transform=None)
+    infimum.from_pymc(model)
+
+
+def no_toolchain(given: Given) -> None:
+    bridgestan = pytest.importorskip("bridgestan")
+    given.patch.setattr(bridgestan.compile, "get_bridgestan_path", lambda download=True: "")
+    infimum.from_stan(given.file("parameters { real x; }", "model.stan"))
+
+
+def two_devices(given: Given) -> None:
+    torch = pytest.importorskip("torch")
+    infimum.from_torch(log_density, [torch.zeros(2), torch.zeros(2, device="meta")])
+
+
+def file_for_a_checkpoint(given: Given) -> None:
+    infimum.fit(given.normal, checkpoint=given.file("", "thesis.tex"))
+
+
+def begun(given: Given) -> Journal:
+    """A checkpoint of another job."""
+    return Journal.open(given.folder / "kept", {"seed": "0"})
+
+
+def damaged(given: Given) -> None:
+    begun(given).close()
+    (given.folder / "kept" / "evaluations.bin").unlink()
+    infimum.fit(given.normal, checkpoint="kept")
+
+
+def another_job(given: Given) -> None:
+    begun(given).close()
+    infimum.fit(given.normal, checkpoint="kept")
+
+
+def in_use(given: Given) -> None:
+    pytest.importorskip("fcntl")
+    journal = begun(given)
+    try:
+        infimum.fit(given.normal, checkpoint="kept")
+    finally:
+        journal.close()
+
+
+def other_format(given: Given) -> None:
+    begun(given).close()
+    given.patch.setattr("infimum._journal.FORMAT", 99)
+    infimum.fit(given.normal, checkpoint="kept")
+
+
+def nobody_answers(given: Given) -> None:
+    def initialize(*places: Any, **options: Any) -> None:
+        raise RuntimeError("no coordinator")
+
+    given.patch.setattr(jax.distributed, "initialize", initialize)
+    _processes.begin(None, None, None)
+
+
+def shared(given: Given, parts: Callable[[np.ndarray], np.ndarray]) -> None:
+    """As process 0 of two, of which the other one answers with what is given here."""
+    given.patch.setattr(_processes, "count", lambda: 2)
+    given.patch.setattr(_processes, "rank", lambda: 0)
+    given.patch.setattr("jax.experimental.multihost_utils.process_allgather", parts)
+
+
+def peer_ended(given: Given) -> None:
+    def parts(array: np.ndarray) -> np.ndarray:
+        raise RuntimeError("connection reset")
+
+    shared(given, parts)
+    _processes.gathered(np.zeros(1))
+
+
+def columns_differ(given: Given) -> None:
+    shared(given, lambda array: np.stack([array, array + 1]))
+    _processes.agreed("the columns of the data", "['y']")
+
+
+def nothing_corrects(given: Given) -> None:
+    given.patch.setattr("infimum._correct.LARGEST_DENSE", 1)
+    given.patch.setattr(infimum.Fit, "verdict", "unreliable")
+    infimum.correct(given.fit)
+
+
+def many_parameters(given: Given) -> None:
+    module = sys.modules["infimum.corrections.linear_response"]  # the name is the function's
+    given.patch.setattr(module, "MOST_PARAMETERS", 1)
+    corrections.linear_response(given.fit)
+
+
+def at_a_saddle(given: Given) -> None:
+    wells = target(lambda z: jnp.sum(40 * z**2 - z**4), np.zeros(2))
+    corrections.linear_response(dataclasses.replace(given.fit, target=wells))
+
+
+def no_way(given: Given) -> None:
+    nowhere = target(lambda z: jnp.where(z[0] > 50, 0.0, -jnp.inf), np.zeros(2))
+    corrections.annealing(dataclasses.replace(given.fit, target=nowhere))
+
+
+def one_group(given: Given) -> None:
+    edges = np.stack([np.arange(1, 60), np.arange(59)])
+    q = families.Sparse(edges).init(np.zeros(60), np.ones(60))
+    sparse = target(chain, np.zeros(60))
+    corrections.blocks(dataclasses.replace(given.fit, q=q, target=sparse))
+
+
+def doubtful(given: Given) -> None:
+    found = dataclasses.replace(infimum.evidence(given.fit, "importance"), reliable=False)
+    infimum.compare([found, found])
+
+
+def all_failing(given: Given) -> None:
+    calls = []
+
+    def simulate(rng: np.random.Generator) -> Any:
+        calls.append(rng)
+        if len(calls) > 1:
+            raise OverflowError("too far out")
+        return np.zeros(2), given.normal
+
+    infimum.calibrate(simulate=simulate, n=20, progress=False)
+
+
+def far_workers(given: Given) -> None:
+    infimum.calibrate(simulate=lambda rng: (np.zeros(2), given.normal), workers=2)
+
+
+def without_data(given: Given) -> None:
+    infimum.calibrate(lambda y: numpyro.sample("m", dist.Normal(y.sum(), 1.0)), np.zeros(3))
+
+
+def stated(given: Given, text: str, name: str) -> None:
+    read_target(f"{given.file(text)}:{name}")
+
+
+def full_disk(given: Given) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = begun(given)
+    given.patch.setattr("infimum._journal._write_state", full)
+    journal._changed = True
+    journal.close()
+
+
+def too_coarse(given: Given) -> None:
+    rows(data={"y": 1e5 + np.arange(20_000.0)}, way="blocks", precision="float32")
+
+
+WAYS: dict[str, tuple[Callable[[Given], Any], str, str, str]] = {
+    "E101": (lambda g: target(3, 0.0), "log_density", "not 3", "must be a function"),
+    "E102": (
+        lambda g: target(lambda z: float(z[0]), np.zeros(2)),
+        "log_density is not differentiable",
+        "turns a parameter into a NumPy array or a Python number",
+        "Use jax.numpy",
+    ),
+    "E103": (
+        lambda g: target(lambda p: p["b"], {"a": 0.0}),
+        "log_density asks for parameter",
+        "'b'",
+        "its parameters have shapes {'a': ()}",
+    ),
+    "E105": (lambda g: target(lambda z: z, np.zeros(3)), "log_density", "shape (3,)", ".sum()"),
+    "E107": (
+        lambda g: infimum.fit(target(lambda z: jnp.sum(jnp.log(z - 50)), np.zeros(2)), "meanfield"),
+        "log density is NaN",
+        "z[0] =",
+        "give its support",
+    ),
+    "E108": (wrong_gradient, "gradient", "coordinate 'z[", "the sign is wrong"),
+    "E109": (random_density, "the log density is", "and then", "it must be a function"),
+    "E110": (
+        lambda g: infimum.from_numpy(lambda z: -0.5 * z @ z, 21),
+        "without a gradient",
+        "this has 21",
+        "Return (value, gradient)",
+    ),
+    "E120": (lambda g: target(log_density, {"k": 3}), "parameter 'k'", "is 3", "Write a float"),
+    "E121": (
+        lambda g: target(log_density, {"s": -1.0}, {"s": "positive"}),
+        "example of parameter 's'",
+        "-1.0, is outside its support positive",
+        "give a value inside it",
+    ),
+    "E122": (
+        lambda g: target(log_density, {}),
+        "the example",
+        "no parameters",
+        "Give one at least",
+    ),
+    "E123": (
+        lambda g: target(log_density, {"a": {"b": 0.0}, "a.b": 0.0}),
+        "duplicate parameter name",
+        "'a.b'",
+        "rename one of the two",
+    ),
+    "E130": (
+        lambda g: target(log_density, {"s": 0.0}, {"s": "posetive"}),
+        "parameter 's': unknown support",
+        "'posetive'",
+        "known: ",
+    ),
+    "E131": (lambda g: supports.interval(2, 1), "interval", "(2, 1)", "must be below the upper"),
+    "E132": (
+        lambda g: target(log_density, {"p": 0.5}, {"p": "simplex"}),
+        "support simplex does not fit parameter 'p'",
+        "of shape ()",
+        "give the example these",
+    ),
+    "E134": (
+        lambda g: target(log_density, {"a": 0.0}, {"b": "positive"}),
+        "a support is given for",
+        "'b'",
+        "its parameters are 'a'",
+    ),
+    "E201": (lambda g: infimum.fit(g.normal, "fulrank"), "family", "'fulrank'", "known: auto"),
+    "E202": (
+        lambda g: families.MeanField().start_from("q"),
+        "mean-field can start from",
+        "not from str",
+        "begin with init",
+    ),
+    "E203": (lambda g: families.LowRank(0), "rank", "is 0", "at least 1, or None"),
+    "E210": (
+        lambda g: infimum.fit(g.normal, "noncentred"),
+        "target 'normal'",
+        "no location-scale hierarchy",
+        'take family="fullrank"',
+    ),
+    "E211": (too_many_for_a_flow, "a flow", "in 2 dimensions, more than 1", "give a base"),
+    "E212": (overflowing_location, "location and scale of", "x", "look for a scale that overflows"),
+    "E220": (
+        lambda g: infimum.fit(infimum.from_numpy(both, 3), "sparse"),
+        "no second derivative",
+        "'both'",
+        '"fullrank"',
+    ),
+    "E222": (
+        lambda g: infimum.fit(target(lambda z: -0.5 * jnp.sum(z) ** 2, np.zeros(3)), "sparse"),
+        "the Hessian of",
+        "has no zeros",
+        'Fit "fullrank"',
+    ),
+    "E223": (
+        lambda g: infimum.fit(g.normal, families.Sparse(np.array([[40], [0]]))),
+        "edges name coordinates",
+        "from 0 to 40",
+        "outside 0 to 1",
+    ),
+    "E225": (
+        lambda g: plots.plot_sparsity(g.fit),
+        "the family is 'meanfield'",
+        "no pattern",
+        'fit with family="sparse"',
+    ),
+    "E230": (too_little_memory, "fullrank at d = 50,000", "24 GB", "try "),
+    "E301": (
+        lambda g: infimum.fit(3),
+        "infimum.Target",
+        "not 3",
+        "wrap a log density",
+    ),
+    "E302": (
+        lambda g: infimum.fit(g.normal, draws=1),
+        "draws",
+        "is 1",
+        "expected an integer of at least 100",
+    ),
+    "E303": (
+        lambda g: infimum.fit(g.normal, tolerance=-1.0),
+        "tolerance",
+        "is -1.0",
+        "expected a positive number of nats",
+    ),
+    "E304": (lambda g: infimum.fit(g.normal, seed=-3), "seed", "is -3", "must not be negative"),
+    "E305": (lambda g: infimum.climb(g.normal, []), "ladder", "empty", "give at least one family"),
+    "E306": (
+        lambda g: infimum.evidence(g.fit, "bridge"),
+        "method",
+        "is 'bridge'",
+        "expected 'auto', 'importance' or 'smc'",
+    ),
+    "E310": (
+        lambda g: infimum.fit(g.normal, "fullrank", solver="adam"),
+        "solver",
+        "'adam'",
+        "known: Natural",
+    ),
+    "E401": (
+        lambda g: corrections.importance(dataclasses.replace(g.fit, target=None)),
+        "this fit",
+        "without its target",
+        "fit again, or build the target",
+    ),
+    "E403": (
+        lambda g: corrections.importance(g.fit, 50).sample(100),
+        "n is 100",
+        "made 50 draws",
+        "correct the fit again with more",
+    ),
+    "E404": (weights_of_nothing, "draws can't be reweighted", "undefined, or zero", "Look at"),
+    "E405": (
+        few_of_weight,
+        "n is 1000",
+        "draws have weight",
+        "draw with replacement",
+    ),
+    "E410": (lambda g: g.fit.summary(["nope"]), "quantity", "'nope'", "there are z[0]"),
+    "E411": (
+        lambda g: g.normal.unconstrain({"b": np.zeros(2)}),
+        "draws of structure",
+        "'b'",
+        "as fit.sample gives them",
+    ),
+    "E420": (
+        lambda g: infimum.load(g.file("hello", "fit.zip")),
+        "fit.zip",
+        "is not a fit saved by infimum",
+        "Take another copy",
+    ),
+    "E421": (other_version, "fit.zip", "format version 99", "load it with the version"),
+    "E430": (
+        lambda g: infimum.predict(3),
+        "predict takes a fit",
+        "not 3",
+        "infimum.predict(infimum.fit(target))",
+    ),
+    "E431": (
+        lambda g: infimum.predict(g.fit),
+        "this target is a log density",
+        "nothing of new data",
+        "compute predictions from fit.sample(n)",
+    ),
+    "E432": (
+        lambda g: g.fit.loo(),
+        "this target is a log density",
+        "does not tell observations apart",
+        "state the model with from_numpyro",
+    ),
+    "E433": (all_predictions, "predictions", "for all rows", "give new rows"),
+    "E501": (
+        lambda g: rows(data=[0.0, 1.0]),
+        "data[0]",
+        "is 0.0",
+        "make arrays of lists, with np.array",
+    ),
+    "E502": (iterated_once, "data are a generator", "once only", "give something that begins anew"),
+    "E504": (
+        lambda g: rows(data={"x": np.zeros(5), "y": np.zeros(4)}),
+        "row counts disagree",
+        "data['x'] 5, data['y'] 4",
+        "first axis is the rows",
+    ),
+    "E505": (lambda g: rows(n=0), "the data", "no rows", "give one at least"),
+    "E507": (masked, "data['y']", "masked entries", "leave their rows out, or fill them"),
+    "E508": (
+        lambda g: rows(data=[{"y": np.zeros(3)}, {"y": np.zeros(3, np.float32)}], n_rows=6),
+        "block 1",
+        "float32",
+        "must be those of the first",
+    ),
+    "E510": (gone, "the data file", "y.npy has disappeared", "Fit anew"),
+    "E520": (
+        lambda g: rows(lambda p, rows: rows["z"]),
+        "log_likelihood raised KeyError",
+        "'z'",
+        "structure and dtypes are those of the data",
+    ),
+    "E521": (
+        lambda g: rows(lambda p, rows: rows["y"] * p["m"]),
+        "log_likelihood must return a scalar",
+        "an array of shape",
+        "sum over the rows, with .sum()",
+    ),
+    "E523": (
+        lambda g: rows(lambda p, rows: summed(p, rows) / len(rows["y"])),
+        "log_likelihood is not a sum over rows",
+        "all 8 together",
+        "do not average",
+    ),
+    "E524": (
+        lambda g: rows(
+            lambda p, local, rows: apart(p, local, rows) + jnp.mean(rows["y"]), local={"u": 0.0}
+        ),
+        "log_likelihood mixes rows",
+        "row ",
+        "may depend on that row and its own local variables only",
+    ),
+    "E525": (undefined_row, "row 3,217", "nan", "Leave such rows out"),
+    "E530": (
+        lambda g: rows(apart, local={"u": np.zeros(21)}),
+        "local",
+        "21 variables a row, at most 20",
+        "make rows smaller",
+    ),
+    "E531": (
+        lambda g: rows().locals({"m": np.zeros(3)}),
+        "the target",
+        "no local variables",
+        "declare them with Rows(local=...)",
+    ),
+    "E532": (
+        lambda g: rows(apart, local={"u": 0.0}).locals({"m": np.zeros(3)}, rows=[3, 1]),
+        "rows",
+        "[3, 1]",
+        "must ascend, between 0 and 7",
+    ),
+    "E601": (lambda g: infimum.from_numpyro(3), "from_numpyro", "not 3", "takes a model function"),
+    "E602": (library_missing, "torch", "is not installed", 'pip install "infimum[torch]"'),
+    "E603": (
+        lambda g: infimum.from_numpyro(of_rows),
+        "model 'of_rows'",
+        "'y'",
+        "Give it what it is called with",
+    ),
+    "E610": (constant_site, "site 'p' of model 'model'", "numpyro.param", "give it a prior"),
+    "E611": (
+        lambda g: infimum.from_numpyro(of_rows, np.zeros(3), rows="row"),
+        "model 'of_rows'",
+        "no plate 'row'; its plates are rows",
+        "put the observations into one",
+    ),
+    "E612": (values_needed, "model 'model' raised", "not known", "must be an argument of its own"),
+    "E614": (latent_inside, "site 'theta'", "inside the plate 'rows'", "infimum.Rows(..., local="),
+    "E620": (untransformed, "variable 'sigma'", "no transform", "leave default_transform as it is"),
+    "E630": (no_toolchain, "model.stan", "toolchain is not installed", "for how to install it"),
+    "E640": (two_devices, "the example's tensors", "meta", "Move them to one"),
+    "E651": (
+        lambda g: infimum.from_numpy(lambda z: (1.0, -z, 2), 2),
+        "value_and_gradient",
+        "it returned 3 things",
+        "must return (log p̂, gradient)",
+    ),
+    "E652": (
+        lambda g: infimum.from_numpy(both, 3, ["a", "b"]),
+        "names",
+        "given: ['a', 'b']",
+        "must be 3 different names",
+    ),
+    "E701": (file_for_a_checkpoint, "checkpoint", "thesis.tex", "expected a folder"),
+    "E703": (damaged, "checkpoint in 'kept'", "evaluations.bin is missing", "put back a copy"),
+    "E704": (another_job, "checkpoint in 'kept'", "that of this call is normal", "another folder"),
+    "E706": (in_use, "checkpoint in 'kept'", "in use by another fit", "wait for it to end"),
+    "E707": (other_format, "checkpoint in 'kept'", "this infimum reads 99", "use the version"),
+    "E720": (nobody_answers, "the distributed run", "no coordinator", "--coordinator HOST:PORT"),
+    "E721": (peer_ended, "a process", "connection reset", "start them all again"),
+    "E723": (columns_differ, "the columns of the data", "['y']", "Give all processes the same"),
+    "E724": (
+        lambda g: command("fit", g.file(""), "--process", "0"),
+        "--coordinator, --processes and --process",
+        "are for --distributed",
+        "add it, or leave them out",
+    ),
+    "E801": (nothing_corrects, "no correction applies", "none is for d = 2", "Fit a larger family"),
+    "E802": (many_parameters, "q has 4 parameters", "at most 1.", "Fit a smaller family"),
+    "E804": (at_a_saddle, "q is not at a minimum", "eigenvalue -", "Fit it to convergence first"),
+    "E805": (no_way, "p̂ is zero or undefined", "all but 0 of", "Give parameters the supports"),
+    "E806": (one_group, "more than", "coordinates are coupled", "blocks is for small groups"),
+    "E811": (
+        lambda g: infimum.compare([g.fit]),
+        "fits to compare",
+        "1 given",
+        "expected at least two",
+    ),
+    "E813": (doubtful, "evidence is not to be believed", "normal", "Fit a larger family"),
+    "E820": (
+        lambda g: infimum.calibrate(),
+        "calibrate(",
+        "neither was given",
+        "expected calibrate(model, *args)",
+    ),
+    "E821": (all_failing, "none of 20 data sets", "OverflowError: too far out", "data set 0"),
+    "E822": (
+        lambda g: infimum.calibrate(simulate=lambda rng: 3),
+        "simulate returned",
+        "3",
+        "expected (params, infimum.Target)",
+    ),
+    "E824": (
+        far_workers,
+        "other processes",
+        "can't have the model",
+        "define the model in a module",
+    ),
+    "E826": (without_data, "model '<lambda>'", "no observed site", "give it data"),
+    "E901": (
+        lambda g: read_target("absent.py"),
+        "there is no file",
+        "absent.py",
+        "give FILE.py:NAME",
+    ),
+    "E902": (
+        lambda g: plots.plot_families([]),
+        "expected fits of one target",
+        "0 were given",
+        "at least one, all with the same quantities",
+    ),
+    "E905": (
+        lambda g: plots.plot_predictions(g.fit, "y"),
+        "observed site",
+        "'y'",
+        "observed: none",
+    ),
+    "E906": (
+        lambda g: g.fit.plot(masses=[0.5, 90]),
+        "masses",
+        "[0.5, 90]",
+        "expected numbers between 0 and 1",
+    ),
+    "E911": (
+        lambda g: _draws_file.writer(Path("draws.xls")),
+        "draws",
+        "draws.xls",
+        "must end in .csv, .parquet or .nc",
+    ),
+    "E912": (
+        lambda g: command("report", "fit.zip", "--out", "absent/page.html"),
+        "page.html",
+        "there is no folder absent",
+        "make it first",
+    ),
+    "E913": (
+        lambda g: read_target(g.file("", "model.txt")),
+        "model.txt",
+        "neither a Python file nor a Stan program",
+        "give FILE.py:NAME or FILE.stan",
+    ),
+    "E915": (
+        lambda g: stated(g, "number = 3", "number"),
+        "'number' in",
+        "3",
+        "expected an infimum.Target",
+    ),
+    "E917": (
+        lambda g: stated(g, "def model(x, y): ...", "model"),
+        "'model' in",
+        "needs arguments (x, y)",
+        "bind them in the file",
+    ),
+    "E918": (
+        lambda g: stated(g, "\nraise RuntimeError('no such column')", "model"),
+        "model.py",
+        "line 2",
+        "no such column",
+    ),
+    "E920": (
+        lambda g: command("explain", "E999"),
+        "code",
+        "'E999'",
+        "give one that stands at the end of a message",
+    ),
+    "W101": (full_disk, "checkpoint in", "No space left on device", "See that there is room"),
+    "W102": (too_coarse, "in float32", "over 20,000 rows", 'give precision="float64"'),
+}
+"""By code: a way that a user gets there, and words on what, on how much or where, on the cure."""
+
+ELSEWHERE = {
+    "E434": ("test_stan.py", "test_a_model_without_generated_quantities_says_what_to_write"),
+}
+"""Codes that take too long to reach here: the file and the test that has them."""
+
+
+def test_there_is_a_way_to_every_code():
+    assert sorted([*WAYS, *ELSEWHERE]) == list(CATALOGUE)
+
+
+@pytest.mark.parametrize("code", WAYS)
+def test_its_message_says_what_how_much_and_what_to_do(code, given):
+    way, *words = WAYS[code]
+    if code.startswith("W"):
+        with pytest.warns(UserWarning, match=re.escape(f"[{code}]")) as caught:
+            way(given)
+        (message,) = {str(one.message) for one in caught}
+    else:
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            way(given)
+        message = str(raised.value)
+    assert message.endswith(f"[{code}]")
+    assert len(re.findall(r"\[[EW]\d{3}\]", message)) == 1
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("code", ELSEWHERE)
+def test_those_that_are_elsewhere_are_there(code):
+    file, name = ELSEWHERE[code]
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    (test,) = (x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef) and x.name == name)
+    assert f"[{code}]" in ast.unparse(test).replace("\\", "")
