@@ -18,10 +18,11 @@ SUITES = {
     "trust": [0],
     "warmup": [0],
     "scale": [0],
+    "svi": [0],
 }
 """Benchmarks, and the seeds of each if none are given."""
 
-WITHOUT_PATH = ("modes", "lowrank", "sparse", "scale")
+WITHOUT_PATH = ("modes", "lowrank", "sparse", "scale", "svi")
 """Those that make their own targets."""
 
 

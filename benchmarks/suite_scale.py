@@ -1,4 +1,4 @@
-"""Time and memory against rows, dimensions, devices and processes; beside SVI; and killed.
+"""Time and memory against rows, dimensions, devices and processes; and fits that are killed.
 
 The data are a logistic regression of 50 columns in a file on disk, read as a memory-map. Every
 measurement runs in a process of its own, whose peak memory is the largest it ever held. The optimum
@@ -61,18 +61,6 @@ POINTS = 64
 
 PASS_ROWS = 1_000_000
 
-RATES = (0.001, 0.003, 0.01)
-"""Step sizes of SVI, of which the best counts."""
-
-BATCH = 1_000
-"""Rows of a minibatch of SVI."""
-
-TIMES = 10
-"""Seconds that SVI gets for one of the fit."""
-
-LOOKS = 10
-"""How often SVI is looked at in that time."""
-
 KILLS = 20
 """Fits that are killed at a random moment."""
 
@@ -89,7 +77,6 @@ def measure(
         rows(made, report)
         processes(made, report)
         devices(made, report)
-        svi(made, report)
         killed(made, report)
     dims(report)
     report.close()
@@ -289,78 +276,6 @@ def shared(folder: str) -> dict[str, Any]:
     answer = [*log_p.tolist(), *gradient[0].tolist()]
     count = len(jax.local_devices())
     return {"part": "devices", "count": count, "seconds": seconds, "answer": answer}
-
-
-# ---- beside SVI ----------------------------------------------------------------------------------
-
-
-def svi(folder: str, report: Report) -> None:
-    """NumPyro's SVI on minibatches, with `TIMES` the seconds of a fit for each step size."""
-    with report.surviving("SVI"):
-        ours = apart("suite_scale", "fitted", folder, PASS_ROWS)
-        theirs = [
-            apart("suite_scale", "descended", folder, rate, ours["seconds"]) for rate in RATES
-        ]
-        report.records += [{**r, "part": "svi"} for r in theirs]
-        cells = [("infimum, full-rank", number(ours["seconds"], 1), "0")]
-        for r in theirs:
-            for seconds, elbo in r["path"]:
-                behind = number(ours["elbo"] - elbo, 2)
-                cells.append((f"SVI, {r['rate']:g}", number(seconds, 1), behind))
-        head = ("method", "seconds", "nats below infimum's ELBO")
-        title = f"{PASS_ROWS:,} rows: AutoMultivariateNormal, minibatches of {BATCH:,}, Adam"
-        report.show(Table(title, head, tuple(cells)))
-        best = min(ours["elbo"] - elbo for r in theirs for _, elbo in r["path"])
-        report.verdict(
-            best > NEAR,
-            f"SVI is not within {NEAR} nats in {TIMES} times the seconds",
-            f"{best:.2f} nats below at best",
-        )
-
-
-def descended(folder: str, rate: float, seconds: float) -> dict[str, Any]:
-    """SVI for so many times these seconds: (seconds, ELBO) on the way, evaluation not counted."""
-    import numpyro
-    import numpyro.distributions as dist
-    from numpyro import infer
-
-    made = target(folder, PASS_ROWS, way="blocks")
-    data = {k: jnp.asarray(np.load(Path(folder) / f"{k}.npy")[:PASS_ROWS]) for k in ("x", "y")}
-
-    def model(x: Any, y: Any) -> None:
-        w = numpyro.sample("w", dist.Normal(0.0, 1.0).expand([COLUMNS]).to_event(1))
-        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
-        with numpyro.plate("rows", PASS_ROWS, subsample_size=BATCH):
-            some = numpyro.subsample(x, event_dim=1)
-            seen = numpyro.subsample(y, event_dim=0)
-            numpyro.sample("y", dist.Bernoulli(logits=some @ w + b), obs=seen)
-
-    guide = infer.autoguide.AutoMultivariateNormal(model)
-    run = infer.SVI(model, guide, numpyro.optim.Adam(rate), infer.Trace_ELBO())
-    state = run.init(jax.random.key(0), **data)
-    many = jax.jit(
-        lambda state: jax.lax.fori_loop(0, 500, lambda _, s: run.update(s, **data)[0], state)
-    )
-    state = jax.block_until_ready(many(state))  # compiles
-    spent, path = 0.0, []
-    for look in range(1, LOOKS + 1):
-        while spent < TIMES * seconds * look / LOOKS:
-            begun = time.perf_counter()
-            state = jax.block_until_ready(many(state))
-            spent += time.perf_counter() - begun
-        found = run.get_params(state)
-        path.append((spent, _elbo(made, guide, found)))
-    return {"rate": rate, "path": path}
-
-
-def _elbo(made: infimum.Rows, guide: Any, found: Any) -> float:
-    """Of SVI's Gaussian over all rows; its coordinates are b, then w."""
-    mean = np.asarray(found["auto_loc"], np.float64)
-    factor = np.asarray(found["auto_scale_tril"], np.float64)
-    half = np.random.default_rng(0).standard_normal((256, len(mean)))
-    z = mean + np.concatenate([half, -half]) @ factor.T
-    entropy = 0.5 * len(mean) * (1 + np.log(2 * np.pi)) + np.log(np.diag(factor)).sum()
-    return float(made.values(z).mean() + entropy)
 
 
 # ---- killed --------------------------------------------------------------------------------------
