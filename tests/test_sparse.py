@@ -231,3 +231,17 @@ class TestFill:
         monkeypatch.setattr(families.sparse, "MOST_FLOPS", 10)
         with pytest.raises(UnsuitableError, match=r"s to form, once and more a step.*lowrank"):
             families.Sparse().adapted(chain(50)[0], np.random.default_rng(0))
+
+
+def test_a_start_far_out_in_a_tail_does_not_pass_for_the_best():
+    """There log p̂ falls like exp(-exp(x)), and few draws say anything of its mean."""
+
+    def log_density(z):
+        step = z[1:] - 0.8 * z[:-1]
+        return (2.0 * step - jnp.exp(step)).sum() + 2.0 * z[0] - jnp.exp(z[0])
+
+    target = infimum.Target(log_density, np.zeros(100))
+    sparse = infimum.fit(target, "sparse", starts=1, progress=False)
+    dense = infimum.fit(target, "fullrank", starts=1, progress=False)
+    assert sparse.reason.converged
+    assert sparse.elbo.value == pytest.approx(dense.elbo.value, abs=0.3)

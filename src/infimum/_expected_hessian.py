@@ -81,7 +81,9 @@ def look(
     """What these draws of q say; None if they do not say enough.
 
     The loss is -mean(log p̂ + ½ δᵀAδ) + ½ tr(A Λ⁻¹) - entropy with δ = z - mean: without noise for
-    a quadratic log p̂. Where part of the draws has zero density it is that of `outcome`.
+    a quadratic log p̂. Where that has more noise than mean(log q - log p̂) it is this one: of a q far
+    out in a tail that falls like exp(-exp(x)) the curvature of one draw would decide it. Where part
+    of the draws has zero density it is that of `outcome`.
     """
     d = q.dim
     counts = np.add.reduceat(result.inside, np.arange(0, len(z), len(z) // GROUPS))
@@ -100,9 +102,15 @@ def look(
     quadratic = 0.5 * (analysis.times(curvature, offset) * offset).sum(axis=1)
     expected = 0.5 * analysis.trace(curvature, q.covariances())
     entropy = 0.5 * d * (1 + LOG_2PI) + float(q.log_det())
-    parts = (evaluated.log_p + quadratic).reshape(GROUPS, -1).mean(axis=1)
+    quiet = expected - entropy - _by_group(evaluated.log_p + quadratic)
+    plain = _by_group(np.asarray(q.log_prob_base(eps)) - evaluated.log_p)
+    parts = min(quiet, plain, key=lambda parts: float(parts.std(ddof=1)))
     doubt = 2.0 * float(parts.std(ddof=1)) / np.sqrt(GROUPS)
-    return Seen(expected - entropy - float(parts.mean()), doubt, pulls, curvatures)
+    return Seen(float(parts.mean()), doubt, pulls, curvatures)
+
+
+def _by_group(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.reshape(GROUPS, -1).mean(axis=1))
 
 
 def bounded(
