@@ -28,7 +28,17 @@ ORDER = (
         "_loop",
         "_improper",
     ),
-    *("_proposal", "_arviz", "_rows", "sources", "_record", "_expectation", "_initial", "_words"),
+    *(
+        "_proposal",
+        "_beyond",
+        "_arviz",
+        "_rows",
+        "sources",
+        "_record",
+        "_expectation",
+        "_initial",
+        "_words",
+    ),
     *("_fit", "_save", "_predict", "_progress", "_ladder", "_forecast", "_rung", "_climb"),
     *(
         "_coordinates",

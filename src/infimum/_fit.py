@@ -14,6 +14,7 @@ from jaxtyping import Float, PyTree
 
 from infimum import _words
 from infimum._arviz import told, tree
+from infimum._beyond import Beyond
 from infimum._errors import coded
 from infimum._expectation import Expectation, expectation
 from infimum._extras import required
@@ -82,6 +83,9 @@ class Fit:
         (gradients so far, loss, predicted decrease, q or None) of the winning start; not saved.
     route
         The climb that chose this fit; None for a fit of one family.
+    beyond
+        What was found of p* where weights are larger than at any draw; None where it was not looked
+        for, because weights are not to be trusted anyway, or nothing is known.
     """
 
     family: Family
@@ -103,6 +107,7 @@ class Fit:
     stored: PyTree = field(default=None, repr=False)
     path: tuple[Any, ...] = field(default=(), repr=False)
     route: Route | None = None
+    beyond: Beyond | None = field(default=None, repr=False)
 
     # ---- how near ------------------------------------------------------------------------------
 
@@ -125,9 +130,11 @@ class Fit:
     def log_evidence(self) -> Estimate:
         """log Z by importance sampling from the proposal.
 
-        Not to be trusted where the verdict is "unreliable".
+        What lies beyond the weights is a part of its standard error. Not to be trusted where the
+        verdict is "unreliable".
         """
-        return weights.log_evidence(self.log_weights, self.log_q - self.log_r)
+        value, se = weights.log_evidence(self.log_weights, self.log_q - self.log_r)
+        return Estimate(value, float(np.hypot(se, self.missed)))
 
     @functools.cached_property
     def kl(self) -> Estimate:
@@ -159,9 +166,14 @@ class Fit:
         """Other optima that starts found, with an ELBO within 5 nats of this one."""
         return len(self.proposal.others)
 
+    @property
+    def missed(self) -> float:
+        """Part of Z that was found beyond the largest weight; 0 where it was not looked for."""
+        return 0.0 if self.beyond is None else self.beyond.mass
+
     @functools.cached_property
     def trusted(self) -> bool:
-        if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
+        if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED) or self.missed > quantities.UNSEEN:
             return False
         return quantities.trusted(self.log_w, self.log_weights, self.reason.converged)
 
@@ -181,7 +193,14 @@ class Fit:
     def verdicts(self) -> np.ndarray:
         """Of each quantity."""
         limit = quantities.heavy(self.log_w, self.log_weights)
-        return quantities.verdicts(self.comparison, self.trusted, limit)
+        lacking = 0.0 if self.beyond is None else self.beyond.lacking
+        return quantities.verdicts(self.comparison, self.trusted, limit, lacking)
+
+    @property
+    def lacking(self) -> np.ndarray:
+        """Which judged quantities a part of p* beyond the weights would change."""
+        moved = 0.0 if self.beyond is None else self.beyond.lacking
+        return np.asarray(self.space.judged & (np.asarray(moved) > quantities.KNOWN))
 
     @functools.cached_property
     def advice(self) -> str:
@@ -450,7 +469,10 @@ class Fit:
             chunks = map(function, [self.stored])
         reason = "" if self.trusted else self.advice
         limit = quantities.heavy(self.log_w, self.log_weights)
-        return expectation(chunks, self.n_draws, self.log_weights, limit, reason)
+        beyond = None
+        if self.beyond is not None and len(self.beyond.z) and self.constrains:
+            beyond = (function(self.space.draws(self.beyond.z)), self.beyond.mass)
+        return expectation(chunks, self.n_draws, self.log_weights, limit, reason, beyond)
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Where these quantities stand; a parameter's name stands for all of its entries."""

@@ -113,6 +113,11 @@ class Proposal:
             log_q = log_density(self.q, z)
             yield z, log_q, self._mixed(z, log_q, log_shares)
 
+    def log_prob(self, z: np.ndarray, n: int) -> np.ndarray:
+        """Log r at each row, where n draws are of q."""
+        counts = self.counts(n)
+        return self._mixed(z, log_density(self.q, z), np.log(np.array(counts) / sum(counts)))
+
     def evaluated(
         self, target: Target, n: int, seed: Seed, *stream: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from infimum import _memory, _processes, families, solvers
+from infimum._beyond import LARGEST, Beyond, beyond
 from infimum._dense import raw_of
 from infimum._errors import coded
 from infimum._family import (
@@ -62,8 +63,10 @@ from infimum._proposal import Proposal, joined, propose
 from infimum._record import StartReport, Work
 from infimum._scouts import Atlas, Known, Mode, log_total, moved
 from infimum._solver import FEWEST, Info, Reason, Solver, State
+from infimum._space import columns
 from infimum._standin import MOST_PASSES, StandIn
 from infimum._target import Target
+from infimum.checks import quantities
 
 STARTS = 4
 """Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
@@ -332,7 +335,32 @@ def fit_rung(
         model=target.model,
         target=target.plain,
     )
+    seen = _beyond(result, target, found)
+    if seen is not None:
+        running = time.perf_counter() - clock - compiling
+        result = dataclasses.replace(
+            result, beyond=seen, work=_work(exact, found, improper, compiling, running)
+        )
     return result, found
+
+
+def _beyond(fit: Fit, target: Target, found: Search) -> Beyond | None:
+    """What lies beyond the largest weight, where weights are believed and it can be looked for."""
+    small = fit.q.dim <= LARGEST and target.large is None  # each look would be a pass over all rows
+    if not (fit.trusted and target.differentiable and small):
+        return None
+    z = np.concatenate([z for z, *_ in fit.check_chunks()])
+    rng = generator(fit.seed, SCOUT_STREAM, 1)
+    draws = (z, fit.log_p, fit.log_r)
+    try:
+        seen, spent = beyond(target, fit.proposal, fit.n_draws, draws, rng)
+    except KeyboardInterrupt:
+        return None
+    found.n_scouted += spent
+    if seen is None or not len(seen.z):
+        return seen
+    values = columns(fit.space.draws(seen.z))
+    return seen._replace(lacking=quantities.lacking(fit.comparison, values, seen.mass))
 
 
 def _foretell(options: Options, family: Family, watch: Callable[..., Any]) -> float:

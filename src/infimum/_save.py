@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infimum import families
+from infimum._beyond import Beyond
 from infimum._bijection import Bijection
 from infimum._errors import coded, plain
 from infimum._family import Distribution
@@ -53,6 +54,8 @@ def save(fit: Fit, path: Path) -> Path:
         arrays |= {f"q{place}/{name}": leaf for name, leaf in member.arrays().items()}
     if fit.proposal.wide is not None:
         arrays |= {f"wide/{name}": leaf for name, leaf in _fields(fit.proposal.wide).items()}
+    if fit.beyond is not None:
+        arrays |= {"beyond/z": fit.beyond.z, "beyond/lacking": np.asarray(fit.beyond.lacking)}
     if not portable:
         values = jax.tree_util.tree_leaves(fit._all_check_draws())
         arrays |= {f"draws/{place}": value for place, value in enumerate(values)}
@@ -157,6 +160,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
         "seed": plain_seed(fit.seed),
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
+        "beyond": None if fit.beyond is None else fit.beyond.mass,
         "members": 1 + fit.rivals,
         "starts": [
             {**dataclasses.asdict(s), "reason": s.reason.name, "elbo": _number(s.elbo)}
@@ -224,7 +228,18 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
         model=Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
         stored=stored,
+        beyond=_beyond(described.get("beyond"), _below("beyond", arrays), len(space.names)),
     )
+
+
+def _beyond(mass: float | None, arrays: dict[str, np.ndarray], k: int) -> Beyond | None:
+    """As it was found; files from before it was looked for have none."""
+    if mass is None:
+        return None
+    lacking = arrays["lacking"]
+    if not 0 <= mass < math.inf or arrays["z"].ndim != 2 or lacking.shape not in ((), (k,)):
+        raise ValueError("what it found beyond the weights does not belong to it")
+    return Beyond(float(mass), arrays["z"], lacking)
 
 
 def _plain_route(route: Route) -> dict[str, Any]:

@@ -51,6 +51,11 @@ def advice(fit: Fit) -> str:
             "supports they live on. Until then use sample(n, weighted=True), if the verdict "
             "is not unreliable."
         )
+    if fit.verdict == "reweight" and fit.lacking.any():
+        return (
+            f"{lacking(fit)} Of the others summary() tells which can be used, with "
+            "sample(n, weighted=True); infimum.correct(fit) may find the rest."
+        )
     if fit.verdict == "reweight" and fit.rivals:
         return (
             f"The posterior has {1 + fit.rivals} modes that were found, and q covers one of "
@@ -62,6 +67,8 @@ def advice(fit: Fit) -> str:
             f"{_why_not_good(fit)} (see summary()), but its importance weights are sound: use "
             "sample(n, weighted=True)."
         )
+    if fit.missed > quantities.UNSEEN or (fit.trusted and fit.lacking.any()):
+        return f"{lacking(fit)} Try a larger family, or infimum.correct(fit)."
     if fit.trusted:
         worst = np.flatnonzero((fit.verdicts == "unreliable") & fit.space.judged)
         return (
@@ -87,6 +94,13 @@ def _why_not_good(fit: Fit) -> str:
         return "q is off by more than 0.1 posterior sd somewhere"
     unsure = np.flatnonzero((fit.verdicts != "good") & judged)
     return f"q is not known to be near enough in {named(fit, unsure)}"
+
+
+def lacking(fit: Fit) -> str:
+    """What was found where q and its proposal are thin, and which quantities it would change."""
+    places = np.flatnonzero(fit.lacking)
+    changed = f", and would change {named(fit, places)}" if len(places) else ""
+    return f"At least {fit.missed:.2g} of Z lies where q and its proposal are too thin{changed}."
 
 
 def named(fit: Fit, places: np.ndarray) -> str:

@@ -161,7 +161,7 @@ def _compared(
         mean_error, sd_error = (own - corrected) / spread, sd / spread - 1
         largest = top / np.stack([sd, spread]) ** 2
     mean = centre + unit * own
-    constant = unit * sd <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    constant = unit * np.fmax(sd, spread) <= 1e-12 * np.maximum(1.0, np.abs(mean))
     errors = [mean_error, sd_error, mean_noise, sd_noise, np.maximum(*weighted_noise), *largest]
     about = [centre + unit * corrected, unit * spread, unit * spread * weighted_noise[0]]
     if unknown:
@@ -189,7 +189,36 @@ def _noise(sums: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarr
     return np.sqrt(np.maximum(second, 0.0)) / sd, 0.5 * np.sqrt(np.maximum(of_sd, 0.0))
 
 
-def verdicts(comparison: Comparison, trusted: bool, heavy: float = np.inf) -> np.ndarray:
+def lacking(
+    comparison: Comparison, values: Float[np.ndarray, "n k"], mass: float
+) -> Float[np.ndarray, " k"]:
+    """How far draws that no weight knows of would move each quantity's reweighted answer.
+
+    The larger of what its mean would move, in sds, and its sd, as a part of itself; NaN where that
+    is not known.
+
+    Parameters
+    ----------
+    values
+        The quantities at these draws.
+    mass
+        Part of Z that they stand for, beyond that of the weighted draws.
+    """
+    with np.errstate(all="ignore"):
+        away = (values - comparison.weighted_mean) / comparison.weighted_sd
+        share = mass / (1 + mass)
+        mean = share * away.mean(axis=0)
+        square = 1 - share + share * (away**2).mean(axis=0) - mean**2
+        moved = np.maximum(np.abs(mean), np.abs(np.sqrt(square) - 1))
+    return np.where(comparison.weighted_sd > 0, moved, 0.0)
+
+
+def verdicts(
+    comparison: Comparison,
+    trusted: bool,
+    heavy: float = np.inf,
+    lacking: Float[np.ndarray, " k"] | float = 0.0,
+) -> np.ndarray:
     """Say "good", "reweight" or "unreliable" of each quantity.
 
     "good": q's mean and sd are right to `MEAN_ERROR` and `SD_ERROR`, and the comparison is not
@@ -202,6 +231,8 @@ def verdicts(comparison: Comparison, trusted: bool, heavy: float = np.inf) -> np
         anything of one that is NaN or infinite at a draw.
     heavy
         Part of the variance above which a single draw decides it: then nothing is known either.
+    lacking
+        How far what no weight knows of would move it; above `KNOWN` nothing is known.
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
@@ -209,8 +240,9 @@ def verdicts(comparison: Comparison, trusted: bool, heavy: float = np.inf) -> np
     close = np.maximum(np.abs(c.mean_error), c.mean_noise) <= MEAN_ERROR
     close &= np.maximum(np.abs(c.sd_error), c.sd_noise) <= SD_ERROR
     known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= KNOWN)
-    close &= c.largest <= heavy
-    known &= c.weighted_largest <= heavy
+    seen = ~(np.asarray(lacking) > KNOWN)
+    close &= (c.largest <= heavy) & seen
+    known &= (c.weighted_largest <= heavy) & seen
     return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 

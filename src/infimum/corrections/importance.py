@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from infimum import _words
 from infimum._corrected import Corrected
 from infimum._errors import coded
 from infimum._fit import PROPOSALS, Fit
@@ -48,6 +49,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     w = weights.normalised(log_w)
     if np.isnan(w).any():
         raise ValueError(coded("E404", "these draws can't be reweighted: " + fit.advice))
+    effective, tail = weights.ess(log_w), weights.khat(log_w)
     rng = generator(seed, CORRECT_STREAM, 1)
     if replace:
         chosen = rng.choice(len(w), size=n, p=w)
@@ -61,13 +63,14 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
             )
         chosen = np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
-    effective = weights.ess(log_w)
+    why = f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}."
+    if fit.lacking.any():
+        trusted, why = False, f"{why} {_words.lacking(fit)}"
 
     def noise(values: np.ndarray) -> np.ndarray:
         """Of weighting, as if weights and values were independent, and of choosing n."""
         return np.asarray(values.std(axis=0, ddof=1) * np.sqrt(1 / effective + 1 / n))
 
-    tail = weights.khat(log_w)
     return Corrected(
         fit=fit,
         method="importance",
@@ -75,7 +78,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         noise=noise,
         log_evidence=weights.log_evidence(log_w, log_q - log_r),
         trusted=trusted,
-        why=f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}.",
+        why=why,
         told={"unique": float(len(np.unique(chosen))), "ess": effective, "khat": tail},
         seconds=time.perf_counter() - begun,
     )

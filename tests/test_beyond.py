@@ -1,0 +1,107 @@
+"""What lies beyond the largest weight: found where it is, and not where nothing is."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import infimum
+from infimum import corrections
+from infimum._beyond import beyond
+from infimum.checks import quantities
+
+
+def banana(z):
+    """A ridge 0.05 wide, three times as bent as it is long; log Z is that of a Gaussian."""
+    bent = (z[1] - 3 * z[0] ** 2) / 0.05
+    return -0.5 * (z[0] ** 2 + bent**2 + z[2] ** 2 + z[3] ** 2)
+
+
+def draws(fit):
+    return np.concatenate([z for z, *_ in fit.check_chunks()]), fit.log_p, fit.log_r
+
+
+@pytest.fixture(scope="module")
+def ridge():
+    """A mixture along the ridge, which ends before the ridge does."""
+    target = infimum.Target(banana, np.zeros(4))
+    return infimum.fit(target, "mixture", progress=False)
+
+
+class TestRidge:
+    """sd z[1] is √18; log Z is 2 log 2π + log 0.05."""
+
+    def test_weights_alone_would_be_believed(self, ridge):
+        assert quantities.trusted(ridge.log_w, ridge.log_weights)
+        verdicts = quantities.verdicts(ridge.comparison, True)
+        assert verdicts[1] != "unreliable"
+        assert ridge.comparison.weighted_sd[1] < 0.9 * np.sqrt(18)
+
+    def test_what_is_missing_is_found(self, ridge):
+        log_z = 2 * np.log(2 * np.pi) + np.log(0.05)
+        short = 1 - np.exp(ridge.log_evidence.value - log_z)
+        assert 0.2 * short < ridge.missed < 1.5 * short
+        assert ridge.verdicts[1] == "unreliable"
+        assert ridge.verdict != "good"
+        assert "of Z lies where q and its proposal are too thin" in ridge.advice
+        assert "z[1]" in ridge.advice
+        assert ridge.log_evidence.se >= ridge.missed
+
+    def test_whatever_the_seed(self, ridge):
+        for seed in range(5):
+            rng = np.random.default_rng(seed)
+            seen, spent = beyond(ridge.target, ridge.proposal, ridge.n_draws, draws(ridge), rng)
+            assert seen.mass > 0.004
+            assert spent < 6000
+
+    def test_functions_of_the_draws_are_told_too(self, ridge):
+        told = ridge.expect(lambda z: z[:, 1] > 11.5)
+        assert told.verdict == "unreliable"
+        assert "beyond the weights seen" in told.reason
+        assert ridge.expect(lambda z: z[:, 2]).verdict != "unreliable"
+
+    def test_importance_is_not_believed_either(self, ridge):
+        made = corrections.importance(ridge, 1000)
+        assert made.verdict == "unreliable"
+        assert "too thin" in made.reason
+
+    def test_a_file_keeps_it(self, ridge, tmp_path):
+        loaded = infimum.load(ridge.save(tmp_path / "fit.zip"))
+        assert loaded.missed == ridge.missed
+        assert list(loaded.verdicts) == list(ridge.verdicts)
+        assert loaded.advice == ridge.advice
+        assert loaded.expect(lambda z: z[:, 1] > 11.5).verdict == "unreliable"
+
+
+def test_nothing_lies_beyond_an_exact_q():
+    target = infimum.Target(lambda z: -0.5 * (z @ z + z[0] * z[1]), np.zeros(3))
+    fit = infimum.fit(target, "fullrank")
+    assert fit.missed < 1e-3
+    assert fit.verdict == "good"
+
+
+def test_a_tail_that_the_proposal_has_is_no_part_of_it():
+    """Student's t with 10 degrees of freedom: q is too light, its wider proposal is not."""
+    target = infimum.Target(lambda z: -5.5 * jnp.log1p(z**2 / 10).sum(), np.zeros(2))
+    fit = infimum.fit(target, "fullrank")
+    assert fit.missed < 2e-3
+    assert fit.verdict == "good"
+
+
+def test_what_it_moves_is_that_of_a_mixture():
+    rng = np.random.default_rng(0)
+    z, away = rng.standard_normal((50_000, 2)), rng.normal([0.0, 4.0], 1.0, (5000, 2))
+    compared = quantities.compare([z], len(z), np.zeros(len(z)))
+    moved = quantities.lacking(compared, away, 0.05)
+    share = 0.05 / 1.05
+    sd = np.sqrt(1 + share * (1 - share) * 16)
+    np.testing.assert_allclose(moved, [0.0, max(4 * share, sd - 1)], atol=0.01)
+
+
+def test_an_event_that_q_never_sees_is_not_good():
+    """Six of a thousand of the wider proposal's draws see it, with tiny weights."""
+    fit = infimum.fit(infimum.Target(lambda z: -0.5 * z @ z, np.zeros(1)), "fullrank")
+    rare = fit.expect(lambda z: z[:, 0] > 4.2)
+    assert rare.mean == 0
+    assert 0 < rare.weighted_mean < 10 * scipy.stats.norm.sf(4.2)
+    assert rare.verdict == "unreliable"
