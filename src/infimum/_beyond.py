@@ -130,7 +130,8 @@ def beyond(
             seen = Beyond(mass, points[kept])
             if turn + 1 >= LEAST and mass < MATTERS:
                 break
-        tips = np.concatenate([_chosen(points, log_v + a * over_r, rng) for a in (0.0, 0.5, 1.0)])
+        rare = np.where(unseen, over_r, 0.0)
+        tips = np.concatenate([_chosen(points, log_v + a * rare, rng) for a in (0.0, 0.5, 1.0)])
     return seen, spent
 
 
