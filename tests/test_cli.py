@@ -464,3 +464,9 @@ def test_places_without_a_distributed_run_are_refused(tmp_path, capsys):
     (tmp_path / "model.py").write_text(ROWS)
     assert run("fit", str(tmp_path / "model.py"), "--processes", "2") == 2
     assert "are for --distributed" in capsys.readouterr().err
+
+
+def test_fit_has_a_budget_too(folder, capsys):
+    assert run("fit", "model.py:posterior", "--budget", "1e-6", "--tol", "1", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["family"], facts["converged"]) == ("meanfield", False)

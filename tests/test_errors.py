@@ -46,6 +46,7 @@ INSIDE = {
         "_entry": "load tells it",
         "_array": "load tells it",
         "_rebuild": "load tells it",
+        "_beyond": "load tells it",
         "_tree": "load tells it",
     },
     "families/flow.py": {"from_arrays": "load tells it"},

@@ -432,3 +432,33 @@ class TestForSamplers:
         assert infimum.fit(known.target, "meanfield").inverse_mass_matrix().shape == (4,)
         mixture = infimum.fit(known.target, "mixture", progress=False).inverse_mass_matrix()
         np.testing.assert_allclose(np.diag(mixture), np.diag(covariance), rtol=0.15)
+
+
+def test_a_scale_without_its_support_is_told_as_that():
+    y = np.array([1.0, 2.0, 3.0, 2.5])
+
+    def log_density(p):
+        spread = jnp.sum((y - p["m"]) ** 2) / p["s"] ** 2
+        return -4 * jnp.log(p["s"]) - 0.5 * spread - 0.5 * p["m"] ** 2 - p["s"]
+
+    fit = infimum.fit(infimum.Target(log_density, {"m": 0.0, "s": 1.0}), "fullrank")
+    assert fit.verdict == "unreliable"
+    assert "log p̂ is NaN or +inf at" in fit.advice
+    assert "give parameters the supports" in fit.advice
+
+
+def test_a_misspelt_family_is_guessed(skewed):
+    with pytest.raises(ValueError, match="Did you mean 'fullrank'"):
+        infimum.fit(skewed, "fulrank")
+
+
+def test_what_is_no_function_of_the_draws_is_refused(skewed_fit):
+    with pytest.raises(TypeError, match="'a' is not a function of the draws"):
+        skewed_fit.expect("a")
+
+
+def test_one_fit_alone_is_not_compared(skewed_fit):
+    with pytest.raises(TypeError, match="expected a list"):
+        infimum.compare(skewed_fit)
+    with pytest.raises(ValueError, match="n is 'mcmc'"):
+        infimum.correct(skewed_fit, "mcmc")

@@ -11,6 +11,7 @@ from infimum._errors import coded, plain
 from infimum._family import LARGEST_DENSE, SparseGaussian
 from infimum._fit import Fit
 from infimum._objective import Seed
+from infimum._rung import check_number
 from infimum.corrections import annealing, blocks, importance, mcmc
 
 CHAINS = 4
@@ -37,9 +38,10 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
     Raises
     ------
     ValueError
-        If the fit has no target any more, because it was loaded from disk.
+        If the fit has no target any more, because it was loaded from disk; if n is no number.
     """
     fit.at_hand()
+    check_number("n", n, 1)
     tried: list[tuple[str, str]] = []
     found: Corrected | None = None
     for name, attempt in _ways(fit, n, seed):

@@ -61,7 +61,8 @@ AREAS = {
 CATALOGUE: dict[str, Entry] = {
     "E101": Entry(
         "Not a function",
-        "A log density, a prior or a likelihood is given as something that can't be called.",
+        "A log density, a prior, a likelihood or a function of draws is given as something that "
+        "can't be called.",
         "Give the function itself, `log_density`, not what it returns, `log_density(x)`.",
     ),
     "E102": Entry(

@@ -162,11 +162,13 @@ def compare(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there are fewer than two, or if an evidence is not reliable.
     """
     import pandas as pd
 
+    if isinstance(fits, Fit | Climb | Evidence):
+        raise TypeError(coded("E811", "one fit given, expected a list: compare([one, another])"))
     if len(fits) < 2:
         raise ValueError(coded("E811", f"{len(fits)} given, expected at least two fits to compare"))
     found = [x if isinstance(x, Evidence) else evidence(x, seed=seed) for x in fits]

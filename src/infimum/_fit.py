@@ -463,6 +463,14 @@ class Fit:
         >>> fit(target, "fullrank").expect(lambda z: z[:, 0] > 0).verdict
         'good'
         """
+        if not callable(function):
+            raise TypeError(
+                coded(
+                    "E101",
+                    f"{function!r} is not a function of the draws: give one, such as "
+                    'lambda p: p["mu"] > 0; of single quantities summary() tells',
+                )
+            )
         if self.constrains:
             chunks = map(function, (self.space.draws(z) for z, *_ in self.check_chunks()))
         else:

@@ -38,6 +38,14 @@ def advice(fit: Fit) -> str:
             "The density is undefined (NaN or +inf) at draws from q. Look at "
             f"{fit.work.first_undefined or 'the density in the tails'}."
         )
+    unknown = np.isnan(fit.log_p) | (fit.log_p == np.inf)
+    if unknown.any() and fit.verdict == "unreliable":
+        first = fit.work.first_undefined
+        return (
+            f"log p̂ is NaN or +inf at {unknown.mean():.2%} of the draws around q"
+            f"{f', as at {first}' if first else ''}: give parameters the supports they live on, "
+            "such as positive to a scale, or have the density be zero there."
+        )
     if not fit.reason.converged and fit.verdict == "unreliable":
         return (
             "The fit did not converge: q may still move. Is the posterior proper? Look for "

@@ -171,6 +171,13 @@ Stated = Annotated[
     ),
 ]
 
+Tol = Annotated[
+    float | None,
+    typer.Option(metavar="NATS", help="KL at which a climb ends.", show_default="as infimum.climb"),
+]
+Budget = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="What it may take: the best so far then.")
+]
 StanData = Annotated[Path | None, typer.Option(metavar="DATA.json", help="Data of a Stan program.")]
 
 Seed = Annotated[
@@ -282,6 +289,8 @@ def fit(
             help="meanfield, fullrank, sparse, flow and so on; or auto: climb until near enough.",
         ),
     ] = "auto",
+    tol: Tol = None,
+    budget: Budget = None,
     seed: Seed = 0,
     draws: Annotated[
         int | None,
@@ -346,7 +355,7 @@ def fit(
         raise UserError(
             coded("E724", f"{target!r} has no rows to share out: --distributed is for infimum.Rows")
         )
-    options: dict[str, Any] = {} if draws is None else {"draws": draws}
+    options = _limits(draws=draws, tol=tol, budget=budget)
     found = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
     if _processes.rank() > 0:  # all have the same fit: one of them tells it
         return
@@ -365,13 +374,8 @@ def climb(
             metavar="NAMES", help="Families, smallest first: meanfield,fullrank,flow; or auto."
         ),
     ] = "auto",
-    tol: Annotated[
-        float | None,
-        typer.Option(metavar="NATS", help="KL at which it ends.", show_default="as infimum.climb"),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="What it may take.")
-    ] = None,
+    tol: Tol = None,
+    budget: Budget = None,
     seed: Seed = 0,
     out: Annotated[
         Path,
@@ -390,7 +394,7 @@ def climb(
 
     _check_folder(out)
     _check_picture(plot)
-    limits: dict[str, Any] = {} if tol is None else {"tol": tol}
+    limits = _limits(tol=tol)
     rungs = ladder if ladder == "auto" else [name.strip() for name in ladder.split(",")]
     found = infimum.climb(read_target(model, data), rungs, budget=budget, seed=seed, **limits)
     saved = found.best.save(out)
@@ -536,6 +540,11 @@ def explain(
         raise UserError(coded("E920", message))
     for paragraph in (f"{entry.title}.", entry.means, f"What to do: {entry.cure}"):
         print(textwrap.fill(paragraph, _width()))
+
+
+def _limits(**given: Any) -> dict[str, Any]:
+    """Those options that were given; the others have their defaults in the library."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 # ---- what is printed and drawn ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -28,9 +29,10 @@ def members() -> dict[str, type[Family]]:
 def named(name: str) -> Family:
     """The family of this name, with its defaults."""
     if name not in members():
-        raise ValueError(
-            coded("E201", f"unknown family {name!r}; known: auto, {', '.join(members())}")
-        )
+        near = difflib.get_close_matches(str(name), members(), 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        told = f"unknown family {name!r}; known: auto, {', '.join(members())}.{meant}"
+        raise ValueError(coded("E201", told))
     return members()[name]()
 
 
