@@ -214,7 +214,15 @@ def test_optimisers_are_told_apart(skewed, tmp_path, keeping_all):
     assert bits(fitted(1e-2, checkpoint=tmp_path)) == bits(fitted(1e-2))
 
 
-def test_ctrl_c_saves_and_returns(tmp_path, keeping_all):
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to it, which a shell's background job does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_and_returns(tmp_path, keeping_all, ctrl_c):
     target, asked = counted()
     whole = infimum.fit(target, "fullrank", draws=200)
     every = len(asked)

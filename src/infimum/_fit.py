@@ -133,8 +133,8 @@ class Fit:
         What lies beyond the weights is a part of its standard error. Not to be trusted where the
         verdict is "unreliable".
         """
-        value, se = weights.log_evidence(self.log_weights, self.log_q - self.log_r)
-        return Estimate(value, float(np.hypot(se, self.missed)))
+        seen = weights.log_evidence(self.log_weights, self.log_q - self.log_r)
+        return Estimate(seen.value, float(np.hypot(seen.se, self.missed))) if self.missed else seen
 
     @functools.cached_property
     def kl(self) -> Estimate:

@@ -354,7 +354,8 @@ def _beyond(fit: Fit, target: Target, found: Search) -> Beyond | None:
     draws = (z, fit.log_p, fit.log_r)
     try:
         seen, spent = beyond(target, fit.proposal, fit.n_draws, draws, rng)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the fit is made, and ends whatever it is a part of
+        found.interrupted = True
         return None
     found.n_scouted += spent
     if seen is None or not len(seen.z):
