@@ -170,6 +170,7 @@ def test_components_are_added_where_mass_is_missing():
     one = infimum.fit(target, "fullrank")
     few = infimum.fit(target, families.Mixture(components=4))
     assert 1 < len(few.q.weights) <= 4
+    assert few.family.n_parameters(2) == 6 * len(few.q.weights) - 1
     assert few.elbo.value > one.elbo.value + 0.5
     assert abs(few.log_evidence.value - exact) < 4 * few.log_evidence.se + 1e-3
 

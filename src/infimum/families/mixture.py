@@ -17,6 +17,7 @@ from infimum._family import (
     LARGEST_DENSE,
     Distribution,
     Gaussian,
+    Growing,
     Left,
     Pooled,
     Pooling,
@@ -32,7 +33,7 @@ LARGEST_FACTORS = LARGEST_DENSE**2
 factors fit, components are diagonal."""
 
 
-class Mixture(Pooling):
+class Mixture(Pooling, Growing):
     """Q = {Σ_k w_k N(m_k, L_k L_kᵀ)}, L_k lower triangular; diagonal where d is above 1,414.
 
     Begins with the optima that full-rank fits ended in and with modes that scouts found; more
@@ -100,6 +101,11 @@ class Mixture(Pooling):
         """Of all components where their number is chosen; of one where it is not."""
         k = self.components or 1
         return k * (dim + dim * (dim + 1) // 2 + 1) - 1 if self._dense(dim) else k * (2 * dim + 1)
+
+    def settled(self, q: Distribution) -> Mixture:
+        """With as many components as there are."""
+        assert isinstance(q, Pooled)
+        return Mixture(len(q.stack()))
 
     def promise(self, left: Left, dim: int) -> Promise:
         """All modes; of what is shape the less, the more dimensions there are to bend in.
