@@ -105,3 +105,16 @@ def test_an_event_that_q_never_sees_is_not_good():
     assert rare.mean == 0
     assert 0 < rare.weighted_mean < 10 * scipy.stats.norm.sf(4.2)
     assert rare.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("cliff", [1e150, np.inf])
+def test_walls_and_cliffs_at_the_edge_do_no_harm(cliff):
+    """Steep, or infinitely so, just beyond where nearly all draws are."""
+
+    def log_density(z):
+        wall = jnp.maximum(z[0] - 3.0, 0.0)
+        return -0.5 * z @ z - jnp.where(wall > 0, cliff, 0.0) * jnp.where(wall > 0, wall, 1.0)
+
+    fit = infimum.fit(infimum.Target(log_density, np.zeros(2)), "fullrank", progress=False)
+    assert 0 <= fit.missed < 1e-2
+    assert fit.log_evidence.value == pytest.approx(np.log(2 * np.pi), abs=0.01)

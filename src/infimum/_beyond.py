@@ -77,6 +77,7 @@ class Beyond(NamedTuple):
     lacking: Float[np.ndarray, " k"] | float = 0.0
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is left out
 def beyond(
     target: Target,
     proposal: Proposal,
@@ -139,8 +140,7 @@ def _root(z: np.ndarray, log_w: np.ndarray) -> np.ndarray | None:
     """A root of the posterior's covariance, as far as weights know it."""
     w = np.exp(log_w - log_w.max())
     away = z - np.average(z, axis=0, weights=w)
-    with np.errstate(all="ignore"):
-        covariance = (w[:, None] * away).T @ away / w.sum()
+    covariance = (w[:, None] * away).T @ away / w.sum()
     try:
         return np.asarray(np.linalg.cholesky(covariance))
     except np.linalg.LinAlgError:
@@ -161,13 +161,13 @@ def _curved(target: Target, tips: np.ndarray, root: np.ndarray) -> Float[np.ndar
     steps = STEP * np.concatenate([root.T, -root.T])
     around = (tips[:, None] + steps).reshape(-1, d)
     gradient = target.value_and_gradient(around)[1].reshape(len(tips), 2, d, d) @ root
-    with np.errstate(all="ignore"):
-        curvature = (gradient[:, 1] - gradient[:, 0]) / (2 * STEP)
-        curvature = 0.5 * (curvature + np.swapaxes(curvature, 1, 2))
+    curvature = (gradient[:, 1] - gradient[:, 0]) / (2 * STEP)
+    curvature = 0.5 * (curvature + np.swapaxes(curvature, 1, 2))
     known = np.isfinite(curvature).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], curvature, np.eye(d)))
     values = np.maximum(np.abs(values), FLATTEST**2)
     found = root @ (vectors / np.sqrt(values)[:, None])
+    known &= np.isfinite(np.linalg.slogdet(found)[1])
     return np.where(known[:, None, None], found, np.nan)
 
 
