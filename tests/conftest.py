@@ -1,7 +1,8 @@
-"""Targets with known answers, shared by the tests; log Z is never zero."""
+"""Targets with known answers, shared by the tests; log Z is never zero. No figure is left open."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,3 +67,11 @@ def skewed() -> infimum.Target:
 @pytest.fixture(scope="session")
 def skewed_fit(skewed) -> infimum.Fit:
     return infimum.fit(skewed, "fullrank")
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Pyplot keeps every figure, and warns of too many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
