@@ -350,7 +350,6 @@ def test_lines_leave_the_band_of_the_picture_where_ranks_are_not_uniform():
     assert [text.get_text() for text in given.get_legend().get_texts()] == ["uniform ranks"]
     with pytest.raises(ValueError, match="no quantity 'y'"):
         made_of(ranks).plot(names=["y"])
-    plt.close("all")
 
 
 def test_workers_begin_with_one_thread_each_unless_told(monkeypatch):

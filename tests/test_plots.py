@@ -43,12 +43,6 @@ def bounded():
     return infimum.fit(target, "fullrank", starts=1)
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def regions(panel):
     """(p*'s filled, q's line) contours of a panel; either may be missing."""
     sets = [c for c in panel.collections if isinstance(c, QuadContourSet)]
