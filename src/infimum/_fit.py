@@ -193,14 +193,17 @@ class Fit:
     def verdicts(self) -> np.ndarray:
         """Of each quantity."""
         limit = quantities.heavy(self.log_w, self.log_weights)
-        lacking = 0.0 if self.beyond is None else self.beyond.lacking
-        return quantities.verdicts(self.comparison, self.trusted, limit, lacking)
+        return quantities.verdicts(self.comparison, self.trusted, limit, self._moved)
 
     @property
     def lacking(self) -> np.ndarray:
         """Which judged quantities a part of p* beyond the weights would change."""
-        moved = 0.0 if self.beyond is None else self.beyond.lacking
-        return np.asarray(self.space.judged & (np.asarray(moved) > quantities.KNOWN))
+        return np.asarray(self.space.judged & (np.asarray(self._moved) > quantities.KNOWN))
+
+    @property
+    def _moved(self) -> Float[np.ndarray, " k"] | float:
+        """By how much it would change each quantity."""
+        return 0.0 if self.beyond is None else self.beyond.lacking
 
     @functools.cached_property
     def advice(self) -> str:

@@ -228,18 +228,18 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
         model=Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
         stored=stored,
-        beyond=_beyond(described.get("beyond"), _below("beyond", arrays), len(space.names)),
+        beyond=_beyond(described.get("beyond"), _below("beyond", arrays), q.dim, len(space.names)),
     )
 
 
-def _beyond(mass: float | None, arrays: dict[str, np.ndarray], k: int) -> Beyond | None:
+def _beyond(mass: float | None, arrays: dict[str, np.ndarray], dim: int, k: int) -> Beyond | None:
     """As it was found; files from before it was looked for have none."""
     if mass is None:
         return None
-    lacking = arrays["lacking"]
-    if not 0 <= mass < math.inf or arrays["z"].ndim != 2 or lacking.shape not in ((), (k,)):
+    z, lacking = arrays["z"], arrays["lacking"]
+    if not 0 <= mass < math.inf or z.shape[1:] != (dim,) or lacking.shape not in ((), (k,)):
         raise ValueError("what it found beyond the weights does not belong to it")
-    return Beyond(float(mass), arrays["z"], lacking)
+    return Beyond(float(mass), z, lacking)
 
 
 def _plain_route(route: Route) -> dict[str, Any]:
