@@ -12,7 +12,7 @@ import numpy as np
 
 import infimum
 from benchmarks.methods import Point, Run
-from infimum._solver import Info
+from infimum.solvers._solver import Info
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from benchmarks.measure import Normal
-from infimum import _program
+from infimum.base import program
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ class Run:
 
 def forget() -> None:
     """Drop every compiled program, so that the next method pays for its own."""
-    _program._compiled.cache_clear()
+    program._compiled.cache_clear()
     jax.clear_caches()

@@ -22,7 +22,7 @@ from benchmarks.database import load_data
 from benchmarks.methods import forget
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
-from infimum._program import double_precision
+from infimum.base.program import double_precision
 
 FAMILIES = ("meanfield", "fullrank")
 

@@ -23,7 +23,7 @@ import infimum
 from benchmarks.apart import answer, apart, begun, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
-from infimum._program import double_precision
+from infimum.base.program import double_precision
 
 COLUMNS = 50
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)

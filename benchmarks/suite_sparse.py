@@ -19,7 +19,7 @@ import infimum
 from benchmarks.apart import apart, peak_megabytes
 from benchmarks.posteriors import Posterior
 from benchmarks.table import Report, Table, number
-from infimum._family import Gaussian
+from infimum.families._distribution import Gaussian
 
 MOST = {"intercepts 30,000": (45.0, 2.0), "intercepts 300,000": (600.0, 8.0)}
 """Seconds and GB that a fit may take."""

@@ -4,7 +4,8 @@ import importlib.metadata
 import shutil
 from pathlib import Path
 
-from infimum._errors import AREAS, CATALOGUE
+from infimum.base.catalogue import areas
+from infimum.base.catalogue import catalogue
 
 HERE = Path(__file__).parent
 for result in (HERE.parent / "benchmarks" / "results").glob("*.md"):  # benchmarks.md links to them
@@ -19,9 +20,9 @@ def errors() -> str:
         "The message of each error and warning ends in a code. Here is what each code means, and "
         "what to do; `infimum explain E301` says the same in a terminal.",
     ]
-    for area, title in AREAS.items():
+    for area, title in areas().items():
         page.append(f"## {title}")
-        for code, entry in CATALOGUE.items():
+        for code, entry in catalogue().items():
             if code.startswith(area):
                 heading = f"({code.lower()})=\n### {code}: {entry.title}"
                 page += [heading, entry.means, f"**What to do:** {entry.cure}"]

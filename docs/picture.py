@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 
 import infimum
-from infimum import plots
+from infimum.plots import posterior
 
 YEARS = np.arange(-9.0, 1.0)
 HEIGHT = np.array([2.9, 2.1, 4.1, 3.4, 5.0, 4.2, 5.9, 5.1, 5.6, 6.9])

@@ -93,7 +93,7 @@ def of_pymc(folder: Path) -> infimum.Target:
 
 def of_pytensor(folder: Path) -> infimum.Target:
     """The same, as a model goes whose graph has no JAX form."""
-    from infimum.sources import pymc
+    from infimum.sources.pymc import source
 
     def refuse(inputs, outputs):
         raise NotImplementedError("No JAX conversion for the given `Op`")

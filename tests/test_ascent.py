@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.optimize
 
-from infimum._ascent import ASCENT_STEPS, Ascent
+from infimum.search.ascent import ASCENT_STEPS
+from infimum.search.ascent import Ascent
 
 
 class Density:

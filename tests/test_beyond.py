@@ -7,7 +7,7 @@ import scipy.stats
 
 import infimum
 from infimum import corrections
-from infimum._beyond import beyond
+from infimum.answer.unseen import beyond
 from infimum.checks import quantities
 
 

@@ -14,11 +14,14 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import infimum
-from infimum import _ranked, _uniformity
+from infimum.trust import ranked
+from infimum.checks import uniformity
 from infimum import supports as S
-from infimum._prior import Prior
-from infimum._program import CLOCK
-from infimum._ranked import DRAWS, Pipeline, truth
+from infimum.trust.prior import Prior
+from infimum.base.program import CLOCK
+from infimum.trust.ranked import DRAWS
+from infimum.trust.ranked import Pipeline
+from infimum.trust.ranked import truth
 
 mpl.use("agg")
 
@@ -55,24 +58,24 @@ def made_of(ranks, **changes):
 @pytest.mark.parametrize("n", [20, 300])
 def test_p_values_of_uniform_ranks_are_uniform(n):
     ranks = np.random.default_rng(n).integers(0, LEVELS, (n, 4000))
-    found = _uniformity.p_values(ranks, LEVELS)
+    found = uniformity.p_values(ranks, LEVELS)
     for share in (0.01, 0.1, 0.5):
-        error = np.sqrt(share * (1 - share) * (1 / 4000 + 1 / _uniformity.SIMULATIONS))
+        error = np.sqrt(share * (1 - share) * (1 / 4000 + 1 / uniformity.SIMULATIONS))
         assert np.mean(found <= share) == pytest.approx(share, abs=4 * error)
 
 
 def test_the_band_is_left_if_and_only_if_the_test_says_so():
     ranks = np.random.default_rng(0).integers(0, LEVELS - 5, (50, 400))
-    band = _uniformity.band(50, LEVELS, 0.03)
-    share = _uniformity.cumulative(ranks, LEVELS) / 50
+    band = uniformity.band(50, LEVELS, 0.03)
+    share = uniformity.cumulative(ranks, LEVELS) / 50
     outside = np.any((share < band.low) | (share > band.high), axis=1)
-    rejected = _uniformity.p_values(ranks, LEVELS) < 0.03
+    rejected = uniformity.p_values(ranks, LEVELS) < 0.03
     assert 0 < rejected.mean() < 1
     np.testing.assert_array_equal(outside, rejected)
 
 
 def test_gross_failures_have_p_values_beyond_what_was_simulated():
-    assert _uniformity.p_values(np.full((300, 1), 3), LEVELS)[0] < 1e-100
+    assert uniformity.p_values(np.full((300, 1), 3), LEVELS)[0] < 1e-100
 
 
 # ---- pipelines that are right, and wrong ones ----------------------------------------------------
@@ -355,7 +358,7 @@ def test_lines_leave_the_band_of_the_picture_where_ranks_are_not_uniform():
 def test_workers_begin_with_one_thread_each_unless_told(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with _ranked._single_threaded():
+    with ranked._single_threaded():
         assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("3", "1")
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "MKL_NUM_THREADS" not in os.environ

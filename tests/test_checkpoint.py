@@ -18,8 +18,11 @@ import pytest
 import test_locals
 
 import infimum
-from infimum import CheckpointError, _climb, _journal, solvers
-from infimum._forecast import LOOKED
+from infimum import CheckpointError
+from infimum.fitting import climb
+from infimum.target import journal
+from infimum import solvers
+from infimum.fitting.forecast import LOOKED
 
 SLOW = """
     import time
@@ -90,8 +93,8 @@ def held(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def keeping_all(monkeypatch):
     """Keep what takes no time as well."""
-    monkeypatch.setattr(_journal, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(_journal, "RATE", np.inf)
+    monkeypatch.setattr(journal, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "RATE", np.inf)
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def test_a_climb_goes_the_same_way(skewed, tmp_path, keeping_all, monkeypatch):
         wanted = next(ways, None)
         return [(rung, 1.0) for rung in rungs if rung.name == wanted]
 
-    monkeypatch.setattr(_climb, "ranked", once)
+    monkeypatch.setattr(climb, "ranked", once)
     seen = []
 
     def after_the_choice(progress):
@@ -262,7 +265,7 @@ def test_a_budget_counts_the_seconds_of_before(skewed, tmp_path, keeping_all):
 
 def test_processes_follow_the_time_that_was_up_as_far_as_all_can(tmp_path, monkeypatch):
     """One of two was killed eight looks after what the other one had written down."""
-    monkeypatch.setattr(_journal, "EVERY", np.inf)  # nothing is written
+    monkeypatch.setattr(journal, "EVERY", np.inf)  # nothing is written
 
     def answers(here, there):
         monkeypatch.setattr(
@@ -270,8 +273,8 @@ def test_processes_follow_the_time_that_was_up_as_far_as_all_can(tmp_path, monke
             lambda array: np.stack([array, [there[0], there[1] or 0]]),
         )
         with (tmp_path / "records").open("w+b") as file:
-            state = {**_journal.BLANK, "looks": here[0], "over": here[1]}
-            journal = _journal.Journal(tmp_path, {}, file, state, shared=True)
+            state = {**journal.BLANK, "looks": here[0], "over": here[1]}
+            journal = journal.Journal(tmp_path, {}, file, state, shared=True)
             asked = iter([False] * 3 + [True])
             return [journal.over(lambda: next(asked)) for _ in range(30)]
 
@@ -431,7 +434,7 @@ def test_other_versions_are_refused(skewed, begun, monkeypatch):
     monkeypatch.setattr(infimum, "__version__", "9.9")
     refused("its infimum is .*, that of this call is 9.9", begun, skewed, "meanfield")
     monkeypatch.undo()
-    monkeypatch.setattr(_journal, "FORMAT", 2)
+    monkeypatch.setattr(journal, "FORMAT", 2)
     refused("format version 1, this infimum reads 2", begun, skewed, "meanfield")
 
 
@@ -450,7 +453,7 @@ def test_what_is_no_checkpoint_is_left_alone(skewed, tmp_path):
 
 def test_a_full_disk_does_not_end_a_fit(skewed, tmp_path, keeping_all, monkeypatch):
     whole = infimum.fit(skewed, "meanfield")
-    written = _journal._write_state
+    written = journal._write_state
     calls = iter(range(3))
 
     def full(*arguments):
@@ -458,8 +461,8 @@ def test_a_full_disk_does_not_end_a_fit(skewed, tmp_path, keeping_all, monkeypat
             raise OSError(28, "No space left on device")
         written(*arguments)
 
-    monkeypatch.setattr(_journal, "_write_state", full)
-    monkeypatch.setattr(_journal, "EVERY", 0.0)
+    monkeypatch.setattr(journal, "_write_state", full)
+    monkeypatch.setattr(journal, "EVERY", 0.0)
     with pytest.warns(UserWarning, match="can't be written any more .*No space left"):
         assert bits(infimum.fit(skewed, "meanfield", checkpoint=tmp_path)) == bits(whole)
     monkeypatch.undo()

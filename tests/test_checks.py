@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from infimum.checks import quantities, weights
+from infimum.checks import quantities
+from infimum.checks import weights
 from infimum.checks.weights import Estimate
 
 

@@ -16,8 +16,10 @@ import pytest
 import xarray as xr
 
 import infimum
-from infimum import _facts, cli
-from infimum._user_file import UserError, read_target
+from infimum.cli import facts
+from infimum.cli import main
+from infimum.cli.user_file import UserError
+from infimum.cli.user_file import read_target
 
 MODEL = """
 import infimum
@@ -207,7 +209,7 @@ def test_a_fit_is_told_as_json(saved, capsys):
 
 def test_numbers_that_are_not_known_are_null():
     facts = {"a": [np.float64("nan"), np.int64(3)], "b": {"c": float("inf")}, "d": 0.1}
-    assert json.loads(_facts.text(facts)) == {"a": [None, 3], "b": {"c": None}, "d": 0.1}
+    assert json.loads(facts.text(facts)) == {"a": [None, 3], "b": {"c": None}, "d": 0.1}
 
 
 def test_demo_prints_every_rung_and_the_verdict_of_the_fit_it_saves(folder, capsys):

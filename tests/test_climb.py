@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _progress, families
-from infimum._family import Left, UnsuitableError
-from infimum._ladder import left, ranked
+from infimum.fitting import display
+from infimum import families
+from infimum.families._family import Left
+from infimum.base.errors import UnsuitableError
+from infimum.fitting.ladder import left
+from infimum.fitting.ladder import ranked
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +127,9 @@ def test_a_callback_is_told_the_rung_what_was_left_before_it_and_the_time(make_g
     assert all(p.left + p.seconds == pytest.approx(600, abs=1) for p in seen)
     assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
     assert capsys.readouterr().err == ""
-    told = _progress.described(second[-1])
+    told = display.described(second[-1])
     assert told.startswith("rung 2, fullrank, ")
-    last = _progress.described(dataclasses.replace(fitting[-1], noise=0.25, to_go=3.4))
+    last = display.described(dataclasses.replace(fitting[-1], noise=0.25, to_go=3.4))
     assert f"ELBO {-fitting[-1].loss:.3f} ± 0.25, " in last
     assert ", about 3 s to go, " in last
     assert f"KL {climb.fits[0].kl.value:.2g} before it" in told

@@ -10,9 +10,11 @@ import scipy.special
 
 import infimum
 from infimum import corrections
-from infimum._coordinates import Start, coordinates
-from infimum._corrected import Corrected
-from infimum.corrections.blocks import Marginal, split_of
+from infimum.corrections._coordinates import Start
+from infimum.corrections._coordinates import coordinates
+from infimum.corrections._corrected import Corrected
+from infimum.corrections.blocks.marginal import Marginal
+from infimum.corrections.blocks.blocks import split_of
 
 LOG_Z = 3.0
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _demos, cli
+from infimum.cli import demos
+from infimum.cli import main
 
-BY_NAME = pytest.mark.parametrize("demo", _demos.DEMOS.values(), ids=list(_demos.DEMOS))
+BY_NAME = pytest.mark.parametrize("demo", demos.DEMOS.values(), ids=list(demos.DEMOS))
 
 SUMS = {
     "eight_schools": ("effect", 70),
@@ -49,7 +50,7 @@ def test_a_demonstration_is_a_posterior_with_the_quantities_that_it_draws(demo):
 
 
 def test_the_command_line_names_them_all():
-    assert all(name in " ".join(cli.DEMO.split()) for name in _demos.DEMOS)
+    assert all(name in " ".join(cli.DEMO.split()) for name in demos.DEMOS)
 
 
 def test_one_of_them_runs_from_the_command_line(tmp_path, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stan.library import HAS_COMPILER, compiled
 
-from infimum._errors import CATALOGUE
+from infimum.base.catalogue import catalogue
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -73,5 +73,5 @@ def test_the_page_of_errors_has_an_address_for_each_code(tmp_path):
     """The configuration makes it beside itself."""
     runpy.run_path(str(shutil.copy(DOCS / "conf.py", tmp_path)))
     page = (tmp_path / "errors.md").read_text(encoding="utf-8")
-    for code, entry in CATALOGUE.items():
+    for code, entry in catalogue().items():
         assert f"\n({code.lower()})=\n### {code}: {entry.title}\n\n{entry.means}\n" in page

@@ -21,10 +21,20 @@ import numpyro.distributions as dist
 import pytest
 
 import infimum
-from infimum import _draws_file, _processes, cli, corrections, families, plots, supports
-from infimum._errors import AREAS, CATALOGUE, coded, plain
-from infimum._journal import Journal
-from infimum._user_file import UserError, read_target
+from infimum.cli import draws_file
+from infimum.base import processes
+from infimum.cli import main
+from infimum import corrections
+from infimum import families
+from infimum.plots import posterior
+from infimum import supports
+from infimum.base.catalogue import areas
+from infimum.base.catalogue import catalogue
+from infimum.base.errors import coded
+from infimum.base.errors import plain
+from infimum.target.journal import Journal
+from infimum.cli.user_file import UserError
+from infimum.cli.user_file import read_target
 
 ROOT = Path(infimum.__file__).parent
 TESTS = Path(__file__).parent
@@ -97,7 +107,7 @@ def test_every_message_has_a_code_of_the_catalogue():
         if kind in UNCODED or kind == "typer.Exit" or function in INSIDE.get(file, {}):
             assert not code_of(call), f"{file}:{call.lineno} has a code, and is excepted"
         else:
-            assert code_of(call) in CATALOGUE, f"{file}:{call.lineno}: {ast.unparse(call)[:80]}"
+            assert code_of(call) in catalogue(), f"{file}:{call.lineno}: {ast.unparse(call)[:80]}"
 
 
 def test_the_exceptions_are_there():
@@ -114,15 +124,15 @@ def test_the_exceptions_are_there():
 
 
 def test_every_code_of_the_catalogue_is_used():
-    assert {code_of(call) for *_, call in constructions()} - {""} == set(CATALOGUE)
+    assert {code_of(call) for *_, call in constructions()} - {""} == set(catalogue())
 
 
 def test_the_catalogue_is_in_order_and_says_something():
-    assert list(CATALOGUE) == sorted(CATALOGUE)
-    assert {code[:2] for code in CATALOGUE} == set(AREAS)
-    titles = [entry.title for entry in CATALOGUE.values()]
+    assert list(catalogue()) == sorted(catalogue())
+    assert {code[:2] for code in catalogue()} == set(areas())
+    titles = [entry.title for entry in catalogue().values()]
     assert len(set(titles)) == len(titles)
-    for code, entry in CATALOGUE.items():
+    for code, entry in catalogue().items():
         assert re.fullmatch(r"[EW]\d{3}", code)
         assert entry.title
         assert not entry.title.endswith(".")
@@ -158,7 +168,7 @@ def run(*arguments: str) -> int | str | None:
 def test_explain_prints_the_entry(code, capsys):
     assert run("explain", code) == 0
     told = " ".join(capsys.readouterr().out.split())
-    entry = CATALOGUE["E110"]
+    entry = catalogue()["E110"]
     assert told == f"{entry.title}. {entry.means} What to do: {entry.cure}"
 
 
@@ -414,13 +424,13 @@ def nobody_answers(given: Given) -> None:
         raise RuntimeError("no coordinator")
 
     given.patch.setattr(jax.distributed, "initialize", initialize)
-    _processes.begin(None, None, None)
+    processes.begin(None, None, None)
 
 
 def shared(given: Given, parts: Callable[[np.ndarray], np.ndarray]) -> None:
     """As process 0 of two, of which the other one answers with what is given here."""
-    given.patch.setattr(_processes, "count", lambda: 2)
-    given.patch.setattr(_processes, "rank", lambda: 0)
+    given.patch.setattr(processes, "count", lambda: 2)
+    given.patch.setattr(processes, "rank", lambda: 0)
     given.patch.setattr("jax.experimental.multihost_utils.process_allgather", parts)
 
 
@@ -429,12 +439,12 @@ def peer_ended(given: Given) -> None:
         raise RuntimeError("connection reset")
 
     shared(given, parts)
-    _processes.gathered(np.zeros(1))
+    processes.gathered(np.zeros(1))
 
 
 def columns_differ(given: Given) -> None:
     shared(given, lambda array: np.stack([array, array + 1]))
-    _processes.agreed("the columns of the data", "['y']")
+    processes.agreed("the columns of the data", "['y']")
 
 
 def nothing_corrects(given: Given) -> None:
@@ -871,7 +881,7 @@ WAYS: dict[str, tuple[Callable[[Given], Any], str, str, str]] = {
         "expected numbers between 0 and 1",
     ),
     "E911": (
-        lambda g: _draws_file.writer(Path("draws.xls")),
+        lambda g: draws_file.writer(Path("draws.xls")),
         "draws",
         "draws.xls",
         "must end in .csv, .parquet or .nc",
@@ -924,7 +934,7 @@ ELSEWHERE = {
 
 
 def test_there_is_a_way_to_every_code():
-    assert sorted([*WAYS, *ELSEWHERE]) == list(CATALOGUE)
+    assert sorted([*WAYS, *ELSEWHERE]) == list(catalogue())
 
 
 @pytest.mark.parametrize("code", WAYS)

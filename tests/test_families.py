@@ -11,7 +11,11 @@ import scipy.stats
 
 import infimum
 from infimum import families
-from infimum._family import Adaptive, Charted, Family, Gaussian, UnsuitableError
+from infimum.families._family import Adaptive
+from infimum.families._distribution import Charted
+from infimum.families._family import Family
+from infimum.families._distribution import Gaussian
+from infimum.base.errors import UnsuitableError
 
 NAMES = list(families.members())
 MEAN, SCALE = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])

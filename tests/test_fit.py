@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 import infimum
-from infimum._solver import Reason
+from infimum.solvers._solver import Reason
 
 
 def test_estimates_bracket_the_truth(skewed_fit):
@@ -56,7 +56,7 @@ def test_log_prob_is_the_density_of_the_draws(skewed_fit):
     draws = skewed_fit.sample(50)
     log_prob = skewed_fit.log_prob(draws)
     z = np.column_stack([draws["a"], np.log(draws["b"])])
-    from infimum._objective import log_density
+    from infimum.objective.draws import log_density
 
     np.testing.assert_allclose(log_prob, log_density(skewed_fit.q, z) - z[:, 1], rtol=1e-10)
     one = skewed_fit.log_prob({"a": draws["a"][4], "b": draws["b"][4]})

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _directions, families
-from infimum._family import Left, UnsuitableError
-from infimum._solver import Info, Reason
+from infimum.families.flow import directions
+from infimum import families
+from infimum.families._family import Left
+from infimum.base.errors import UnsuitableError
+from infimum.solvers._solver import Info
+from infimum.solvers._solver import Reason
 from infimum.solvers import Rounds
 
 MEAN, SCALE = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 2.0, 1.0, 0.1])
@@ -152,7 +155,7 @@ class TestFewDirections:
     @pytest.fixture(autouse=True)
     def few(self, monkeypatch):
         monkeypatch.setattr(families.flow, "LARGEST", 20)
-        monkeypatch.setattr(_directions, "HUB", 10)
+        monkeypatch.setattr(directions, "HUB", 10)
 
     @pytest.mark.parametrize("base", ["sparse", "lowrank"])
     def test_they_hold_what_is_bent(self, base, tmp_path):
@@ -198,7 +201,7 @@ def test_the_least_gaussian_coordinates_are_found_in_the_scores():
     residual = 0.1 * rng.standard_normal(eps.shape)
     residual[:, 2] += 0.3 * (eps[:, 2] ** 2 - 1)
     residual[:, 4] += 0.2 * (eps[:, 4] ** 3 - 3 * eps[:, 4])
-    nats = _directions.departure(eps, residual)
+    nats = directions.departure(eps, residual)
     assert nats[2] == pytest.approx((2 * 0.3) ** 2 / 12, rel=0.2)
     assert nats[4] == pytest.approx((6 * 0.2) ** 2 / 48, rel=0.2)
     assert nats[[0, 1, 3, 5]].max() < 1e-3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum._solver import Reason
+from infimum.solvers._solver import Reason
 from infimum.solvers import Stochastic
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,9 @@ import pytest
 import scipy.stats
 
 import infimum
-from infimum import _locals
-from infimum._blocks import DataError
-from infimum._program import double_precision
+from infimum.rows import local_variables
+from infimum.rows.blocks import DataError
+from infimum.base.program import double_precision
 
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -86,7 +86,7 @@ def test_curvature_is_that_of_the_closed_form():
 
 @pytest.mark.parametrize("way", ["blocks", "minibatch"])
 def test_the_fit_is_that_of_the_closed_form(way, monkeypatch):
-    from infimum import _rows as module
+    from infimum.rows import rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 120)
     rows = groups(240)
@@ -150,7 +150,7 @@ LIKELIHOODS = {
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_quadrature_of_one_variable(name):
     joint, rows = LIKELIHOODS[name]
-    local = _locals.Locals({"u": 0.0}, joint)
+    local = local_variables.Locals({"u": 0.0}, joint)
     with double_precision():
         value, slope = jax.jit(local.each), jax.jit(jax.grad(local.summed))
         for s in (-1.0, 0.0, 0.7):
@@ -171,7 +171,7 @@ def test_searches_survive_counts_and_starts_far_away():
             (poisson, np.array([5.0]), 30.0),
             (student, np.array([0.3, 25.0]), 40.0),
         ):
-            local = _locals.Locals({"u": start}, joint)
+            local = local_variables.Locals({"u": start}, joint)
             total = reference(joint, p, rows, 1_000_001)[0]
             np.testing.assert_allclose(jax.jit(local.each)(p, rows), total, atol=1e-4)
 
@@ -180,7 +180,7 @@ def test_gradients_survive_nodes_that_weigh_nothing():
     """Of counts with a vague prior exp(u) overflows at the last nodes."""
     with double_precision():
         p = {"mu": jnp.asarray(0.0), "s": jnp.asarray(7.0)}
-        local = _locals.Locals({"u": 0.0}, poisson)
+        local = local_variables.Locals({"u": 0.0}, poisson)
         assert np.isfinite(
             jax.tree_util.tree_leaves(jax.jit(jax.grad(local.summed))(p, np.zeros(2)))
         ).all()
@@ -213,7 +213,7 @@ def sloped(n, k, m=5, seed=0):
 @pytest.mark.parametrize("k", [2, 4])
 def test_every_rule_is_exact_where_the_integrand_is_gaussian(k):
     rows = sloped(7, k)
-    local = _locals.Locals({"u": np.zeros(k)}, linear_slopes)
+    local = local_variables.Locals({"u": np.zeros(k)}, linear_slopes)
 
     def known(p):
         covariance = jnp.exp(2 * p["s"]) * rows["x"] @ rows["x"].swapaxes(1, 2)
@@ -243,7 +243,7 @@ def test_two_and_three_variables_against_a_dense_grid(k, nodes, error):
         u = np.stack(np.meshgrid(*[axis] * k), axis=-1).reshape(-1, k)
         grid = jax.vmap(lambda u: slopes(p, {"u": jnp.tile(u, (3, 1))}, rows))(u)
         total = jax.nn.logsumexp(grid, axis=0) + k * np.log(axis[1] - axis[0])
-        local = _locals.Locals({"u": np.zeros(k)}, slopes)
+        local = local_variables.Locals({"u": np.zeros(k)}, slopes)
         np.testing.assert_allclose(jax.jit(local.each)(p, rows), total, atol=error)
 
 
@@ -324,7 +324,7 @@ def test_draws_follow_the_parameters_and_the_seed_not_the_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     draws = {"mu": rng.normal(0.5, 0.1, 40), "s": rng.normal(0.2, 0.1, 40)}
     [(_, whole)] = target.locals(draws)
-    monkeypatch.setattr(_locals, "DRAW_SET", 2**20)
+    monkeypatch.setattr(local_variables, "DRAW_SET", 2**20)
     blocks = list(target.locals(draws))
     assert len(blocks) > 1
     assert [start for start, _ in blocks] == list(range(0, 100, target._locals.block))
@@ -356,13 +356,13 @@ def test_only_blocks_are_ever_held():
     assert np.isfinite(total).all()
     size = target.large.sums.passes.size
     assert max(seen) <= max(1000, size)
-    assert size * _locals.NODES * 8 * 32 <= 2**22
+    assert size * local_variables.NODES * 8 * 32 <= 2**22
     draws = {"mu": np.zeros(3), "s": np.zeros(3)}
     blocks = itertools.islice(target.locals(draws), 3)
     places = [(start, block["u"].shape) for start, block in blocks]
     width = target._locals.block
     assert places == [(i * width, (3, width)) for i in range(3)]
-    assert width * _locals.GRID * 8 * 32 <= _locals.DRAW_SET
+    assert width * local_variables.GRID * 8 * 32 <= local_variables.DRAW_SET
 
 
 # ---- bad input -----------------------------------------------------------------------------------

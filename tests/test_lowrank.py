@@ -7,9 +7,11 @@ import pytest
 import scipy.stats
 
 import infimum
-from infimum import _memory, families
-from infimum._family import UnsuitableError
-from infimum._sketch import Sketch, orthonormal
+from infimum.base import memory
+from infimum import families
+from infimum.base.errors import UnsuitableError
+from infimum.families._sketch import Sketch
+from infimum.families._sketch import orthonormal
 from infimum.checks import quantities
 
 
@@ -205,7 +207,7 @@ def test_a_rank_of_all_dimensions_is_refused_before_the_work():
 
 class TestMemory:
     def test_a_family_larger_than_the_machine_is_refused_with_what_to_try(self, monkeypatch):
-        monkeypatch.setattr(_memory, "total", lambda: 24 * 10**9)
+        monkeypatch.setattr(memory, "total", lambda: 24 * 10**9)
         target = infimum.Target(lambda z: -0.5 * z @ z, np.zeros(50_000))
         with pytest.raises(UnsuitableError, match=r"at d = 50,000 needs about .* GB .* 24 GB: try"):
             infimum.fit(target, "fullrank")
@@ -213,14 +215,14 @@ class TestMemory:
     def test_a_climb_skips_it_and_says_so(self, monkeypatch):
         target = infimum.Target(lambda z: -0.5 * z @ z, np.zeros(20))
         small = families.MeanField().n_bytes(20)
-        monkeypatch.setattr(_memory, "total", lambda: small)
+        monkeypatch.setattr(memory, "total", lambda: small)
         monkeypatch.setattr(families.FullRank, "n_bytes", lambda self, dim: small + 1)
         climb = infimum.climb(target, ["meanfield", "fullrank"], tol=0)
         assert [name for name, _ in climb.skipped] == ["fullrank"]
         assert "of memory" in climb.skipped[0][1]
 
     def test_the_machine_says_what_it_has(self):
-        assert _memory.total() is None or _memory.total() > 10**8
+        assert memory.total() is None or memory.total() > 10**8
 
 
 def test_streamed_moments_are_those_of_all_draws_at_once():

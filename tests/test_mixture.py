@@ -10,10 +10,13 @@ import pytest
 
 import infimum
 from infimum import families
-from infimum._dense import raw_of
-from infimum._scouts import Atlas
-from infimum._solver import Info, Reason
-from infimum._stack import StackChart, Tails, normalised
+from infimum.families._dense import raw_of
+from infimum.search.atlas import Atlas
+from infimum.solvers._solver import Info
+from infimum.solvers._solver import Reason
+from infimum.gaussian.stack import StackChart
+from infimum.gaussian.stack import Tails
+from infimum.gaussian.stack import normalised
 from infimum.solvers import StratifiedDraws
 
 LOG_Z = 2.0

@@ -10,9 +10,10 @@ from numpyro.infer.reparam import LocScaleReparam
 
 import infimum
 from infimum import families
-from infimum._family import UnsuitableError
-from infimum._hierarchy import Parents
-from infimum._warp import _bend, _conditional
+from infimum.base.errors import UnsuitableError
+from infimum.target.hierarchy import Parents
+from infimum.families.noncentred.warp import _bend
+from infimum.families.noncentred.warp import _conditional
 
 EFFECT = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERROR = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])

@@ -68,7 +68,7 @@ def test_bounds_computed_from_data_do_not_move():
 
 
 def test_other_data_of_the_same_shape_compile_nothing():
-    from infimum._program import CLOCK
+    from infimum.base.program import CLOCK
 
     infimum.fit(infimum.from_numpyro(hierarchical, Y), "meanfield")
     before = CLOCK.compilations

@@ -10,7 +10,7 @@ import pytest
 from numpyro import handlers
 
 import infimum
-from infimum import _rows
+from infimum.rows import rows
 
 N = 90
 
@@ -91,8 +91,8 @@ CASES = {
 @pytest.fixture
 def small_parts(monkeypatch):
     """Few rows are many: parts of 10."""
-    monkeypatch.setattr(_rows, "FEWEST_ROWS", 10)
-    monkeypatch.setattr(_rows, "ROWS_A_PARAMETER", 1)
+    monkeypatch.setattr(rows, "FEWEST_ROWS", 10)
+    monkeypatch.setattr(rows, "ROWS_A_PARAMETER", 1)
 
 
 def agree(target, plain):

@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 
 from infimum import families
-from infimum._objective import (
-    OUTSIDE,
-    chunk_sizes,
-    fresh_draws,
-    generator,
-    log_density,
-    outcome,
-    structured_draws,
-)
+from infimum.objective.loss import OUTSIDE
+from infimum.objective.draws import chunk_sizes
+from infimum.objective.draws import fresh_draws
+from infimum.base.seeds import generator
+from infimum.objective.draws import log_density
+from infimum.objective.loss import outcome
+from infimum.objective.draws import structured_draws
 
 
 @pytest.mark.parametrize(("n", "dim"), [(64, 1), (24, 10), (64, 10), (404, 200)])

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.contour import QuadContourSet
 
 import infimum
-from infimum import plots
+from infimum.plots import posterior
 from infimum import supports as S
 
 mpl.use("agg")

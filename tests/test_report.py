@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _demos, plots, report
-from infimum._solver import Reason
+from infimum.cli import demos
+from infimum.plots import posterior
+from infimum.report import page
+from infimum.solvers._solver import Reason
 
 EMPTY = {"meta", "input", "br"}
 """Elements of HTML without an end."""
@@ -102,7 +104,7 @@ def good_page(good):
 @pytest.fixture(scope="module")
 def schools():
     """Mean-field eight schools: "reweight" is what it needs."""
-    return infimum.climb(_demos.named("eight_schools").target(), ["meanfield"], starts=1)
+    return infimum.climb(demos.named("eight_schools").target(), ["meanfield"], starts=1)
 
 
 @pytest.fixture(scope="module")

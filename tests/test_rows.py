@@ -14,8 +14,8 @@ import scipy.special
 import scipy.stats
 
 import infimum
-from infimum import _blocks
-from infimum._blocks import DataError
+from infimum.rows import blocks
+from infimum.rows.blocks import DataError
 
 SIGMA = 2.0
 
@@ -146,7 +146,7 @@ def test_data_of_every_kind_give_the_same_density(kind, way, tmp_path):
 
 def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
     """2,000 rows stand for 60,000; q is that of all of them, in a climb as in a fit."""
-    from infimum import _rows as module
+    from infimum.rows import rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 2000)
     rng = np.random.default_rng(3)
@@ -170,7 +170,7 @@ def test_a_part_is_corrected_until_it_says_what_all_rows_say(monkeypatch):
 
 
 def test_sorted_data_are_no_harder(monkeypatch):
-    from infimum import _rows as module
+    from infimum.rows import rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
     rows = data(20_000)
@@ -185,7 +185,7 @@ def test_sorted_data_are_no_harder(monkeypatch):
 
 def test_the_image_of_a_mode_is_seen_through_a_part(monkeypatch):
     """Two modes by symmetry: the correction at the one does not hide the other."""
-    from infimum import _rows as module
+    from infimum.rows import rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 1000)
     rows = np.abs(np.random.default_rng(1).normal(1.0, 1.0, 20_000))
@@ -207,7 +207,7 @@ def test_the_image_of_a_mode_is_seen_through_a_part(monkeypatch):
 
 
 def test_ctrl_c_before_a_correction_is_told(monkeypatch):
-    from infimum import _rows as module
+    from infimum.rows import rows as module
 
     monkeypatch.setattr(module, "FEWEST_ROWS", 300)
 
@@ -222,8 +222,8 @@ def test_ctrl_c_before_a_correction_is_told(monkeypatch):
 
 def test_reading_ahead_gives_the_same_blocks_and_stops_when_left():
     blocks = [np.full(3, i) for i in range(7)]
-    assert np.array_equal(np.concatenate(list(_blocks.ahead(iter(blocks)))), np.repeat(range(7), 3))
-    reader = _blocks.ahead(iter(blocks))
+    assert np.array_equal(np.concatenate(list(blocks.ahead(iter(blocks)))), np.repeat(range(7), 3))
+    reader = blocks.ahead(iter(blocks))
     next(reader)
     reader.close()
 
@@ -232,7 +232,7 @@ def test_reading_ahead_gives_the_same_blocks_and_stops_when_left():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        list(_blocks.ahead(broken()))
+        list(blocks.ahead(broken()))
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import families, solvers
-from infimum._solver import Info, Reason, Solver
-from infimum.solvers import FixedDraws, Natural, Stochastic, Subspace
+from infimum import families
+from infimum import solvers
+from infimum.solvers._solver import Info
+from infimum.solvers._solver import Reason
+from infimum.solvers._solver import Solver
+from infimum.solvers import FixedDraws
+from infimum.solvers import Natural
+from infimum.solvers import Stochastic
+from infimum.solvers import Subspace
 
 
 def placed(family, mean, scale):

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum import _memory, _pattern, families
-from infimum._cholesky import Analysis
-from infimum._family import UnsuitableError
-from infimum._fill import fill
-from infimum._probe import probed
+from infimum.base import memory
+from infimum.structure import pattern
+from infimum import families
+from infimum.gaussian.sparse import Analysis
+from infimum.base.errors import UnsuitableError
+from infimum.families.sparse.fill import fill
+from infimum.structure.probe import probed
 
 
 def logistic(groups, per, seed=0):
@@ -105,19 +107,19 @@ def test_probing_finds_every_entry(kind):
 
 def test_reading_and_probing_agree_and_hubs_have_colours_of_their_own():
     target, rng = logistic(300, 4), np.random.default_rng(0)
-    read = _pattern._read(target)
+    read = pattern._read(target)
     z = rng.uniform(-1, 1, target.dim)
-    np.testing.assert_array_equal(read, _pattern._probe(target, z, rng))
-    assert _pattern.hessian_on(target, read).n_colours == 4
+    np.testing.assert_array_equal(read, pattern._probe(target, z, rng))
+    assert pattern.hessian_on(target, read).n_colours == 4
 
 
 def test_the_hessian_on_the_pattern_is_that_of_jax():
     import jax
 
     target = logistic(6, 3)
-    edges = _pattern.find_edges(target, None, np.random.default_rng(0))
+    edges = pattern.find_edges(target, None, np.random.default_rng(0))
     z = np.random.default_rng(1).standard_normal((4, target.dim))
-    got = _pattern.hessian_on(target, edges)(z, 2).values
+    got = pattern.hessian_on(target, edges)(z, 2).values
     with jax.enable_x64(True):
         exact = np.stack([jax.jacfwd(lambda x: target.program.function()(x)[1])(x) for x in z])
     for values, matrix in zip(got, exact.reshape(2, 2, *exact.shape[1:]).sum(axis=1), strict=True):
@@ -142,7 +144,7 @@ def test_nothing_is_left_for_full_rank_to_gain():
     """At the optimum over fixed draws, dense natural gradients predict no decrease."""
     import jax
 
-    from infimum._solver import Info
+    from infimum.solvers._solver import Info
     from infimum.solvers import SparseNewton
 
     target = logistic(12, 5)
@@ -223,7 +225,7 @@ class TestFill:
     def test_a_factor_larger_than_memory_is_refused_before_it_is_formed(self, monkeypatch):
         target, _, _ = chain(50)
         monkeypatch.setattr(families.sparse, "total", lambda: 4000)
-        monkeypatch.setattr(_memory, "total", lambda: 4000)
+        monkeypatch.setattr(memory, "total", lambda: 4000)
         with pytest.raises(UnsuitableError, match=r"more than 4\d entries at d = 50.*lowrank"):
             families.Sparse().adapted(target, np.random.default_rng(0))
 

@@ -8,7 +8,7 @@ from languages import EFFECT, ERROR, stan_model
 from stan.library import compiled
 
 import infimum
-from infimum import cli
+from infimum.cli import main
 
 bridgestan = pytest.importorskip("bridgestan")
 

@@ -7,7 +7,7 @@ import pytest
 
 import infimum
 from infimum import supports as S
-from infimum._bijection import Bijection as Space
+from infimum.target.bijection import Bijection as Space
 
 CASES = {
     "real": (S.real, (3,)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum._program import CLOCK
+from infimum.base.program import CLOCK
 
 
 def regression(x, y):

@@ -12,27 +12,27 @@ say how near it is, `corrections/` bring it nearer.
 """
 
 from infimum import corrections, families, solvers, supports
-from infimum._calibrate import Calibration, calibrate
-from infimum._climb import Climb, climb, fit
-from infimum._correct import correct
-from infimum._corrected import Corrected
-from infimum._evidence import Evidence, compare, evidence
-from infimum._expectation import Expectation
-from infimum._fit import Fit
-from infimum._journal import CheckpointError
-from infimum._loop import Progress
-from infimum._predict import predict
-from infimum._save import load
-from infimum._target import Target
+from infimum.answer.expectation import Expectation
+from infimum.answer.file import load
+from infimum.answer.predict import predict
+from infimum.base.version import __version__
 from infimum.checks.weights import Estimate
+from infimum.corrections._corrected import Corrected
+from infimum.fitting.climb import Climb
+from infimum.fitting.fit import Fit
+from infimum.fitting.verbs import climb, fit
+from infimum.rows.rows import Rows
+from infimum.search.progress import Progress
 from infimum.sources.numpy import from_numpy
-from infimum.sources.numpyro import from_numpyro
-from infimum.sources.pymc import from_pymc
-from infimum.sources.rows import Rows
-from infimum.sources.stan import from_stan
+from infimum.sources.numpyro.source import from_numpyro
+from infimum.sources.pymc.source import from_pymc
+from infimum.sources.stan.source import from_stan
 from infimum.sources.torch import from_torch
-
-__version__ = "0.1.0"
+from infimum.target.journal_file import CheckpointError
+from infimum.target.target import Target
+from infimum.trust.calibrate import Calibration, calibrate
+from infimum.trust.correct import correct
+from infimum.trust.evidence import Evidence, compare, evidence
 
 __all__ = [
     "Calibration",
@@ -46,6 +46,7 @@ __all__ = [
     "Progress",
     "Rows",
     "Target",
+    "__version__",
     "calibrate",
     "climb",
     "compare",

@@ -14,7 +14,7 @@ import numpy as np
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
 
-from infimum._errors import coded
+from infimum.base.errors import coded
 
 _TABLE: dict[str, Callable[..., Any]] = {
     "real": lambda: constraints.real,

@@ -8,7 +8,7 @@ blocks           hierarchies of thousands of groups, each group corrected on its
 """
 
 from infimum.corrections.annealing import annealing
-from infimum.corrections.blocks import blocks
+from infimum.corrections.blocks.blocks import blocks
 from infimum.corrections.importance import importance
 from infimum.corrections.linear_response import linear_response
 from infimum.corrections.mcmc import mcmc

@@ -17,15 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infimum._coordinates import Start, coordinates
-from infimum._corrected import Corrected
-from infimum._errors import coded
-from infimum._fit import Fit
-from infimum._loop import CORRECT_STREAM
-from infimum._objective import Seed, generator
-from infimum._program import Structure, differentiable, double_precision, settled
-from infimum._target import Target
+from infimum.base.errors import coded
+from infimum.base.program import Structure, differentiable, double_precision, settled
+from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks.weights import Estimate
+from infimum.corrections._coordinates import Start, coordinates
+from infimum.corrections._corrected import Corrected
+from infimum.fitting.fit import Fit
+from infimum.target.target import Target
 
 POPULATIONS = 8
 """Independent populations. With t of seven degrees of freedom the truth is beyond three standard

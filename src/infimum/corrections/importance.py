@@ -6,14 +6,13 @@ import time
 
 import numpy as np
 
-from infimum import _words
-from infimum._corrected import Corrected
-from infimum._errors import coded
-from infimum._fit import PROPOSALS, Fit
-from infimum._loop import CORRECT_STREAM
-from infimum._objective import Seed, generator
-from infimum._proposal import joined
+from infimum.answer import advice
+from infimum.answer.proposal import joined
+from infimum.base.errors import coded
+from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks import quantities, weights
+from infimum.corrections._corrected import Corrected
+from infimum.fitting.fit import PROPOSALS, Fit
 
 
 def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0) -> Corrected:
@@ -65,7 +64,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
     why = f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}."
     if fit.lacking.any():
-        trusted, why = False, f"{why} {_words.lacking(fit)}"
+        trusted, why = False, f"{why} {advice.lacking(fit)}"
 
     def noise(values: np.ndarray) -> np.ndarray:
         """Of weighting, as if weights and values were independent, and of choosing n."""

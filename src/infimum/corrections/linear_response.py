@@ -17,15 +17,15 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum import families
-from infimum._dense import raw_of
-from infimum._errors import coded
-from infimum._family import LARGEST_DENSE, Charted
-from infimum._fit import Fit
-from infimum._loop import CHECK_STREAM, CORRECT_STREAM
-from infimum._objective import Seed, generator, structured_draws
-from infimum._proposal import joined, propose
-from infimum._solver import FEWEST
-from infimum._target import Target
+from infimum.answer.proposal import joined, propose
+from infimum.base.errors import coded
+from infimum.base.seeds import CHECK_STREAM, CORRECT_STREAM, Seed, generator
+from infimum.families._dense import raw_of
+from infimum.families._distribution import LARGEST_DENSE, Charted
+from infimum.fitting.fit import Fit
+from infimum.objective.draws import structured_draws
+from infimum.solvers._solver import FEWEST
+from infimum.target.target import Target
 
 STEP = 1e-4
 """Of the differences, in the chart's units, of which one moves q by about one sd: their error is

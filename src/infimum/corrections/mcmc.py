@@ -17,16 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from infimum._coordinates import Coordinates, coordinates
-from infimum._corrected import Corrected
-from infimum._errors import coded
-from infimum._fit import Fit
-from infimum._initial import MOST_STARTS, inits
-from infimum._loop import CORRECT_STREAM
-from infimum._objective import Seed, fresh_draws, generator
-from infimum._program import Structure, differentiable, double_precision, settled
-from infimum._proposal import joined
-from infimum._rung import check_number
+from infimum.answer.initial import MOST_STARTS, inits
+from infimum.answer.proposal import joined
+from infimum.base.errors import check_number, coded
+from infimum.base.program import Structure, differentiable, double_precision, settled
+from infimum.base.seeds import CORRECT_STREAM, Seed, generator
+from infimum.corrections._coordinates import Coordinates, coordinates
+from infimum.corrections._corrected import Corrected
+from infimum.fitting.fit import Fit
+from infimum.objective.draws import fresh_draws
 
 ACCEPTANCE = 0.8
 """Mean acceptance that step sizes are adapted to, as every NUTS has it (Hoffman & Gelman 2014)."""
@@ -131,9 +130,6 @@ def _mixing(each: Float[np.ndarray, "k c m"], arrays: Any) -> dict[str, float]:
     return {"rhat": float(np.max(rhat)), "ess": float(np.min(ess))}
 
 
-# NUTS ---------------------------------------------------------------------------------------------
-
-
 def _nuts(
     fit: Fit, n: int, chains: int, warmup: int, seed: Seed
 ) -> tuple[np.ndarray, dict[str, float]]:
@@ -226,9 +222,6 @@ def _advanced(
 
     carry, path = jax.vmap(chain)(carry, keys)
     return settled(carry), path
-
-
-# Independence Metropolis --------------------------------------------------------------------------
 
 
 def _independence(fit: Fit, n: int, chains: int, seed: Seed) -> tuple[np.ndarray, dict[str, float]]:

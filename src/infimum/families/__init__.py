@@ -1,47 +1,10 @@
-"""The families. Each file of this folder holds one; a new family is a new file, named nowhere."""
+"""The families Q. Each file or folder holds one; a new family is a new file."""
 
-from __future__ import annotations
+from infimum.families._registry import (
+    __dir__,
+    __getattr__,
+    members,
+    named,
+)
 
-import difflib
-import functools
-import importlib
-import inspect
-import pkgutil
-from typing import Any
-
-from infimum._errors import coded
-from infimum._family import Family
-
-
-@functools.cache
-def members() -> dict[str, type[Family]]:
-    """Every family by its name, in the order of the files."""
-    found: dict[str, type[Family]] = {}
-    for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{file.name}")
-        for member in vars(module).values():
-            own = inspect.isclass(member) and member.__module__ == module.__name__
-            if own and issubclass(member, Family):
-                found[member.name] = member
-    return found
-
-
-def named(name: str) -> Family:
-    """The family of this name, with its defaults."""
-    if name not in members():
-        near = difflib.get_close_matches(str(name), members(), 1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        told = f"unknown family {name!r}; known: auto, {', '.join(members())}.{meant}"
-        raise ValueError(coded("E201", told))
-    return members()[name]()
-
-
-def __getattr__(name: str) -> Any:
-    for member in members().values():
-        if member.__name__ == name:
-            return member
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return ["members", "named", *(member.__name__ for member in members().values())]
+__all__ = ["__dir__", "__getattr__", "members", "named"]

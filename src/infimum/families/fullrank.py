@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum._dense import (
+from infimum.families._dense import (
     FactorChart,
     decrement,
     factor_error,
@@ -16,7 +16,8 @@ from infimum._dense import (
     raw_of,
     solve,
 )
-from infimum._family import Chart, Distribution, Left, Measured, NaturalGaussian, Promise
+from infimum.families._distribution import Chart, Distribution, NaturalGaussian
+from infimum.families._family import Left, Measured, Promise
 
 
 class FullRank(Measured):

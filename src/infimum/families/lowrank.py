@@ -9,20 +9,10 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from infimum._errors import coded
-from infimum._family import (
-    LARGEST_DENSE,
-    SINGULAR,
-    Distribution,
-    Family,
-    Gaussian,
-    Growing,
-    Left,
-    Measured,
-    Promise,
-    bounded,
-)
-from infimum._sketch import (
+from infimum.base.errors import coded
+from infimum.families._distribution import LARGEST_DENSE, SINGULAR, Distribution, Gaussian, bounded
+from infimum.families._family import Family, Growing, Left, Measured, Promise
+from infimum.families._sketch import (
     Sketch,
     SketchedGaussian,
     diagonal_of,
@@ -49,7 +39,6 @@ PASSES = 10
 
 SETTLED = 1e-4
 """Relative change of the units at which they are settled: later steps of a fit see the rest."""
-
 
 SMALL = 500
 """Largest d at which a climb leaves this family out, for a dense covariance."""

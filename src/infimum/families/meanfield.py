@@ -6,19 +6,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum._errors import coded
-from infimum._family import (
+from infimum.base.errors import coded
+from infimum.families._distribution import (
     LARGEST_DENSE,
     SINGULAR,
     Chart,
     Distribution,
-    Left,
-    Measured,
     NaturalGaussian,
-    Promise,
     bounded,
 )
-from infimum._sketch import Sketch, SketchedGaussian, diagonal_of, inverted
+from infimum.families._family import Left, Measured, Promise
+from infimum.families._sketch import Sketch, SketchedGaussian, diagonal_of, inverted
 
 
 class MeanField(Measured):

@@ -11,19 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum._dense import factor_of, mean_and_factor, raw_of, solve
-from infimum._errors import coded
-from infimum._family import (
-    LARGEST_DENSE,
-    Distribution,
-    Gaussian,
-    Growing,
-    Left,
-    Pooled,
-    Pooling,
-    Promise,
-)
-from infimum._stack import LOG_2PI, Stack, normalised
+from infimum.base.errors import coded
+from infimum.families._dense import factor_of, mean_and_factor, raw_of, solve
+from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian, Pooled
+from infimum.families._family import Growing, Left, Pooling, Promise
+from infimum.gaussian.stack import LOG_2PI, Stack, normalised
 
 MOST = 64
 """Components at most, if the user does not say. Rings of radius 4 and width 0.1 end with fewer."""

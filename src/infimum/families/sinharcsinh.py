@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from infimum._dense import (
+from infimum.families._dense import (
     FactorChart,
     factor_error,
     factor_of,
@@ -14,15 +14,9 @@ from infimum._dense import (
     raw_of,
     solve,
 )
-from infimum._family import (
-    LOG_2PI,
-    Chart,
-    Charted,
-    Distribution,
-    Left,
-    Measured,
-    Promise,
-)
+from infimum.families._distribution import Chart, Charted, Distribution
+from infimum.families._family import Left, Measured, Promise
+from infimum.gaussian.stack import LOG_2PI
 
 SHIFT, SHRINK = 1.3545, 1.4615
 """Skew moves the mean, and tail the logarithm of the scale, by so much at the Gaussian: with that

@@ -1,67 +1,10 @@
-"""The solvers. Each file of this folder holds one; a new solver is a new file, named nowhere."""
+"""The solvers, which minimise KL[q ‖ p̂]. Each file or folder holds one."""
 
-from __future__ import annotations
+from infimum.solvers._registry import (
+    __dir__,
+    __getattr__,
+    members,
+    plan,
+)
 
-import functools
-import importlib
-import inspect
-import pkgutil
-from typing import Any
-
-from infimum._errors import coded
-from infimum._family import Distribution, UnsuitableError
-from infimum._solver import Solver
-
-
-@functools.cache
-def members() -> tuple[type[Solver], ...]:
-    """Every solver, in their order."""
-    found = []
-    for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{file.name}")
-        for member in vars(module).values():
-            own = inspect.isclass(member) and member.__module__ == module.__name__
-            if own and issubclass(member, Solver):
-                found.append(member)
-    return tuple(sorted(found, key=lambda solver: solver.order))
-
-
-def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
-    """The solvers that move a q of this kind best, one after another.
-
-    Parameters
-    ----------
-    differentiable
-        Whether log p̂ comes with a gradient.
-
-    Raises
-    ------
-    UnsuitableError
-        If there is none: a family that needs gradients, and a target without.
-    """
-    able = [
-        solver()
-        for solver in members()
-        if solver().accepts(q) and solver.needs_gradient == differentiable
-    ]
-    if not able:
-        raise UnsuitableError(
-            coded(
-                "E110",
-                f"no solver moves a {type(q).__name__} without a gradient: give the target one, or "
-                "fit a Gaussian family",
-            )
-        )
-    special = [solver for solver in able if not solver.general]
-    return special or able
-
-
-def __getattr__(name: str) -> Any:
-    for member in members():
-        if member.__name__ == name:
-            return member
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return ["members", "plan", *(member.__name__ for member in members())]
+__all__ = ["__dir__", "__getattr__", "members", "plan"]

@@ -15,12 +15,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum._family import LARGEST_DENSE, Chart, Charted, Distribution
-from infimum._objective import outcome, structured_draws
-from infimum._quasi_newton import History
-from infimum._sketch import SketchedGaussian
-from infimum._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, evaluate_together
-from infimum._target import Target
+from infimum.families._distribution import LARGEST_DENSE, Chart, Charted, Distribution
+from infimum.families._sketch import SketchedGaussian
+from infimum.objective.draws import structured_draws
+from infimum.objective.loss import outcome
+from infimum.solvers._lbfgs import History
+from infimum.solvers._solver import (
+    FEWEST,
+    TOLERANCE,
+    Info,
+    Reason,
+    Solver,
+    State,
+    evaluate_together,
+)
+from infimum.target.target import Target
 
 NEGLIGIBLE = 1e-6
 """Optimisation ends when it has left this part of the draws' error. In other units of the

@@ -1,1 +1,1 @@
-"""Sources: other ways to state p̂. Each file makes a `Target` of a model in one language."""
+"""The target p̂ as users state it: one file, or folder, for each modelling library."""

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from infimum._bijection import Bijection
-from infimum._errors import coded
-from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
-from infimum._target import Target, called
+from infimum.base.errors import coded
+from infimum.target.bijection import Bijection
+from infimum.target.density import called
+from infimum.target.foreign import Foreign
+from infimum.target.gradient_check import PROBES, check_gradient, first_answer
+from infimum.target.guarded import Guarded
+from infimum.target.target import Target
 
 INDEXED = re.compile(r"^(?P<base>[^\[\]]+)\[(?P<index>\d+(?:, ?\d+)*)\]$")
 """A scalar quantity's name in ArviZ's form: `theta[0]`, `L[1, 0]`."""

@@ -11,13 +11,16 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from infimum._bijection import Bijection
-from infimum._errors import coded
-from infimum._extras import required
-from infimum._foreign import PROBES, Foreign, Guarded, check_gradient, first_answer
-from infimum._program import double_precision
-from infimum._space import columns
-from infimum._target import Target, called
+from infimum.base.errors import coded
+from infimum.base.extras import required
+from infimum.base.program import double_precision
+from infimum.target.bijection import Bijection
+from infimum.target.density import called
+from infimum.target.foreign import Foreign
+from infimum.target.gradient_check import PROBES, check_gradient, first_answer
+from infimum.target.guarded import Guarded
+from infimum.target.space import columns
+from infimum.target.target import Target
 
 HINT = (
     "look for .detach(), .item(), .numpy(), float(...), torch.tensor(...) or torch.no_grad() on "

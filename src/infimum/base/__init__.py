@@ -1,0 +1,1 @@
+"""What everything stands on: errors, seeds, compiled programs, processes, memory, extras."""

@@ -1,0 +1,358 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from infimum.gaussian.stack import LOG_2PI, Stack
+
+LARGEST_FACTOR = 20.0
+"""One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] cold
+starts solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
+
+SINGULAR = 1e-12
+"""Curvatures below this part of the largest are rounding: 1e-12 leaves room for condition numbers
+of 1e8 at the sixteen digits of float64."""
+
+LARGEST_DENSE = 2000
+"""Largest d for which a d×d curvature is formed: 32 MB, an eigendecomposition of seconds."""
+
+
+def bounded(precision: np.ndarray) -> np.ndarray:
+    """Keep the whitened precisions of one step within `LARGEST_FACTOR`."""
+    return np.clip(precision, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+
+
+class Distribution(eqx.Module):
+    """A member q of a family, over R^d. One point, one key: batches are `vmap`'s business.
+
+    Attributes
+    ----------
+    portable
+        Whether its arrays say all of it. If not, a file holds draws from it in their place.
+    """
+
+    portable: ClassVar[bool] = True
+
+    if not TYPE_CHECKING:
+        __getattribute__ = object.__getattribute__
+        """Equinox wraps each method, whenever it is read, in a module of its own, which can be an
+        argument of compiled functions. That took 22 % of a fit of the eight schools, and here q
+        itself is the argument."""
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """D."""
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
+        """One draw, differentiable in the leaves of q."""
+
+    @abc.abstractmethod
+    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z) in nats."""
+
+    @abc.abstractmethod
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """One draw and log q there, at less cost than the two apart."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every leaf by the path to it, as `Family.from_arrays` takes them."""
+        leaves = jax.tree_util.tree_leaves_with_path(self)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+            for path, leaf in leaves
+        }
+
+
+class Hosted(Distribution):
+    """Capability: batches by NumPy, on the host, with nothing to compile."""
+
+    @abc.abstractmethod
+    def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
+        """N draws, each of them one from q."""
+
+    @abc.abstractmethod
+    def log_density(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """log q at each row."""
+
+
+class Pooled(Hosted):
+    """Capability: q = Σ_k w_k N(m_k, L_k L_kᵀ), with at most so many components."""
+
+    most: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def stack(self) -> Stack:
+        """The components and their weights."""
+
+    @abc.abstractmethod
+    def restacked(self, stack: Stack) -> Pooled:
+        """The member with these components."""
+
+
+class Chart(abc.ABC):
+    """Coordinates of a family around one member, in which the KL's Hessian is near I."""
+
+    size: int
+
+    @abc.abstractmethod
+    def move(self, theta: np.ndarray) -> Any:
+        """The member at these coordinates; the origin is the chart's own member."""
+
+    @abc.abstractmethod
+    def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Gradient of the loss over the draws `move(theta).push(eps)`.
+
+        Parameters
+        ----------
+        eps
+            Base draws, shape (n, d).
+        score
+            Gradient of log p̂ at the draws, shape (n, d).
+        """
+
+
+class Pushforward(Distribution):
+    """Capability: z = T(ε) with ε ~ N(0, I) and T a bijection of R^d.
+
+    Its methods take NumPy arrays, on the host, over batches; and JAX arrays.
+    """
+
+    @abc.abstractmethod
+    def push(self, eps: Any) -> Any:
+        """T(ε) for ε of shape (..., d)."""
+
+    @abc.abstractmethod
+    def pull_back(self, z: Any) -> Any:
+        """ε = T⁻¹(z) for z of shape (..., d) with at most one leading axis."""
+
+    @abc.abstractmethod
+    def log_prob_base(self, eps: Any) -> Any:
+        """log q(push(eps)) for base draws of shape (..., d)."""
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
+        """One draw."""
+        return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
+
+    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z)."""
+        return self.log_prob_base(self.pull_back(z))
+
+    def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """One draw and log q there; T is not inverted."""
+        eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
+        return self.push(eps), self.log_prob_base(eps)
+
+
+class Layered(Pushforward):
+    """Capability: z = T(f(ε)), a flow f on the draws of a fitted base, of which only f moves.
+
+    These methods take JAX arrays, over batches, inside a compiled loop.
+
+    Attributes
+    ----------
+    base
+        The distribution of T(ε).
+    """
+
+    base: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def flow(self, eps: Any) -> Any:
+        """y = f(ε) for ε of shape (n, d)."""
+
+    @abc.abstractmethod
+    def land(self, y: Any) -> tuple[Any, Any]:
+        """z = T(y) and log q(z), for y = f(ε) of shape (n, d)."""
+
+    @abc.abstractmethod
+    def moving(self) -> Any:
+        """f, a pytree."""
+
+    @abc.abstractmethod
+    def moved(self, f: Any) -> Layered:
+        """The member with another f."""
+
+
+class Charted(Pushforward):
+    """Capability: coordinates around a member, and the error of draws: for the fixed-draw solver.
+
+    These methods take NumPy arrays, on the host, over batches.
+
+    Attributes
+    ----------
+    flat
+        Whether some coordinates may hardly matter: a search then ends before it has settled these.
+    """
+
+    flat: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+        """What these draws and the scores there say of the curvature that `chart` wants."""
+
+    @abc.abstractmethod
+    def chart(self, curvature: np.ndarray | None) -> Chart:
+        """Coordinates around this member, preconditioned by the curvature if there is one."""
+
+    @abc.abstractmethod
+    def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
+        """Expected excess of the loss, in nats, at the optimum found with these draws.
+
+        Half the trace of the gradient's sampling variance in natural coordinates. What whitened
+        draws integrate exactly has no variance.
+
+        Parameters
+        ----------
+        eps
+            Base draws in antithetic pairs, the second half minus the first, shape (n, d).
+        score
+            Gradient of log p̂ at the draws, shape (n, d).
+        """
+
+
+class NaturalGradient(Charted):
+    """Capability: natural-gradient steps in ε, with a curvature that is held as a d×d matrix."""
+
+    @abc.abstractmethod
+    def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Gradient of log p̂(T(ε)) + log |det T'(ε)| in ε, shape (n, d).
+
+        Parameters
+        ----------
+        score
+            Gradient of log p̂ at the draws T(ε), shape (n, d).
+        """
+
+    @abc.abstractmethod
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGradient:
+        """Member reached by a natural-gradient step of size rho.
+
+        Parameters
+        ----------
+        pull
+            Mean of the slopes, shape (d,).
+        curvature
+            Minus the mean of their derivatives, shape (d, d), not necessarily symmetric.
+        """
+
+    @abc.abstractmethod
+    def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
+        """Nats by which the loss is above its minimum if log p̂ is quadratic in ε."""
+
+
+class Gaussian(Pushforward):
+    """Capability: z = mean + L ε with ε ~ N(0, I)."""
+
+    mean: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def spread(self, eps: Any) -> Any:
+        """L ε for ε of shape (..., d)."""
+
+    @abc.abstractmethod
+    def log_det(self) -> Any:
+        """log |det L|."""
+
+    @abc.abstractmethod
+    def whiten(self, score: np.ndarray) -> np.ndarray:
+        """Lᵀ s for scores of shape (n, d): the gradient with respect to ε."""
+
+    @abc.abstractmethod
+    def variance(self) -> np.ndarray:
+        """Marginal variances, shape (d,)."""
+
+    def push(self, eps: Any) -> Any:
+        """z = mean + L ε for ε of shape (..., d)."""
+        return self.mean + self.spread(eps)
+
+    def log_prob_base(self, eps: Any) -> Any:
+        """log q(push(eps)) for base draws of shape (..., d)."""
+        return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
+
+
+class Apart(Layered):
+    """Capability: a Gaussian base, and f confined to some directions B of its draws, or to all.
+
+    f(ε) = ε + B (g(Bᵀε) - Bᵀε), and g can be trained with the base, and the target, on the host.
+    """
+
+    base: eqx.AbstractVar[Gaussian]
+
+    @abc.abstractmethod
+    def inner(self) -> Layered:
+        """G on independent standard normals, with the same moving part."""
+
+    @abc.abstractmethod
+    def within(self, x: Any) -> Any:
+        """Bᵀ x for x of shape (..., d)."""
+
+    @abc.abstractmethod
+    def across(self, x: Any) -> Any:
+        """B x for x of shape (..., k)."""
+
+
+class SparseGaussian(Gaussian):
+    """Capability: a precision with entries on a pattern, moved by those entries.
+
+    Attributes
+    ----------
+    edges
+        Rows and columns of the entries below the diagonal, row > column, shape (2, n).
+    order
+        Coordinate i of ε belongs to coordinate order[i] of z, shape (d,).
+    """
+
+    edges: eqx.AbstractVar[Any]
+    order: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def precision(self) -> np.ndarray:
+        """Values of the precision: its diagonal, then its entries at `edges`."""
+
+    @abc.abstractmethod
+    def covariances(self) -> np.ndarray:
+        """Entries of the covariance in the same places."""
+
+    @abc.abstractmethod
+    def pivots(self) -> np.ndarray:
+        """Those of the precision's LDLᵀ in this order: inverse variances given what comes later."""
+
+    @abc.abstractmethod
+    def placed(self, mean: np.ndarray, precision: np.ndarray) -> SparseGaussian | None:
+        """The member with these; None if the precision is not positive definite."""
+
+    def n_neighbours(self) -> np.ndarray:
+        """How many others the coordinate of each ε is coupled to, shape (d,)."""
+        return np.bincount(np.asarray(self.edges).ravel(), minlength=self.dim)[self.order]
+
+
+class NaturalGaussian(Gaussian, NaturalGradient):
+    """Capability: a Gaussian with a covariance that is held as a d×d matrix."""
+
+    @abc.abstractmethod
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGaussian:
+        """Another Gaussian; curvature is -E_q[Lᵀ ∇²log p̂ L]."""
+
+    @abc.abstractmethod
+    def covariance(self) -> np.ndarray:
+        """Covariance matrix, shape (d, d)."""
+
+    def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Lᵀ s: the log-determinant is constant."""
+        return self.whiten(score)
+
+    def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
+        """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""
+        if self.dim > LARGEST_DENSE:
+            return None
+        return np.asarray(-(self.whiten(score).T @ eps) / len(eps))

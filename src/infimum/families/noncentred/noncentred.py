@@ -1,0 +1,341 @@
+"""Partially non-centred: a Gaussian in coordinates of which each has its place learned."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from infimum.base.errors import UnsuitableError, coded
+from infimum.families._dense import (
+    FactorChart,
+    decrement,
+    factor_error,
+    factor_of,
+    mean_and_factor,
+    natural_step,
+    raw_of,
+    solve,
+    triangular,
+)
+from infimum.families._distribution import (
+    LARGEST_DENSE,
+    Chart,
+    Distribution,
+    Gaussian,
+    NaturalGradient,
+)
+from infimum.families._family import Adaptive, Branching, Left, Promise
+from infimum.families.noncentred.warp import Warp
+from infimum.gaussian.stack import LOG_2PI
+from infimum.target.model import Hierarchical
+from infimum.target.target import Target
+
+EXTREME = 4.0
+"""Log-odds of a start's centring, at most: at 0 and 1 itself the loss has no slope in the angle."""
+
+LEAST_INFORMATION = 0.1
+"""Added to the Fisher information of `value` and `angle` in units of their own: where they hardly
+matter the search moves them by a unit a step."""
+
+
+class Noncentred(Branching, Adaptive):
+    """Q = {z = T(ζ), ζ ~ N(m, LLᵀ)}, T a learned partial non-centring of a hierarchy.
+
+    A coordinate z_j with location μ and scale σ given the others, of which θ = a + b·z_j is what
+    the data are about, is taken as if a single observation `value` of θ, with some error e, were
+    all that the data say of it:
+
+        w = b²σ²/(b²σ² + e²),  mean = μ + w·(value - a - bμ)/b,  sd = σ·√(1 - w)
+        z_j = mean + sd·(ζ_j - mean°)/sd°
+
+    with ° at reference values of μ, σ, a and b, where w° = sin²(angle/2). With w → 1 that is the
+    centred statement, with w → 0 the non-centred one; both are members. w changes with σ, as it
+    does in the posterior: for a normal likelihood, z_j given the others is exact. `value` and
+    `angle` are learned for each j.
+
+    Papaspiliopoulos, Roberts & Sköld (2003) for partial non-centring with such weights; Gorinova,
+    Moore & Hoffman (2020) for learning it, there with z = μ + σ^(1-λ)(ζ - λμ) and a constant λ.
+
+    Attributes
+    ----------
+    entries
+        How many coordinates are partially non-centred; found by `adapted`.
+    """
+
+    name: ClassVar[str] = "noncentred"
+    below: ClassVar[str | None] = "fullrank"
+    entries: int = 0
+    warp: Any = eqx.field(static=True, default=None, repr=False)
+
+    def adapted(self, target: Target, rng: np.random.Generator) -> Noncentred:
+        """Find the location-scale hierarchy of the target's model."""
+        if not isinstance(target.model, Hierarchical):
+            raise UnsuitableError(
+                coded(
+                    "E210",
+                    f"target {target.name!r} tells no location-scale hierarchy: state the model "
+                    'with infimum.from_numpyro, or take family="fullrank"',
+                )
+            )
+        if target.dim > LARGEST_DENSE:
+            raise UnsuitableError(
+                coded(
+                    "E211",
+                    f"d = {target.dim} is more than {LARGEST_DENSE}, too many for a dense factor: "
+                    'take "sparse" or "lowrank"',
+                )
+            )
+        hierarchy = target.model.hierarchy(target.space, rng)
+        if hierarchy is None:
+            raise UnsuitableError(
+                coded(
+                    "E210",
+                    f"model {target.name!r} has no site whose location or scale depends on other "
+                    "sites, and none that is scaled by other sites: there is nothing to "
+                    'non-centre, take family="fullrank"',
+                )
+            )
+        return Noncentred(len(hierarchy.index), Warp(hierarchy, target, rng))
+
+    def init(self, mean: np.ndarray, scale: np.ndarray) -> PartlyCentred:
+        """As the model is stated, where that is nearly N(mean, diag(scale²))."""
+        mean, scale = np.asarray(mean, float), np.asarray(scale, float)
+        if self.warp is None:
+            return PartlyCentred.plain(mean, np.diag(scale))
+        return self._as_stated(mean, np.diag(scale), 1.0)
+
+    def start_from(self, q: Distribution) -> PartlyCentred:
+        """As the model is stated, which is nearly q."""
+        if isinstance(q, PartlyCentred) and q.warp is self.warp:
+            return q
+        mean, factor = mean_and_factor(q, "noncentred")
+        if self.warp is None:
+            return PartlyCentred.plain(mean, factor)
+        return self._as_stated(mean, factor, 1.0)
+
+    def starts_from(self, q: Distribution) -> list[Distribution]:
+        """As stated, the opposite, and what the data say of each entry at draws from q."""
+        first = self.start_from(q)
+        if self.warp is None or not isinstance(q, Gaussian):
+            return [first]
+        mean, factor = mean_and_factor(q, "noncentred")
+        guess = self._placed(mean, factor, *self.warp.told(mean, factor))
+        return [first, self._as_stated(mean, factor, -1.0), guess]
+
+    def _as_stated(self, mean: np.ndarray, factor: np.ndarray, sign: float) -> PartlyCentred:
+        stated = np.where(self.warp.hierarchy.centred, EXTREME, -EXTREME)
+        return self._placed(mean, factor, sign * stated)
+
+    def _placed(
+        self,
+        mean: np.ndarray,
+        factor: np.ndarray,
+        log_odds: np.ndarray,
+        value: np.ndarray | None = None,
+    ) -> PartlyCentred:
+        """The member of these centrings that is nearest to N(mean, LLᵀ), by its sigma points."""
+        warp = self.warp
+        reference = warp.reference(mean)
+        if value is None:
+            value = reference[2] + reference[3] * mean[warp.hierarchy.index]
+        numbers = value, 2 * np.arctan(np.exp(0.5 * log_odds)), reference
+        ahead, behind = (warp.backward(mean + s * factor.T, numbers) for s in (1.0, -1.0))
+        centre = warp.backward(mean[None], numbers)[0]
+        root = 0.5 * (ahead - behind).T
+        return PartlyCentred(centre, raw_of(triangular(root)), *numbers, warp)
+
+    def from_arrays(self, arrays: dict[str, np.ndarray]) -> PartlyCentred:
+        """From `mean`, `raw`, `value`, `angle` and `reference`."""
+        return PartlyCentred(**arrays, warp=self.warp)
+
+    def n_parameters(self, dim: int) -> int:
+        """D + d(d + 1)/2, and two for each entry."""
+        return dim + dim * (dim + 1) // 2 + 2 * self.entries
+
+    def promise(self, left: Left, dim: int) -> Promise:
+        """Six tenths of what is shape: of 0.23 nats (eight schools, non-centred) 0.09 stayed."""
+        return Promise(0.6 * left.shape, 1e3 * (dim + 2), 3.0)
+
+
+class PartlyCentred(NaturalGradient):
+    """One of them.
+
+    Attributes
+    ----------
+    mean, raw
+        Of ζ: `raw` is L with the logarithm of its diagonal.
+    value, angle
+        The observation that stands for the data on each entry, and how far it is believed, shape
+        (k,).
+    reference
+        μ°, log σ°, a° and b°, shape (4, k).
+    warp
+        The model's part of T; without it q can neither be drawn from nor evaluated.
+    """
+
+    portable: ClassVar[bool] = False
+    flat: ClassVar[bool] = True
+    mean: Any
+    raw: Any
+    value: Any
+    angle: Any
+    reference: Any
+    warp: Any = eqx.field(static=True, default=None, repr=False)
+
+    @classmethod
+    def plain(cls, mean: np.ndarray, factor: np.ndarray) -> PartlyCentred:
+        """A Gaussian, without a hierarchy."""
+        none = np.zeros(0)
+        return cls(mean, raw_of(factor), none, none, np.zeros((4, 0)))
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.mean.shape[-1])
+
+    @property
+    def factor(self) -> Any:
+        """L, shape (d, d)."""
+        return factor_of(self.raw)
+
+    @property
+    def centring(self) -> Any:
+        """W of each entry at the reference, shape (k,): 1 is centred, 0 is not."""
+        return np.asarray(np.sin(0.5 * np.asarray(self.angle)) ** 2)
+
+    @property
+    def _numbers(self) -> tuple[Any, Any, Any]:
+        return self.value, self.angle, self.reference
+
+    def _warped(self) -> Warp | None:
+        """The model's part; None where there is no entry."""
+        if self.warp is None and self.value.shape[-1]:
+            raise ValueError(
+                coded(
+                    "E401",
+                    "this q is made with the model's own code, which a file does not hold: use the "
+                    "original fit, or fit again",
+                )
+            )
+        return self.warp
+
+    def _zeta(self, eps: Any) -> Any:
+        return self.mean + eps @ self.factor.T
+
+    def push(self, eps: Any) -> Any:
+        """T(m + L ε)."""
+        warp = self._warped()
+        return self._zeta(eps) if warp is None else warp.forward(self._zeta(eps), self._numbers)[0]
+
+    def pull_back(self, z: Any) -> Any:
+        """L⁻¹(T⁻¹(z) - m)."""
+        warp = self._warped()
+        zeta = z if warp is None else warp.backward(z, self._numbers)
+        return solve(self.factor, zeta - self.mean)
+
+    def log_prob_base(self, eps: Any) -> Any:
+        """Normal, less log |det L| and log |det T'|."""
+        xp = eps.__array_namespace__()
+        warp = self._warped()
+        log_det = xp.diag(self.raw).sum()
+        if warp is not None:
+            log_det = log_det + warp.forward(self._zeta(eps), self._numbers)[1]
+        return -0.5 * (eps**2).sum(-1) - log_det - 0.5 * self.dim * LOG_2PI
+
+    def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Lᵀ times the gradient in ζ."""
+        return self.parts(eps, score).zeta @ self.factor
+
+    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> PartlyCentred:
+        """Of the Gaussian; T stays."""
+        mean, factor = natural_step(self.mean, self.factor, pull, curvature, rho)
+        return dataclasses.replace(self, mean=mean, raw=raw_of(factor))
+
+    def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
+        """That of the Gaussian."""
+        return decrement(pull, curvature)
+
+    def parts(self, eps: np.ndarray, score: np.ndarray) -> _Parts:
+        """The gradient of log p̂(z) + log |det T'| at each draw, and what it is made of."""
+        warp = self._warped()
+        if warp is None:
+            none = np.zeros((len(score), 0))
+            return _Parts(score, none, none)
+        of_zeta, bend, growth = warp.gradient(self._zeta(eps), self._numbers, score)
+        rows = np.tile(warp.hierarchy.index, 2)
+        rest = growth - bend * of_zeta[:, rows]
+        precise = solve(self.factor[::-1, ::-1].T, eps[:, ::-1])[:, ::-1]
+        return _Parts(of_zeta, rest, bend * precise[:, rows] - growth)
+
+    def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Fisher information of value and angle, each on its own, shape (2k,)."""
+        return np.asarray((self.parts(eps, score).own ** 2).mean(axis=0))
+
+    def units(self) -> np.ndarray:
+        """What `value` and `angle` are measured in, shape (2k,)."""
+        _, log_scale, _, slope = self.reference
+        scale = np.abs(slope) * np.exp(log_scale) * np.sqrt(1 - self.centring)
+        return np.concatenate([scale, np.ones(len(scale))])
+
+    def chart(self, curvature: np.ndarray | None) -> Chart:
+        """Whitened coordinates of the Gaussian; value and angle by their information."""
+        return _NoncentredChart(self, curvature)
+
+    def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
+        """By the variance of antithetic pairs of the gradient, each part in its own units."""
+        parts = self.parts(eps, score)
+        half = len(eps) // 2
+        whitened = parts.zeta @ self.factor
+        paired = 0.5 * (parts.rest[:half] + parts.rest[half:])
+        paired = paired * _steps(self, (parts.own**2).mean(axis=0))
+        return factor_error(eps, whitened, whitened) + 0.5 * float(paired.var(axis=0).sum()) / half
+
+
+class _Parts(NamedTuple):
+    """Gradients at each of n draws.
+
+    Attributes
+    ----------
+    zeta, rest
+        Of log p̂(z) + log |det T'| in ζ, shape (n, d), and in value and angle, shape (n, 2k).
+    own
+        Of log q at fixed z in value and angle, shape (n, 2k).
+    """
+
+    zeta: np.ndarray
+    rest: np.ndarray
+    own: np.ndarray
+
+
+def _steps(q: PartlyCentred, information: np.ndarray | None) -> np.ndarray:
+    """What one unit of the chart is in value and angle: their sds, if they matter."""
+    units = q.units()
+    own = 1.0 if information is None else information * units**2
+    return units / np.sqrt(own + LEAST_INFORMATION)
+
+
+class _NoncentredChart(Chart):
+    """θ = (those of mean and factor, value and angle in steps of `_steps`)."""
+
+    def __init__(self, q: PartlyCentred, information: np.ndarray | None) -> None:
+        self.q = q
+        self.gaussian = FactorChart(q.mean, q.factor)
+        self.steps = _steps(q, information)
+        self.size = self.gaussian.size + len(self.steps)
+
+    def move(self, theta: np.ndarray) -> PartlyCentred:
+        gaussian, rest = np.split(theta, [self.gaussian.size])
+        mean, factor = self.gaussian.move(gaussian)
+        value, angle = np.split(rest * self.steps, 2)
+        q = self.q
+        return PartlyCentred(
+            mean, raw_of(factor), q.value + value, q.angle + angle, q.reference, q.warp
+        )
+
+    def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
+        parts = self.move(theta).parts(eps, score)
+        gaussian = self.gaussian.pull(theta[: self.gaussian.size], eps, parts.zeta, parts.zeta)
+        return np.concatenate([gaussian, -parts.rest.mean(axis=0) * self.steps])

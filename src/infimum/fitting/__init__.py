@@ -1,0 +1,1 @@
+"""The verbs `fit` and `climb`, and the fit that they return."""

@@ -1,0 +1,234 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infimum import families, solvers
+from infimum.base import memory, processes
+from infimum.base.errors import check_number, coded
+from infimum.base.seeds import (
+    ROWS_STREAM,
+    Seed,
+    generator,
+    words,
+)
+from infimum.families._distribution import (
+    LARGEST_DENSE,
+    Distribution,
+)
+from infimum.families._family import (
+    Family,
+    Measured,
+)
+from infimum.search.atlas import Atlas
+from infimum.search.surrogate import StandIn
+from infimum.solvers._solver import Solver
+from infimum.target.journal import Journal
+from infimum.target.journal_file import described, digest
+from infimum.target.target import Target
+
+STARTS = 4
+"""Ascents of a fit, besides its cold start; the best of four solved 45 of 46 posteriors."""
+
+CHECK_DRAWS = 4096
+"""Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
+
+CHECK_NUMBERS = 2**24
+"""Numbers in all check draws of one component: fewer draws where d is above 4096. At d = 30,003
+with 240,000 rows 4096 densities take longer than the fit, and no weight of theirs is of use."""
+
+CHECK_ROWS = 2**29
+"""Rows times draws of a check: where rows are 10 million, 512 draws take 5 minutes as it is."""
+
+FEWEST_CHECKED = 512
+"""Check draws where d is largest: with fewer than 400 effective ones no fit is trusted. At
+d = 100,000 an exact one, of 167 draws, was not."""
+
+NAMED = 8
+"""Names of coordinates that a checkpoint spells out; of the others it has a digest."""
+
+LEAST_DRAWS = 100
+"""Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chose, checked."""
+
+    target: Target
+    seed: Seed
+    starts: int | None
+    draws: int | None
+    solver: Solver | Sequence[Solver] | None = None
+    tolerance: float | None = None
+    max_steps: int | None = None
+    atlas: Atlas = field(default_factory=Atlas)
+    stand_ins: list[StandIn] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.target, Target):
+            raise TypeError(
+                coded(
+                    "E301",
+                    f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
+                    "infimum.Target(log_density, example), a NumPyro model with "
+                    "infimum.from_numpyro(model, *args)",
+                )
+            )
+        generator(self.seed)
+        for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                check_number(name, value, least)
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(
+                coded(
+                    "E303", f"tolerance is {self.tolerance!r}, expected a positive number of nats"
+                )
+            )
+
+    @contextlib.contextmanager
+    def kept(self, folder: str | Path | None, **job: Any) -> Iterator[Options]:
+        """The same, with the target seen through the journal in a folder, if one is given.
+
+        Parameters
+        ----------
+        job
+            The other arguments, for the journal to tell one job from another.
+        """
+        if folder is None:
+            yield self
+            return
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            raise TypeError(
+                coded("E701", f"checkpoint is {folder!r}, expected the path of a folder")
+            )
+        told = {name: described(value) for name, value in job.items()}
+        place = Path(folder)
+        if self.shared:
+            told["process"] = f"{processes.rank()} of {processes.count()}"
+            place /= f"process-{processes.rank()}"
+        journal = Journal.open(place, {**self._told(), **told}, self.shared)
+        try:
+            yield dataclasses.replace(self, target=self.target.remembered(journal))
+        finally:
+            journal.close()
+
+    def _told(self) -> dict[str, str]:
+        names = self.target.space.free_names
+        own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
+        return {
+            "target": self.target.name,
+            "dimension": str(self.target.dim),
+            "parameters": f"{', '.join(names[:NAMED])} {digest(' '.join(names), ()).hex()[:8]}",
+            "gradient": str(self.target.differentiable),
+            "seed": " ".join(map(str, words(self.seed))),
+            **own,
+            "tolerance": str(self.tolerance),
+            "max_steps": str(self.max_steps),
+        }
+
+    @property
+    def n_starts(self) -> int:
+        """How many random starts."""
+        large = self.target.dim > LARGEST_DENSE
+        return int(self.starts or (1 if large else STARTS))
+
+    @property
+    def n_draws(self) -> int:
+        """How many check draws."""
+        fitting = CHECK_NUMBERS // self.target.dim
+        if self.target.large is not None:
+            fitting = min(fitting, CHECK_ROWS // self.target.large.n_rows)
+        return int(self.draws or min(CHECK_DRAWS, max(FEWEST_CHECKED, fitting)))
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes work on this together, and must do the same."""
+        return self.target.large is not None and processes.count() > 1
+
+    @property
+    def searched(self) -> Options:
+        """The same for what is searched: of many rows a part that stands for all."""
+        large = self.target.large
+        if large is None or not large.by_part:
+            return self
+        if not self.stand_ins:
+            self.stand_ins.append(StandIn(self.target, self.seed, ROWS_STREAM))
+        return dataclasses.replace(self, target=self.stand_ins[0].target)
+
+    def plan(self, q: Distribution) -> list[Solver]:
+        """The solvers to use, with the user's limits."""
+        given: Any = self.solver
+        if isinstance(given, Solver | str):  # a name is none, and is refused whole
+            given = [given]
+        differentiable = self.target.differentiable
+        chosen = solvers.plan(q, differentiable) if given is None else list(given)
+        for solver in chosen:
+            if not isinstance(solver, Solver):
+                known = ", ".join(member.__name__ for member in solvers.members())
+                raise TypeError(coded("E310", f"{solver!r} is not a solver; known: {known}"))
+            if not solver.accepts(q):
+                raise ValueError(
+                    coded(
+                        "E310",
+                        f"{type(solver).__name__} can't move a {type(q).__name__}: leave solver "
+                        "out, to have the right ones chosen",
+                    )
+                )
+            if solver.needs_gradient and not differentiable:
+                raise ValueError(
+                    coded(
+                        "E110",
+                        f"{type(solver).__name__} needs a gradient, and the target has none: give "
+                        "it one, or leave out solver",
+                    )
+                )
+        limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
+        return [_limited(solver, limits) for solver in chosen]
+
+
+def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
+    """The solver with those of the limits that it knows and that were given."""
+    known = {k: v for k, v in limits.items() if v is not None and hasattr(solver, k)}
+    limited: Solver = dataclasses.replace(solver, **known)
+    return limited
+
+
+def family_of(given: Any) -> Family:
+    """The family that a name, a type or a family says."""
+    if isinstance(given, str):
+        return families.named(given)
+    if isinstance(given, type) and issubclass(given, Family):
+        return given()
+    if not isinstance(given, Family):
+        known = ", ".join(families.members())
+        raise TypeError(
+            coded("E201", f"{given!r} is not a family: give a name (auto, {known}) or a Family")
+        )
+    return given
+
+
+def check_memory(options: Options, family: Family) -> None:
+    """Refuse a family whose fit needs more memory than the machine has; a climb skips it.
+
+    Raises
+    ------
+    UnsuitableError
+        With the estimate, what there is, and the largest family that fits.
+    """
+    dim, held = options.target.dim, memory.total()
+    if held is None or not isinstance(family, Measured) or family.n_bytes(dim) <= held:
+        return
+    known = [families.named(name) for name in families.members()]
+    smaller = [x for x in known if isinstance(x, Measured) and x.n_bytes(dim) <= held]
+    best = max(smaller, key=lambda other: other.n_bytes(dim), default=None)
+    cure = "use a larger machine" if best is None else f"try {best.name}"
+    memory.demand(f"{family.name} at d = {dim:,}", family.n_bytes(dim), cure)

@@ -1,0 +1,211 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infimum.base.errors import UnsuitableError, coded
+from infimum.base.seeds import Seed
+from infimum.families import Sparse
+from infimum.families._family import Family
+from infimum.fitting.climb import Climb
+from infimum.fitting.display import display
+from infimum.fitting.fit import Fit
+from infimum.fitting.ladder import PAYS
+from infimum.fitting.request import Options, family_of
+from infimum.fitting.way import LADDER, MANY, NEAR_ENOUGH, Way, from_below
+from infimum.search.progress import Progress
+from infimum.solvers._solver import Solver
+from infimum.target.target import Target
+
+
+def fit(
+    target: Target,
+    family: str | Family = "auto",
+    *,
+    tol: float = NEAR_ENOUGH,
+    budget: float | None = None,
+    seed: Seed = 0,
+    starts: int | None = None,
+    draws: int | None = None,
+    solver: Solver | Sequence[Solver] | None = None,
+    tolerance: float | None = None,
+    max_steps: int | None = None,
+    progress: bool | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Fit:
+    """Find the member q of a family that minimises KL[q ‖ p̂].
+
+    Parameters
+    ----------
+    target
+        What to approximate.
+    family
+        "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh", "mixture", "flow"
+        or a `Family`; "auto" climbs, and gives the best rung's fit.
+    tol, budget
+        For "auto": nats of KL at which the climb ends, and seconds it may take; see `climb`.
+    seed
+        Int or JAX key; the same seed gives the same answer, bit for bit.
+    starts
+        Random starts, besides the cold one; by default 4, or 1 where d is above 2000.
+    draws
+        Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer where d is
+        above that.
+    solver
+        One of `infimum.solvers`, or several to run one after another; chosen by the family if not
+        given.
+    tolerance
+        Nats of KL that the finite number of draws may cost.
+    max_steps
+        Limit of batched evaluations of each solver.
+    progress
+        Show progress; by default on a terminal, after a second.
+    callback
+        Called with a `Progress` after each batched evaluation; returning True stops the fit.
+    checkpoint
+        A folder that keeps what took long to evaluate, so that a fit that was killed or interrupted
+        goes on when it is called again with the same arguments. Its answer is that of a fit in one
+        go, bit for bit, but for the seconds in `work`. A new folder, or that of this same job.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Before any optimisation, for wrong use and for a density that is zero or undefined at every
+        start tried.
+    CheckpointError
+        If the folder holds something else, or a checkpoint that is damaged, in use, or of another
+        job; nothing in it is changed.
+
+    Examples
+    --------
+    >>> target = Target(lambda z: -0.5 * (z**2).sum(), np.zeros(2))
+    >>> fit(target, "fullrank").verdict
+    'good'
+    """
+    options = Options(target, seed, starts, draws, solver, tolerance, max_steps)
+    auto = isinstance(family, str) and family == "auto"
+    if auto:
+        _check_limits(tol, budget)
+    rung = LADDER if auto else family_of(family)
+    kept = options.kept(checkpoint, family=rung, tol=tol, budget=budget)
+    with display(progress, callback) as watch, kept as options:
+        if not isinstance(rung, Family):
+            climbed = _climbed(options, None, tol, budget, watch)
+            return dataclasses.replace(climbed.best, route=climbed.route)
+        return from_below(options, rung, watch)
+
+
+def climb(
+    target: Target,
+    ladder: str | Sequence[str | Family] = "auto",
+    *,
+    tol: float = NEAR_ENOUGH,
+    budget: float | None = None,
+    seed: Seed = 0,
+    starts: int | None = None,
+    draws: int | None = None,
+    progress: bool | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Climb:
+    """Fit larger and larger families, each from where the last one ended.
+
+    Parameters
+    ----------
+    target
+        What to approximate.
+    ladder
+        Families, smallest first, each of which is tried; "auto" chooses the next rung by the nats
+        that it promises a second, and leaves out what does not pay.
+    tol
+        Nats of KL, two standard errors included, at which the climb ends if the verdict is "good"
+        too. With 0 it goes on to the last rung.
+    budget
+        Seconds that the climb may take. A rung on its way when they are spent ends there.
+    seed, starts, draws, progress, callback
+        As for `fit`.
+    checkpoint
+        As for `fit`. A climb that goes on takes the rungs that it took before, and counts the
+        seconds of before towards `budget`.
+
+    Returns
+    -------
+    The fits; `Climb.best` is the one to use.
+
+    Raises
+    ------
+    ValueError
+        If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
+        number; and as `fit` does, for `checkpoint` too.
+    """
+    options = Options(target, seed, starts, draws)
+    _check_limits(tol, budget)
+    given = None if isinstance(ladder, str) and ladder == "auto" else ladder
+    rungs = "auto" if given is None else _rungs(given)
+    kept = options.kept(checkpoint, ladder=rungs, tol=tol, budget=budget)
+    with display(progress, callback) as watch, kept as options:
+        return _climbed(options, given, tol, budget, watch)
+
+
+def _climbed(
+    options: Options,
+    given: str | Sequence[str | Family] | None,
+    tol: float,
+    budget: float | None,
+    watch: Callable[..., Any],
+) -> Climb:
+    """Climb the rungs given, in their order; or, with None, those that pay."""
+    rungs = _rungs(LADDER if given is None else given)
+    if given is None and options.target.dim > MANY:
+        rungs.sort(key=lambda rung: not isinstance(rung, Sparse))
+    way = Way(options, tol, budget, watch)
+    rungs = rungs[:1] + way.within_reason(rungs[1:])
+    while rungs and not way.ended:
+        if not way.fits or given is not None:
+            rung, predicted = rungs[0], 0.0
+        else:
+            chosen = way.chosen(rungs)
+            if chosen is None:
+                way.ended = f"no rung promises {PAYS} nats more"
+                break
+            rung, predicted = chosen
+        rungs.remove(rung)
+        way.go(rung, predicted)
+    if not way.fits:
+        raise UnsuitableError(way.skipped[-1][1])
+    return Climb(tuple(way.fits), tuple(way.skipped), way.ended or "the last rung was tried")
+
+
+def _check_limits(tol: float, budget: float | None) -> None:
+    for name, value, least in (("tol", tol, "nats, 0 or more"), ("budget", budget, "seconds")):
+        if value is None:
+            continue
+        number = isinstance(value, int | float | np.number) and math.isfinite(value)
+        if not number or value < 0 or (name == "budget" and value == 0):
+            raise ValueError(
+                coded("E303", f"{name} is {value!r}, expected a positive number of {least}")
+            )
+
+
+def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
+    if isinstance(ladder, str):
+        raise ValueError(
+            coded("E305", f"ladder is {ladder!r}, expected 'auto' or a list of families")
+        )
+    rungs = [family_of(rung) for rung in ladder]
+    names = [rung.name for rung in rungs]
+    if not rungs:
+        raise ValueError(coded("E305", "the ladder is empty: give at least one family"))
+    if len(set(names)) < len(names):
+        raise ValueError(
+            coded("E305", f"the ladder {names} has a rung twice: leave one of them out")
+        )
+    return rungs

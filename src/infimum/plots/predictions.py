@@ -1,0 +1,132 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from infimum.answer.predict import predict
+from infimum.base.errors import coded
+from infimum.fitting.fit import Fit
+
+if TYPE_CHECKING:
+    pass
+from infimum.plots.axes import BLUE, SINGLE, VERMILION, one_panel, short_name, tints
+
+REPLICATES = 400
+"""Data sets drawn from the posterior predictive."""
+
+BARS = 30
+"""Bars of a histogram of observations."""
+
+PREDICTED = 0.9
+"""Mass of the predictive intervals."""
+
+
+def plot_predictions(
+    fit: Fit,
+    site: str | None = None,
+    *,
+    predicted: Mapping[str, np.ndarray] | None = None,
+    axes: Any = None,
+) -> Axes:
+    """Draw observed data over what the fit predicts in their place: a posterior predictive check.
+
+    Up to 40 observations each have their interval; of more it is the distribution that is compared.
+
+    Parameters
+    ----------
+    fit
+        A fit of a model with data, not loaded from disk.
+    site
+        Which observed site; the first by default.
+    predicted
+        What `infimum.predict` gave for it; by default that of 400 draws, weighted where the verdict
+        is to reweight.
+    axes
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    The axes, with the share of observations within their interval as the title.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such observations, or does not predict them.
+    """
+    observed = fit.model.observed()
+    name = next(iter(observed), None) if site is None else site
+    if name is None or name not in observed:
+        raise ValueError(
+            coded(
+                "E905",
+                f"there is no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
+            )
+        )
+    if predicted is None:
+        predicted = replicated(fit)
+    data = np.ravel(np.asarray(observed[name], float))
+    drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
+    if drawn.size != len(drawn) * len(data) or not drawn.size:
+        raise ValueError(
+            coded(
+                "E905",
+                f"the model does not predict its observed site {name!r}: let it sample that where "
+                "it is not given",
+            )
+        )
+    drawn, panel = drawn.reshape(len(drawn), -1), one_panel(axes, 3.0)
+    drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
+    tail = (1 - PREDICTED) / 2
+    low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail], axis=0)
+    within = np.mean((low <= data) & (data <= high))
+    told = f"{within:.0%} of {len(data):,} observations within their {PREDICTED:.0%} interval"
+    panel.set_title(told, loc="left", fontsize="medium")
+    if len(data) <= SINGLE:
+        x = np.arange(len(data))
+        panel.vlines(x, low, high, color=tints(2)[1], linewidth=4, label="replicated")
+        panel.plot(x, middle, "_", color=BLUE, markersize=7)
+        panel.plot(x, data, "o", color=VERMILION, markersize=5, label="observed")
+        panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        panel.set(xlabel="observation", ylabel=short_name(name))
+    else:
+        _draw_distributions(panel, data, drawn)
+        panel.set(xlabel=short_name(name), ylabel="share of the data")
+    bottom, top = panel.get_ylim()
+    panel.set_ylim(bottom, top + 0.25 * (top - bottom))
+    panel.legend(frameon=False, loc="upper right", ncols=2)
+    return panel
+
+
+def replicated(fit: Fit) -> dict[str, np.ndarray]:
+    """Data sets from the fit's posterior predictive, weighted where the verdict is to reweight."""
+    return predict(fit, n=REPLICATES, seed=fit.seed, weighted=fit.verdict == "reweight")
+
+
+def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> None:
+    """The histogram of data, over the band of those of replicated data."""
+    edges = _edges(data, drawn)
+    share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
+    tail = (1 - PREDICTED) / 2
+    low, high = np.quantile(share, [tail, 1 - tail], axis=0)
+    style: Any = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
+    panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
+    panel.stairs(np.histogram(data, edges)[0] / len(data), edges, color=VERMILION, linewidth=1.4)
+    panel.plot([], [], color=VERMILION, linewidth=1.4, label="observed")
+    panel.set_ylim(bottom=0)
+
+
+def _edges(data: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Ends of the bars of a histogram: one for each of a few whole numbers, or `BARS` of them."""
+    low, high = np.quantile(drawn, [0.001, 0.999])
+    low, high = min(low, data.min()), max(high, data.max())
+    whole = np.all(data == np.round(data)) and np.all(drawn == np.round(drawn))
+    if whole:
+        step = max(1, -(-int(high - low + 1) // BARS))
+        return np.arange(np.floor(low), high + step + 0.5, step) - 0.5
+    return np.linspace(low, high, BARS + 1)

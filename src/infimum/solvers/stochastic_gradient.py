@@ -1,0 +1,245 @@
+"""Stochastic gradients of reparameterised draws, with any Optax optimiser, for any family.
+
+The gradient is that of sticking the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated
+through the draw only, so that its variance vanishes as q nears p*. ADVI (Kucukelbir et al. 2017) is
+this with a Gaussian family and Adam. The loop runs inside the compiler, an epoch at a time. The
+step size is chosen by trying several for an epoch, and falls when fresh draws see no more gain; the
+answer is an average of iterates (Polyak & Juditsky 1992).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+
+from infimum.base.program import Structure, differentiable, double_precision
+from infimum.families._distribution import Distribution
+from infimum.solvers._solver import Info, Reason, Solver, State
+from infimum.target.target import Target
+
+EPOCH = 250
+"""Optimiser steps between two looks at the loss."""
+
+BATCH = 16
+"""Draws a step; with 16 NumPyro's SVI was within 0.1 nats on 6 of 7 posteriors, with 1 on 1."""
+
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""Step sizes tried for Adam, a factor of three apart: posteriors differ in theirs by a hundred."""
+
+DECAY = 1 / 3
+"""What the step size is multiplied with when an epoch brought no gain."""
+
+DECAYS = 3
+"""Decays in a row without a gain after which the fit has converged."""
+
+LOOK = 1024
+"""Draws that an epoch's average is judged by, the same for every epoch of a fit."""
+
+
+@dataclass(kw_only=True)
+class StochasticState(State):
+    """`q` is the best average so far, `current` the iterate."""
+
+    current: Distribution
+    memory: Any
+    rng: np.random.Generator
+    look: Any
+    values: np.ndarray | None = None
+    rate: float | None = None
+    idle: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Stochastic(Solver):
+    """Any Optax optimiser on sticking-the-landing gradients.
+
+    Parameters
+    ----------
+    optimiser
+        An Optax optimiser with its own step size; Adam with a step size chosen here if not given.
+    max_steps
+        Limit of epochs of 250 steps.
+    tolerance
+        Nats that an epoch must gain, besides two standard errors, to count as progress.
+    """
+
+    order: ClassVar[int] = 3
+    general: ClassVar[bool] = True
+    optimiser: Any = None
+    max_steps: int = 100
+    tolerance: float = 0.001
+
+    def accepts(self, q: Distribution) -> bool:
+        """Every family."""
+        return True
+
+    def init(self, q: Distribution, info: Info, rng: np.random.Generator) -> StochasticState:
+        """Keep q and a key for judging it by."""
+        with double_precision():
+            current = jax.tree_util.tree_map(jnp.asarray, q)
+            look = jax.random.key(int(rng.integers(2**32)))
+            memory = self._rule().init(eqx.filter(current, eqx.is_inexact_array))
+        return StochasticState(
+            q=q, info=info, current=current, memory=memory, rng=rng, look=look, n_draws=LOOK
+        )
+
+    def grow(self, state: StochasticState) -> bool:
+        """Every draw is new: there are no more to take."""
+        return False
+
+    def step(self, states: list[StochasticState], target: Target) -> None:
+        """One epoch of each start; the first also chooses the step size."""
+        for state in states:
+            with double_precision():
+                if state.values is None:
+                    state.values = self._look(state, state.current, target)
+                    state.loss = float(state.values.mean())
+                self._epoch(state, target)
+
+    def _rule(self) -> Any:
+        return _adam() if self.optimiser is None else self.optimiser
+
+    def _epoch(self, state: StochasticState, target: Target) -> None:
+        rates = (state.rate,) if state.rate else (RATES if self.optimiser is None else (1.0,))
+        key = jax.random.key(int(state.rng.integers(2**32)))
+        trials = []
+        for rate in rates:
+            current, memory, average, wrong = self._ran(state, target, key, rate)
+            state.info.n_gradients += EPOCH * BATCH
+            state.info.n_undefined += int(wrong)
+            values = self._look(state, average, target)
+            trials.append((_mean(values), rate, current, memory, average, values))
+        loss, state.rate, state.current, state.memory, average, values = min(
+            trials, key=lambda trial: trial[0]
+        )
+        state.info.n_steps += len(rates)
+        state.steps += 1
+        self._judge(state, loss, average, values)
+
+    def _ran(self, state: StochasticState, target: Target, key: Any, rate: float) -> Any:
+        """One epoch at one step size."""
+        q, memory, program = state.current, state.memory, target.program
+
+        def compute() -> Any:
+            keys, step = jax.random.split(key, EPOCH), jnp.asarray(rate)
+            found = _run(program.structure, self._rule(), q, memory, program.constants, keys, step)
+            jax.block_until_ready(found)
+            target.resume()
+            return found
+
+        def asked() -> Any:
+            return q, memory, jax.random.key_data(key), rate, self._said(q, memory)
+
+        like = (q, memory, q, 0)
+        found = target.recall(f"epoch of {type(q).__name__}", asked, like, compute)
+        return jax.tree_util.tree_map(jnp.asarray, found)
+
+    def _said(self, q: Distribution, memory: Any) -> Any:
+        """An optimiser of the user's as arrays: the program that it is."""
+        if self.optimiser is None:
+            return ()
+        leaves = eqx.filter(q, eqx.is_inexact_array)
+        closed = jax.make_jaxpr(self.optimiser.update)(leaves, memory, leaves)
+        text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(closed.jaxpr))
+        return closed.consts, np.frombuffer(text.encode(), np.uint8)
+
+    def _judge(
+        self, state: StochasticState, loss: float, average: Distribution, values: np.ndarray
+    ) -> None:
+        """Keep the average if it is better; else lower the step size, or end."""
+        assert state.values is not None
+        assert state.rate is not None
+        gain = state.values - values
+        noise = 2 * float(np.std(gain)) / np.sqrt(LOOK) if np.isfinite(gain).all() else np.inf
+        better = np.isfinite(loss) and not state.loss <= loss
+        progress = better and (not np.isfinite(noise) or state.loss - loss > noise + self.tolerance)
+        if better:
+            state.q = jax.tree_util.tree_map(np.asarray, average)
+            state.loss, state.values = loss, values
+            state.info.record(loss, float(np.mean(gain)), state.q)
+        if not progress:
+            state.idle += 1
+            state.rate *= DECAY
+            state.current = jax.tree_util.tree_map(jnp.asarray, state.q)
+            if state.idle >= DECAYS:
+                state.reason = Reason.CONVERGED if np.isfinite(state.loss) else Reason.LOST
+        else:
+            state.idle = 0
+        if state.reason is None and state.steps >= self.max_steps:
+            state.reason = Reason.STEPS
+
+    def _look(self, state: StochasticState, q: Distribution, target: Target) -> np.ndarray:
+        """log q - log p̂ at the draws that q is judged by."""
+        z, log_q = _draws(q, jax.random.split(state.look, LOOK))
+        return np.asarray(log_q) - target.values(np.asarray(z))
+
+
+def _mean(values: np.ndarray) -> float:
+    mean = float(np.mean(values))
+    return mean if np.isfinite(mean) else np.inf
+
+
+@functools.cache
+def _adam() -> Any:
+    """Adam of unit step size, one object, so that its programs are compiled once."""
+    import optax
+
+    return optax.adam(1.0)
+
+
+@eqx.filter_jit
+def _draws(q: Distribution, keys: Any) -> Any:
+    return jax.vmap(q.sample_and_log_prob)(keys)
+
+
+@eqx.filter_jit
+def _run(
+    structure: Structure,
+    rule: Any,
+    q: Distribution,
+    memory: Any,
+    constants: list[Any],
+    keys: Any,
+    rate: Any,
+) -> Any:
+    """An epoch: the last iterate, the optimiser's memory, the second half's average, rejections."""
+    leaves, rest = eqx.partition(q, eqx.is_inexact_array)
+    log_p = differentiable(structure, constants)
+
+    def loss(leaves: Any, key: Any) -> Any:
+        member = eqx.combine(leaves, rest)
+        fixed = eqx.combine(jax.lax.stop_gradient(leaves), rest)
+        z = jax.vmap(member.sample)(jax.random.split(key, BATCH))
+        return jnp.mean(jax.vmap(lambda z: fixed.log_prob(z) - log_p(z))(z))
+
+    def step(carry: Any, key_and_weight: Any) -> Any:
+        leaves, memory, average, wrong = carry
+        key, weight = key_and_weight
+        gradient = jax.grad(loss)(leaves, key)
+        flat = jax.flatten_util.ravel_pytree(gradient)[0]
+        fine = jnp.isfinite(flat).all()
+        updates, following = rule.update(gradient, memory, leaves)
+        moved = jax.tree_util.tree_map(lambda x, u: x + rate * u, leaves, updates)
+        kept = _choose(fine, (moved, following), (leaves, memory))
+        average = jax.tree_util.tree_map(lambda a, x: a + weight * x, average, kept[0])
+        return (*kept, average, wrong + jnp.where(fine, 0, 1)), None
+
+    half = EPOCH // 2
+    weights = jnp.where(jnp.arange(EPOCH) < half, 0.0, 1.0 / (EPOCH - half))
+    zero = jax.tree_util.tree_map(jnp.zeros_like, leaves)
+    start = (leaves, memory, zero, jnp.zeros((), int))
+    (leaves, memory, average, wrong), _ = jax.lax.scan(step, start, (keys, weights))
+    return eqx.combine(leaves, rest), memory, eqx.combine(average, rest), wrong
+
+
+def _choose(condition: Any, yes: Any, no: Any) -> Any:
+    return jax.tree_util.tree_map(lambda a, b: jnp.where(condition, a, b), yes, no)

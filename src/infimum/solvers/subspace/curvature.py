@@ -1,0 +1,246 @@
+"""What draws say of the curvature where it can't be formed: batches, a subspace, and a sketch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from infimum.families._sketch import (
+    DEPENDENT,
+    ROWS,
+    Sketch,
+    SketchedGaussian,
+    diagonal_of,
+    gram,
+    orthonormal,
+)
+from infimum.objective.loss import Outcome, outcome
+from infimum.solvers._solver import Info
+from infimum.target.target import Target
+
+VISIBLE = 0.05
+"""Excess curvature of a direction below which it is not looked at: it could gain 0.0006 nats."""
+
+PIECE = 2**21
+"""Most numbers in the arrays that go to the target at once: 16 MB each."""
+
+PASSES = 50
+"""Most times that diagonal and subspace are fitted to each other; each gains the digits of k/d."""
+
+FITTED = 1e-6
+"""Relative change of the diagonal at which they fit."""
+
+
+class Seen(NamedTuple):
+    """What one batch of draws from q says.
+
+    Attributes
+    ----------
+    pull
+        Mean of the whitened scores, shape (d,).
+    bent
+        (H - I) ε for half of the base draws, shape (n/2, d).
+    error
+        Nats of sampling error in the mean.
+    """
+
+    pull: np.ndarray
+    bent: np.ndarray
+    error: float
+
+
+class Batch(NamedTuple):
+    """What the target gave at antithetic draws: the second half of log_p is that of the negatives.
+
+    Attributes
+    ----------
+    odd
+        Odd part of the whitened scores, shape (n/2, d); scores count as zero where p̂ = 0.
+    even, square
+        Mean of the even part and of its square, shape (d,).
+    """
+
+    log_q: np.ndarray
+    log_p: np.ndarray
+    outcome: Outcome
+    odd: np.ndarray
+    even: np.ndarray
+    square: np.ndarray
+
+    @property
+    def rounding(self) -> float:
+        """Nats of rounding in the loss."""
+        finite = self.log_p[np.isfinite(self.log_p)]
+        return 8 * float(np.finfo(float).eps) * float(np.abs(finite).max(initial=0.0))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the loss, over antithetic pairs; those with zero density do not count."""
+        pairs = (self.log_q - self.log_p).reshape(2, -1).mean(axis=0)
+        pairs = pairs[np.isfinite(pairs)]
+        return float(pairs.std() / np.sqrt(len(pairs))) if len(pairs) else np.inf
+
+    def seen(self, eps: np.ndarray) -> Seen:
+        """With the scores where p̂ > 0 standing for all."""
+        factor = len(self.log_p) / np.count_nonzero(self.outcome.inside)
+        variance = np.maximum(self.square - self.even**2, 0.0)
+        error = 0.5 * factor**2 * float(variance.sum()) / len(eps)
+        return Seen(factor * self.even, -factor * self.odd - eps, error)
+
+
+def evaluated(q: SketchedGaussian, eps: np.ndarray, target: Target, info: Info) -> Batch:
+    """Evaluate at mean ± L ε, a piece at a time."""
+    half = len(eps)
+    log_p, fine = np.empty((2, half)), np.ones((2, half), bool)
+    odd, even, square = np.empty(eps.shape), np.zeros(q.dim), np.zeros(q.dim)
+    for rows in pieces(half, 2 * q.dim):
+        spread = q.spread(eps[rows])
+        values, gradient = target.value_and_gradient(
+            np.concatenate([q.mean + spread, q.mean - spread])
+        )
+        log_p[:, rows] = values.reshape(2, -1)
+        fine[:, rows] = np.isfinite(gradient).all(axis=1).reshape(2, -1)
+        gradient[values == -np.inf] = 0.0
+        plus, minus = np.split(q.whiten(gradient), 2)
+        odd[rows] = 0.5 * (plus - minus)
+        even += 0.5 * (plus + minus).sum(axis=0) / half
+        square += ((0.5 * (plus + minus)) ** 2).sum(axis=0) / half
+    log_q = np.tile(q.log_prob_base(eps), 2)
+    result = outcome(log_q, log_p.ravel(), np.where(fine.ravel(), 0.0, np.nan)[:, None])
+    at = result.undefined
+    first = None if at is None else q.push(eps[at % half] * (1 if at < half else -1))
+    _book(info, result, first)
+    return Batch(log_q, log_p.ravel(), result, odd, even, square)
+
+
+def _book(info: Info, result: Outcome, first_undefined: np.ndarray | None) -> None:
+    """Count one batch of evaluations."""
+    info.n_steps += 1
+    info.n_gradients += len(result.inside)
+    info.n_zero += int(np.sum(~result.inside))
+    if first_undefined is not None:
+        info.n_undefined += 1
+        if info.first_undefined is None:
+            info.first_undefined = first_undefined
+
+
+def pieces(n: int, numbers: int) -> Iterator[slice]:
+    """Rows in pieces of at most `PIECE` numbers, a power of two as in compiled batches."""
+    size = 1 << (max(1, PIECE // numbers).bit_length() - 1)
+    return (slice(start, min(n, start + size)) for start in range(0, n, size))
+
+
+def subspace(
+    q: SketchedGaussian,
+    seen: Seen,
+    eps: np.ndarray,
+    last: np.ndarray | None,
+    recalled: np.ndarray | None,
+) -> np.ndarray:
+    """Q's directions, then gradient and last step of the mean, then what the curvature bends most.
+
+    Orthonormal, shape (d, k).
+    """
+    own = q.directions
+    wanted = [seen.pull] if last is None else [seen.pull, q.pull_back(q.mean + last)]
+    mean = _besides(np.array(wanted).T, own)
+    fixed = np.concatenate([own, mean], axis=1)
+    excess = np.sum(seen.bent * eps, axis=0) / np.sum(eps**2, axis=0)
+    bent = [((seen.bent - excess * eps) / np.sqrt(len(eps))).T]
+    if recalled is not None:
+        bent.append(recalled)
+    known = [fixed.T @ block for block in bent]
+    squares = np.block([[a.T @ b for b in bent] for a in bent])
+    inside = np.concatenate(known, axis=1)
+    values, vectors = np.linalg.eigh(squares - inside.T @ inside)
+    visible = np.flatnonzero(values > VISIBLE**2)[-len(eps) :]
+    ends = np.cumsum([block.shape[1] for block in bent])[:-1]
+    parts = np.split(vectors[:, visible[::-1]], ends)
+    new = sum(block @ part for block, part in zip(bent, parts, strict=True))
+    del bent
+    new = _besides(new, fixed)
+    return np.concatenate([fixed, new], axis=1)[:, : q.dim]
+
+
+def _besides(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of what the columns add to an orthonormal one."""
+    size = np.linalg.norm(columns, axis=0)
+    columns = columns[:, size > 0] / size[size > 0]
+    left = columns - basis @ (basis.T @ columns)
+    left = left[:, np.linalg.norm(left, axis=0) > DEPENDENT]
+    if left.shape[1] == 0 or basis.shape[1] >= len(basis):
+        return left[:, :0]
+    frame = orthonormal(left)
+    frame = frame - basis @ (basis.T @ frame)
+    return orthonormal(frame)
+
+
+def sketched(
+    q: SketchedGaussian, seen: Seen, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+) -> tuple[Sketch, float]:
+    """The curvature's sketch, and nats of noise in its diagonal.
+
+    Parameters
+    ----------
+    basis, columns
+        Directions, and (H - I) times them, shape (d, k).
+    """
+    core = basis.T @ columns
+    core = 0.5 * (core + core.T)
+    total, noise = _beside(seen, eps, basis, columns)
+    total -= diagonal_of(basis, core)
+    kept = _useful(q, basis, core)
+    r = q.directions.shape[1]
+    basis, own = basis @ kept, columns[:, :r]
+    core = kept.T @ core @ kept
+    beyond = own - basis @ (basis.T @ own)
+    extra = _besides(beyond, basis)
+    side = extra.T @ beyond
+    k = basis.shape[1]
+    whole = np.zeros((k + len(side), k + len(side)))
+    whole[k:, :r], whole[:r, k:] = side, side.T
+    everything = np.concatenate([basis, extra], axis=1)
+    excess = total
+    for _ in range(PASSES):
+        whole[:k, :k] = core - gram(basis, excess)
+        before, excess = excess, total - diagonal_of(everything, whole)
+        if np.abs(excess - before).max() <= FITTED * (1 + np.abs(excess).max()):
+            break
+    whole[:k, :k] = core - gram(basis, excess)
+    sketch = Sketch(seen.pull, 1 + excess, np.sqrt(noise), everything, whole)
+    return sketch, 0.25 * float(noise.sum())
+
+
+def _beside(
+    seen: Seen, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The excess diagonal, if twice the directions are in it, and its variance; each (d,)."""
+    inside = eps @ basis
+    total, noise = np.empty(len(basis)), np.empty(len(basis))
+    for start in range(0, len(basis), ROWS):
+        at = slice(start, start + ROWS)
+        v, w = basis[at], columns[at]
+        outside = eps[:, at] - inside @ v.T
+        beyond = seen.bent[:, at] - inside @ w.T
+        size = np.sum(outside**2, axis=0)
+        size = np.where(size > DEPENDENT**2 * len(eps), size, np.inf)
+        slope = np.sum(outside * beyond, axis=0) / size
+        left = np.maximum(1 - np.sum(v**2, axis=1), 0.0)
+        total[at] = 2 * np.sum(v * w, axis=1) + slope * left
+        residual = np.mean((outside * (beyond - slope * outside)) ** 2, axis=0)
+        noise[at] = residual / len(eps)
+    return total, noise
+
+
+def _useful(q: SketchedGaussian, basis: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Combinations of the basis to keep, shape (k, j): all of q's own, new ones if they gain."""
+    k = basis.shape[1]
+    r = q.directions.shape[1]
+    values, vectors = np.linalg.eigh(core[r:, r:])
+    new = vectors[:, np.abs(values) > VISIBLE]
+    kept = np.zeros((k, r + new.shape[1]))
+    kept[:r, :r] = np.eye(r)
+    kept[r:, r:] = new
+    return kept

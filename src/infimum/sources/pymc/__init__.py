@@ -1,0 +1,5 @@
+"""PyMC models as targets."""
+
+from infimum.sources.pymc.source import from_pymc
+
+__all__ = ["from_pymc"]

@@ -1,0 +1,124 @@
+"""PyMC models as targets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from infimum.base.errors import coded
+from infimum.base.extras import required
+from infimum.sources.pymc.graphs import Graphs, configuration_kept
+from infimum.sources.pymc.model import PyMCModel
+from infimum.target.foreign import Foreign
+from infimum.target.gradient_check import check_gradient
+from infimum.target.guarded import Guarded
+from infimum.target.target import Target
+
+
+def from_pymc(model: Any = None) -> Target:
+    """The posterior of a PyMC model.
+
+    Its log density goes through PyMC's JAX backend; where a part of the graph has no JAX form,
+    through PyMC's own compiled value and gradient. Draws have the model's free variables and
+    deterministics under their names; dims and coords reach `fit.to_arviz()`.
+
+    Parameters
+    ----------
+    model
+        `pymc.Model`; inside of ``with pm.Model():`` it may be left out.
+
+    Raises
+    ------
+    ImportError
+        Without PyMC.
+    TypeError
+        If it is not a PyMC model, or has a discrete free variable.
+    ValueError
+        If it has no free variable, one whose transform is undefined, or a minibatch.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0.0, 5.0)
+    ...     y = pm.Normal("y", mu, 1.0, observed=[1.0, 2.0])
+    >>> from_pymc(model).names
+    ['mu']
+    """
+    pm = required("pymc", "pymc")
+    with configuration_kept():
+        importlib.import_module("pymc.sampling.jax")
+    model = pm.modelcontext(model)
+    if not isinstance(model, pm.Model):
+        raise TypeError(coded("E601", f"from_pymc takes a pymc.Model, not {model!r}"))
+    free = _checked(model)
+    name = model.name or "PyMC model"
+    graphs = Graphs(model, free)
+    try:
+        log_p = graphs.jax([model.logp()])
+        known = PyMCModel(model, graphs)
+        return Target.of(graphs.space(), lambda z: log_p(z)[0], name, model=known)
+    except Exception as error:  # PyTensor and JAX refuse a graph with errors of many types
+        graphs = Graphs(model, free, f"{type(error).__name__}: {error}")
+    pair, value = graphs.value_and_gradient(), graphs.value()
+    density = Foreign(Guarded.of_points(pair, graphs.dim, value))
+    check_gradient(density, graphs.free_names)
+    return Target.of(graphs.space(), density, name, model=PyMCModel(model, graphs))
+
+
+def _checked(model: Any) -> list[Any]:
+    """The free variables by name, if all of them can be fitted."""
+    from pymc.distributions.transforms import _default_transform
+
+    free = sorted(model.free_RVs, key=lambda rv: rv.name)
+    discrete = [rv.name for rv in free if rv.dtype[:3] in ("int", "uin", "boo")]
+    if discrete:
+        only = "only discrete free variables" if len(discrete) == len(free) else "discrete variable"
+        raise TypeError(
+            coded(
+                "E120",
+                f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with "
+                "pm.Mixture or pymc_extras.marginalize",
+            )
+        )
+    if not free:
+        raise ValueError(
+            coded(
+                "E122",
+                "the model has no free variable: there is nothing to infer. Give it one that is "
+                "not observed",
+            )
+        )
+    for rv in free:
+        usual = _default_transform(rv.owner.op, rv)
+        if model.rvs_to_transforms[rv] is None and usual is not None:
+            raise ValueError(
+                coded(
+                    "E620",
+                    f"variable {rv.name!r} has no transform though its distribution is bounded, so "
+                    f"that log p̂ is undefined outside: leave default_transform as it is "
+                    f"({usual.name})",
+                )
+            )
+    _check_no_minibatch(model)
+    return free
+
+
+def _check_no_minibatch(model: Any) -> None:
+    from pymc.data import MinibatchIndexRV
+    from pytensor.graph.traversal import ancestors
+
+    observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+    for variable in ancestors([*observed, *model.basic_RVs]):
+        node = variable.owner
+        inner = getattr(getattr(node, "op", None), "fgraph", None)
+        ops = [node.op] if node else []
+        ops += [n.op for n in inner.toposort()] if inner is not None else []
+        if any(isinstance(op, MinibatchIndexRV) for op in ops):
+            raise ValueError(
+                coded(
+                    "E109",
+                    "the model uses pm.Minibatch, so that its log density changes from call to "
+                    "call: give it the whole data",
+                )
+            )

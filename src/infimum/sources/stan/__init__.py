@@ -1,0 +1,5 @@
+"""Stan programs as targets."""
+
+from infimum.sources.stan.source import from_stan
+
+__all__ = ["from_stan"]

@@ -1,0 +1,121 @@
+"""Stan models, compiled by BridgeStan, as targets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infimum.base.errors import coded
+from infimum.base.extras import required
+from infimum.sources.stan.model import StanModel
+from infimum.sources.stan.order import Order
+from infimum.target.foreign import Foreign
+from infimum.target.gradient_check import check_gradient
+from infimum.target.guarded import Guarded
+from infimum.target.space import SourceSpace
+from infimum.target.target import Target
+
+OLDEST = (2, 5)
+"""First version of BridgeStan whose interface this uses as it is."""
+
+
+def from_stan(stan_model: Any, data: Any = None) -> Target:
+    """The posterior of a Stan model.
+
+    Draws have parameters, transformed parameters and generated quantities under Stan's names, as
+    arrays of Stan's shapes. Gradients of a batch run in parallel threads where the model was
+    compiled with ``STAN_THREADS``. An error that Stan raises inside the density counts as zero
+    density there; the first message is shown with the fit.
+
+    Parameters
+    ----------
+    stan_model
+        A `bridgestan.StanModel`; or the path of a ``.stan`` file, which BridgeStan compiles where
+        its toolchain is installed, or of the library it has made of one.
+    data
+        For a path: a dict, a JSON string, or the path of a ``.json`` file.
+
+    Raises
+    ------
+    ImportError
+        Without BridgeStan.
+    TypeError, ValueError
+        If it is not such a model, was compiled by BridgeStan before 2.5, has no parameter, or its
+        gradient is wrong.
+    FileNotFoundError
+        If a path leads nowhere, or BridgeStan's toolchain is not installed.
+    """
+    model = _compiled(stan_model, data)
+    version = model.model_version()
+    if tuple(version)[:2] < OLDEST:
+        told = ".".join(map(str, version))
+        raise ValueError(
+            coded(
+                "E630",
+                f"the Stan model was compiled with BridgeStan {told}, this needs "
+                f"{'.'.join(map(str, OLDEST))} or later: compile it again",
+            )
+        )
+    if model.param_unc_num() == 0:
+        raise ValueError(
+            coded(
+                "E122",
+                f"Stan model {model.name()!r} has no parameter: there is nothing to infer. Declare "
+                "one in its parameters block",
+            )
+        )
+    order = Order(model)
+    threaded = "stan_threads=true" in model.model_info().lower()
+    code = Guarded.of_points(
+        order.gradient,
+        model.param_unc_num(),
+        order.value,
+        failed=-np.inf,
+        threads=(os.cpu_count() or 1) if threaded else 1,
+    )
+    space = SourceSpace(
+        order.leaves, order.free_names, order.draws, order.invert, order.coordinates
+    )
+    density = Foreign(code.reordered(order.order))
+    check_gradient(density, space.free_names)
+    density.failures.clear()
+    return Target.of(space, density, _name(model), model=StanModel(model, order))
+
+
+def _compiled(given: Any, data: Any) -> Any:
+    bridgestan = required("bridgestan", "stan")
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        if not path.is_file():
+            raise FileNotFoundError(
+                coded(
+                    "E901", f"there is no file {path}: give a Stan program, or one that is compiled"
+                )
+            )
+        if path.suffix == ".stan" and not bridgestan.compile.get_bridgestan_path(download=False):
+            raise FileNotFoundError(
+                coded(
+                    "E630",
+                    f"{path} must be compiled, and BridgeStan's toolchain is not installed: see "
+                    "https://roualdes.github.io/bridgestan for how to install it, and set "
+                    "BRIDGESTAN to its folder",
+                )
+            )
+        return bridgestan.StanModel(str(path), data)
+    needed = ("log_density_gradient", "param_constrain", "param_unc_num", "model_version")
+    if not all(hasattr(given, name) for name in needed):
+        raise TypeError(
+            coded("E601", f"from_stan takes a bridgestan.StanModel or a path, not {given!r}")
+        )
+    if data is not None:
+        raise TypeError(
+            coded("E603", "a StanModel has its data already: give data with a path only")
+        )
+    return given
+
+
+def _name(model: Any) -> str:
+    return str(model.name()).removesuffix("_model")

@@ -1,0 +1,123 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from infimum.base.errors import coded
+from infimum.target.foreign import Foreign
+
+STEPS = np.geomspace(1e-2, 1e-5, 4)
+"""Lengths of the finite differences tried: the one that agrees best with its own half is used."""
+
+DISAGREEMENT = 1e-3
+"""Relative disagreement with a finite difference above which a gradient is called wrong. Those of
+float32 code pass: their finite differences disagree with themselves by more."""
+
+PROBES = 8
+"""Random points of [-1, 1]^d, as fits begin from, at which a density is first tried."""
+
+NAMED = 64
+"""Coordinates looked at one by one to say which entry of a gradient is wrong."""
+
+
+def first_answer(function: Callable[[Any], Any], points: Iterable[Any]) -> Any:
+    """What the user's code returns at the first of these points where it does not raise.
+
+    Raises
+    ------
+    ValueError
+        If it raises at all of them.
+    """
+    trouble: Exception | None = None
+    for point in points:
+        try:
+            with np.errstate(all="ignore"):
+                return function(point)
+        except Exception as error:  # whatever the user's own code raises
+            trouble = trouble or error
+    raise ValueError(
+        coded(
+            "E103",
+            f"the log density raised {type(trouble).__name__} at every point tried: {trouble}",
+        )
+    ) from trouble
+
+
+def check_gradient(density: Foreign, names: list[str], hint: str = "") -> None:
+    """Compare the gradient with finite differences of log p̂ at one point near the origin.
+
+    Parameters
+    ----------
+    hint
+        What users of this kind of code should look for.
+
+    Raises
+    ------
+    ValueError
+        If they disagree, or two evaluations at one point do. A density that is nowhere finite at
+        the points tried is left to the fit, which says so.
+    """
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        for z in rng.uniform(-1, 1, (PROBES, density.dim)):
+            log_p, gradient = density(z[None])
+            if np.isfinite(log_p[0]) and np.isfinite(gradient[0]).all():
+                again = density.values(z[None])[0]
+                if not abs(again - log_p[0]) <= 1e-6 * max(1.0, abs(log_p[0])):
+                    raise ValueError(
+                        coded(
+                            "E109",
+                            f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and "
+                            "the same point: it must be a function, without random numbers or "
+                            "minibatches",
+                        )
+                    )
+                _compare(density, z, gradient[0], names, hint, rng)
+                return
+
+
+def _compare(
+    density: Foreign,
+    z: np.ndarray,
+    gradient: np.ndarray,
+    names: list[str],
+    hint: str,
+    rng: np.random.Generator,
+) -> None:
+    direction = rng.standard_normal(len(z))
+    slope, error = _difference(density, z, direction)
+    stated = float(gradient @ direction)
+    allowed = DISAGREEMENT * (abs(stated) + abs(slope)) + 10 * error
+    if not abs(stated - slope) > allowed:
+        return
+    looked = [_difference(density, z, np.eye(1, len(z), i)[0]) for i in range(min(len(z), NAMED))]
+    off = [abs(found - g) - 10 * e for (found, e), g in zip(looked, gradient, strict=False)]
+    place = int(np.nanargmax(off))
+    cure = hint or "look for a part of log p̂ that the gradient leaves out"
+    if abs(stated + slope) <= allowed:
+        cure = "the sign is wrong; return log p̂ and its own gradient, neither of them negated"
+    raise ValueError(
+        coded(
+            "E108",
+            f"the gradient of the log density is wrong in coordinate {names[place]!r}: it is given "
+            f"as {gradient[place]:.6g}, finite differences say {looked[place][0]:.6g} (along a "
+            f"random direction {stated:.6g} against {slope:.6g}): {cure}",
+        )
+    )
+
+
+def _difference(density: Foreign, z: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
+    """Slope of log p̂ along a direction by central differences, and an error of it."""
+    lengths = np.concatenate([STEPS, STEPS / 2])
+    offsets = lengths[:, None] * direction
+    ahead, behind = np.split(density.values(np.concatenate([z + offsets, z - offsets])), 2)
+    wide, narrow = np.split((ahead - behind) / (2 * lengths), 2)
+    rounding = np.finfo(float).eps * np.abs(ahead[: len(STEPS)]) / STEPS
+    errors = np.abs(wide - narrow) + rounding
+    errors = np.where(np.isfinite(errors), errors, np.inf)
+    best = int(np.argmin(errors))
+    return float(narrow[best]), float(errors[best])

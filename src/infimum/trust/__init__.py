@@ -1,0 +1,1 @@
+"""The verbs `correct`, `evidence`, `compare` and `calibrate`."""
