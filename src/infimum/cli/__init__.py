@@ -1,4 +1,4 @@
-"""The command line: a command for each thing that is done with a posterior, or its fit."""
+"""The command line: one command for each thing to do with a posterior or with its fit."""
 
 from infimum.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The demonstrations: real data, a question about them, and a model that answers it."""
+"""The demonstrations: posteriors of real datasets."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from infimum.target.target import Target
 
 @dataclass(frozen=True)
 class Demo:
-    """A demonstration.
+    """A dataset, a question about it, and a model that answers the question.
 
     Attributes
     ----------
     name
-        Of it, and of its file of data.
+        Name of the demonstration and of its data file.
     question
-        What is asked of the data, and by whom it was.
+        The question, with a reference.
     model
-        NumPyro model of the columns.
+        NumPyro model; its arguments are the columns of the data.
     columns
-        Of the data, in the order of the model's arguments.
-    drawn
-        Quantities in its picture.
+        Names of the columns, in the order of the model's arguments.
+    plotted
+        Quantities in its plot.
     """
 
     name: str
     question: str
     model: Callable[..., None]
     columns: tuple[str, ...]
-    drawn: tuple[str, ...]
+    plotted: tuple[str, ...]
 
     def data(self) -> dict[str, np.ndarray]:
-        """The columns of the data in this package."""
+        """The columns of the dataset, by name."""
         file = importlib.resources.files("infimum") / "data" / f"{self.name}.json"
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return {column: np.array(known[column]) for column in self.columns}
+        contents = json.loads(file.read_text(encoding="utf-8"))
+        return {column: np.array(contents[column]) for column in self.columns}
 
     def target(self) -> Target:
-        """The posterior of the model given the data."""
+        """The posterior of the model given the dataset."""
         return from_numpyro(self.model, *self.data().values())
 
 
 def eight_schools(effect: Any, standard_error: Any) -> None:
-    """Effects mu + tau * t_j scatter around a common mean; t_j, not the effect, is a parameter.
+    """Effects mu + tau * t_j around a common mean; the parameter is t_j (non-centred).
 
     Parameters
     ----------
     effect, standard_error
-        What each school's own experiment found, in points of the test, shape (8,).
+        Estimate from each school's own experiment, in points of the test, shape (8,).
     """
     mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
     tau = numpyro.sample("tau", dist.HalfCauchy(5.0))
@@ -70,7 +70,7 @@ def eight_schools(effect: Any, standard_error: Any) -> None:
 
 
 def challenger(temperature: Any, distress: Any) -> None:
-    """Log odds of distress are linear in temperature; `at_31` is the chance on the last day."""
+    """Log odds of distress, linear in temperature; `at_31` is its probability at 31 °F."""
     level = numpyro.sample("level", dist.Normal(0.0, 2.5))
     slope = numpyro.sample("slope", dist.Normal(0.0, 2.5))
     log_odds = level + slope * (temperature - 70.0) / 10.0
@@ -79,7 +79,7 @@ def challenger(temperature: Any, distress: Any) -> None:
 
 
 def pumps(hours: Any, failures: Any) -> None:
-    """Each pump has a rate of its own; rates are gamma-distributed (George et al. 1993)."""
+    """Each pump has its own failure rate; rates are gamma-distributed (George et al. 1993)."""
     shape = numpyro.sample("shape", dist.Exponential(1.0))
     inverse_scale = numpyro.sample("inverse_scale", dist.Gamma(0.1, 1.0))
     with numpyro.plate("pumps", len(hours)):
@@ -88,7 +88,7 @@ def pumps(hours: Any, failures: Any) -> None:
 
 
 def seeds(germinated: Any, seeds: Any, variety: Any, extract: Any) -> None:
-    """A logistic regression with an effect of each plate (Breslow & Clayton 1993)."""
+    """A logistic regression with a random effect for each plate (Breslow & Clayton 1993)."""
     level = numpyro.sample("level", dist.Normal(0.0, 2.5))
     effects = numpyro.sample("effects", dist.Normal(0.0, 2.5).expand([3]).to_event(1))
     sd = numpyro.sample("sd", dist.HalfNormal(1.0))
@@ -100,7 +100,7 @@ def seeds(germinated: Any, seeds: Any, variety: Any, extract: Any) -> None:
 
 
 def stackloss(air: Any, water: Any, acid: Any, loss: Any) -> None:
-    """A regression on standardised columns; Student-t errors let strange days be strange."""
+    """A regression on standardised columns; Student-t errors allow for outlying days."""
     columns = jnp.stack([air, water, acid], axis=-1)
     design = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     level = numpyro.sample("level", dist.Normal(17.5, 10.0))
@@ -113,7 +113,7 @@ def stackloss(air: Any, water: Any, acid: Any, loss: Any) -> None:
 
 
 def dugongs(age: Any, length: Any) -> None:
-    """Length grows towards a limit, by a constant part of what is missing each year."""
+    """Length approaches a limit: each year the remaining difference shrinks by a factor `kept`."""
     limit = numpyro.sample("limit", dist.HalfNormal(5.0))
     missing = numpyro.sample("missing", dist.HalfNormal(5.0))
     kept = numpyro.sample("kept", dist.Uniform(0.5, 1.0))
@@ -123,7 +123,7 @@ def dugongs(age: Any, length: Any) -> None:
 
 
 def coal(year: Any, disasters: Any) -> None:
-    """The rate changes once; the year in which it does is summed out, and `change` is its mean."""
+    """The rate changes once; the year of the change is summed out, and `change` is its mean."""
     before = numpyro.sample("before", dist.Exponential(0.5))
     after = numpyro.sample("after", dist.Exponential(0.5))
     early = jnp.cumsum(dist.Poisson(before).log_prob(disasters))[:-1]
@@ -134,14 +134,15 @@ def coal(year: Any, disasters: Any) -> None:
 
 
 def galaxies(velocity: Any) -> None:
-    """Three clusters of unknown places, widths and shares, from the slowest to the fastest.
+    """Three clusters of unknown place, width and share, ordered from slowest to fastest.
 
-    Without that order each answer would be there six times, once for each way to name them.
+    Without the order the posterior would have six copies of each mode, one for each permutation of
+    the clusters.
 
     Parameters
     ----------
     velocity
-        In kilometres per second; places and widths are in thousands of them.
+        Velocities in km/s; places and widths are in 1,000 km/s.
     """
     share = numpyro.sample("share", dist.Dirichlet(2.0 * jnp.ones(3)))
     first = numpyro.sample("first", dist.Normal(10.0, 5.0))
@@ -162,48 +163,49 @@ DEMOS = {
     for demo in (
         Demo(
             "eight_schools",
-            "Eight schools: what does coaching do to test scores? Eight experiments, one model "
-            "(Rubin 1981).",
+            "Eight schools: by how much does coaching raise test scores, in eight separate "
+            "experiments (Rubin 1981)?",
             eight_schools,
             ("effect", "standard_error"),
             ("mu", "tau", "t[0]"),
         ),
         Demo(
             "challenger",
-            "Challenger: on 23 flights O-rings were in distress more often when it was cold. How "
-            "likely was it at 31 °F, on the morning of the last flight (Dalal et al. 1989)?",
+            "Challenger: on 23 flights, O-rings were damaged more often in cold weather. How "
+            "likely was damage at 31 °F, on the morning of the last flight (Dalal et al. 1989)?",
             challenger,
             ("temperature", "distress"),
             ("level", "slope", "at_31"),
         ),
         Demo(
             "pumps",
-            "Pumps: ten pump systems of a power plant were watched for a thousand hours or for a "
-            "hundred thousand. At what rate does each fail (Gaver & O'Muircheartaigh 1987)?",
+            "Pumps: ten pump systems of a power plant were observed, some for a thousand hours, "
+            "some for a hundred thousand. At what rate does each fail (Gaver & O'Muircheartaigh "
+            "1987)?",
             pumps,
             ("hours", "failures"),
             ("shape", "inverse_scale", "rate[0]"),
         ),
         Demo(
             "seeds",
-            "Seeds: which seeds germinate in which extract, when plates differ as well (Crowder "
-            "1978)?",
+            "Seeds: how does germination depend on the variety and on the root extract, if plates "
+            "differ as well (Crowder 1978)?",
             seeds,
             ("germinated", "seeds", "variety", "extract"),
             ("level", "effects", "sd"),
         ),
         Demo(
             "stackloss",
-            "Stack loss: what makes a plant lose ammonia, if some of its 21 days were strange "
-            "(Brownlee 1965)?",
+            "Stack loss: which operating conditions make a plant lose ammonia, if some of the 21 "
+            "days are outliers (Brownlee 1965)?",
             stackloss,
             ("air", "water", "acid", "loss"),
             ("slopes", "scale", "freedom"),
         ),
         Demo(
             "dugongs",
-            "Dugongs: how long do sea cows get, and how fast? Growth that is not linear in its "
-            "parameters (Carlin & Gelfand 1991).",
+            "Dugongs: what length do sea cows reach, and how fast? A regression that is not linear "
+            "in its parameters (Carlin & Gelfand 1991).",
             dugongs,
             ("age", "length"),
             ("limit", "missing", "kept", "sd"),
@@ -217,8 +219,8 @@ DEMOS = {
         ),
         Demo(
             "galaxies",
-            "Galaxies: 82 of them move away from us. Where are three clusters in their velocities "
-            "(Roeder 1990)?",
+            "Galaxies: 82 galaxies recede from us. Where are the three clusters in their "
+            "velocities (Roeder 1990)?",
             galaxies,
             ("velocity",),
             ("place",),
@@ -228,15 +230,15 @@ DEMOS = {
 
 
 def named(name: str) -> Demo:
-    """The demonstration of this name.
+    """The demonstration with this name.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no such demonstration.
     """
     if name not in DEMOS:
         raise ValueError(
-            coded("E306", f"there is no demonstration {name!r}: choose one of {', '.join(DEMOS)}")
+            coded("E306", f"there is no demonstration {name!r}. Choose one of {', '.join(DEMOS)}")
         )
     return DEMOS[name]

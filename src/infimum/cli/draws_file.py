@@ -1,4 +1,4 @@
-"""Draws in a file that other programs read: CSV, Parquet, or NetCDF as ArviZ lays it out."""
+"""Files of draws for other programs: CSV, Parquet, or NetCDF in the layout of ArviZ."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 def write(fit: Fit, draws: PyTree, path: Path) -> None:
-    """Write draws of a fit as the file's ending says.
+    """Write draws of a fit in the format that the ending of the path names.
 
-    In CSV and Parquet there is a column for each scalar quantity and a row for each draw, in
-    NetCDF ArviZ's group `posterior` with the data that the model knows. A number in CSV has as
-    many digits as it takes to read the same number again.
+    CSV and Parquet have a column for each scalar quantity and a row for each draw. NetCDF has
+    ArviZ's group `posterior`, with the data of the model if it is known. A number in CSV has
+    enough digits to be read back exactly.
 
     Raises
     ------
     ValueError
-        For an ending that is none of these.
+        If the ending is not .csv, .parquet or .nc.
     ImportError
-        If pyarrow or h5netcdf, which Parquet and NetCDF need, is not installed.
+        If the library for the format, pyarrow or h5netcdf, is not installed.
     """
     writer(path)(fit, draws, path)
 
 
 def writer(path: Path) -> Callable[[Fit, PyTree, Path], None]:
-    """What writes a file of this ending; raises as `write` does, before any work."""
-    kind = path.suffix.lower()
-    if kind == ".csv":
+    """The function that writes this format. Raises the errors of `write`, before any work."""
+    ending = path.suffix.lower()
+    if ending == ".csv":
         return _csv
-    if kind == ".parquet":
+    if ending == ".parquet":
         required("pyarrow", "parquet")
         return _parquet
-    if kind == ".nc":
+    if ending == ".nc":
         required("h5netcdf", "netcdf")
         return _netcdf
     raise ValueError(
-        coded("E911", f"can't write draws to {path}: its name must end in .csv, .parquet or .nc")
+        coded("E911", f"cannot write draws to {path}: its name must end in .csv, .parquet or .nc")
     )
 
 
@@ -67,6 +67,6 @@ def _parquet(fit: Fit, draws: PyTree, path: Path) -> None:
 
 def _netcdf(fit: Fit, draws: PyTree, path: Path) -> None:
     leaves = jax.tree_util.tree_leaves(draws)
-    named = {leaf.label: x for leaf, x in zip(fit.space.leaves, leaves, strict=True)}
-    made = tree({"posterior": named}, fit.model, fit.family.name)
-    made.to_netcdf(path, engine="h5netcdf")
+    arrays = {leaf.label: x for leaf, x in zip(fit.space.leaves, leaves, strict=True)}
+    datatree = tree({"posterior": arrays}, fit.model, fit.family.name)
+    datatree.to_netcdf(path, engine="h5netcdf")

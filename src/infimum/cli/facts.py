@@ -1,4 +1,4 @@
-"""Fits, climbs and calibrations in JSON's terms, for programs that read the command line."""
+"""Results as JSON, for programs that read the output of a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_fit(fit: Fit) -> dict[str, Any]:
-    """What `print` shows of a fit, and `summary`, a row for each quantity."""
+    """The numbers of a printed fit, with `summary`: an object for each quantity."""
     return {
         "name": fit.name,
         "family": fit.family.name,
@@ -40,7 +40,7 @@ def of_fit(fit: Fit) -> dict[str, Any]:
 
 
 def of_climb(climb: Climb) -> dict[str, Any]:
-    """Every rung, and the best fit."""
+    """Every rung, the families that were skipped, why the climb ended, and the best fit."""
     route = climb.route
     rungs = [
         {
@@ -53,12 +53,16 @@ def of_climb(climb: Climb) -> dict[str, Any]:
         for rung in route.rungs
     ]
     skipped = [{"family": name, "reason": why} for name, why in route.skipped]
-    told = {"rungs": rungs, "skipped": skipped, "ended": route.ended}
-    return told | {"best": of_fit(climb.best)}
+    return {
+        "rungs": rungs,
+        "skipped": skipped,
+        "ended": route.ended,
+        "best": of_fit(climb.best),
+    }
 
 
 def of_calibration(calibration: Calibration) -> dict[str, Any]:
-    """What `print` shows of a calibration, and a row for each quantity."""
+    """The numbers of a printed calibration, with `table`: an object for each quantity."""
     return {
         "name": calibration.name,
         "family": calibration.family,
@@ -74,7 +78,7 @@ def of_calibration(calibration: Calibration) -> dict[str, Any]:
 
 
 def of_table(table: pd.DataFrame, index: str) -> list[dict[str, Any]]:
-    """An object for each row, its label under the name given."""
+    """An object for each row of a table; its label is the value of `index`."""
     rows = table.to_dict(orient="records")
     return [
         {index: label} | {str(key): value for key, value in row.items()}
@@ -82,8 +86,8 @@ def of_table(table: pd.DataFrame, index: str) -> list[dict[str, Any]]:
     ]
 
 
-def text(facts: Any) -> str:
-    """As JSON. It has no NaN and no infinity: null stands for a number that is not known."""
+def as_json(facts: Any) -> str:
+    """The text of these facts. JSON has neither NaN nor infinity: null is an unknown number."""
     return json.dumps(_finite(facts), indent=2, ensure_ascii=False, allow_nan=False)
 
 

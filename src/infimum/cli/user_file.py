@@ -1,4 +1,4 @@
-"""What a command is asked to fit: a Python file with a model in it, or a Stan program."""
+"""The model in a user's file: a Python file or a Stan program."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import infimum
 from infimum.base.errors import coded
 
 if TYPE_CHECKING:
-    from infimum import Target
+    from infimum.target.target import Target
 
 
 STAN = (".stan", ".so", ".dll", ".dylib")
-"""Stan programs, and the libraries that BridgeStan makes of them."""
+"""Endings of Stan programs, and of the libraries that BridgeStan compiles them to."""
 
 
 class UserError(Exception):
-    """Something that the person at the keyboard can mend, told in one message."""
+    """An error that the user of the command line can fix; its message is printed alone."""
 
 
 def read_target(model: str, data: Path | None = None) -> Target:
-    """The target that FILE.py:NAME, or FILE.stan with its data, states.
+    """The target that FILE.py:NAME defines, or FILE.stan with its data.
 
     Raises
     ------
     UserError
-        If there is no such file, or nothing in it that can be fitted.
+        If there is no such file, or it defines nothing that can be fitted.
     """
-    file, path, name = _asked(model, "model.py:posterior, or FILE.stan")
+    file, path, name = _split(model, "model.py:posterior, or FILE.stan")
     if file.suffix in STAN:
         return _read_stan(file, data)
     if file.suffix != ".py":
@@ -46,45 +47,53 @@ def read_target(model: str, data: Path | None = None) -> Target:
         )
     if data is not None:
         raise UserError(
-            coded("E913", "--data is for Stan programs: bind the data in the Python file")
+            coded(
+                "E913",
+                f"--data is for Stan programs, and {path} is a Python file: load the data in it",
+            )
         )
     return _read_python(file, path, name)
 
 
-def read_model(model: str) -> Callable[..., Any]:
-    """The function that FILE.py:NAME states: a NumPyro model, or what simulates data sets.
+def read_function(model: str) -> Callable[..., Any]:
+    """The function that FILE.py:NAME defines: a NumPyro model or a simulator of datasets.
 
     Raises
     ------
     UserError
         If there is no such file, or no such function in it.
     """
-    file, path, name = _asked(model, "model.py:model")
+    file, path, name = _split(model, "model.py:model")
     if file.suffix != ".py":
         raise UserError(
             coded(
                 "E913",
-                f"{path} is not a Python file: data are drawn from NumPyro models, give "
-                "FILE.py:NAME",
+                f"{path} is not a Python file, and a calibration needs a NumPyro model or a "
+                "simulator: give FILE.py:NAME",
             )
         )
-    module = _calling(file, _run, file)
-    stated = getattr(module, name, None)
-    if not name or not callable(stated) or _source(stated) is not None:
+    module = _call_user_code(file, _run, file)
+    function = getattr(module, name, None)
+    if not name or not callable(function) or _converter(function) is not None:
         raise UserError(
-            coded("E915", f"which function in {path} draws the data? Name it: {path}:NAME")
+            coded(
+                "E915",
+                f"{path} has no function {name!r} to simulate data from: give {path}:NAME"
+                if name
+                else f"the function in {path} to simulate data from is not named: give {path}:NAME",
+            )
         )
-    function: Callable[..., Any] = stated
-    return function
+    simulator: Callable[..., Any] = function
+    return simulator
 
 
-def draws_itself(function: Callable[..., Any]) -> bool:
-    """Whether it is a function of a random generator, not a model with its arguments bound."""
-    return len(_needed(function)) == 1
+def is_simulator(function: Callable[..., Any]) -> bool:
+    """Whether this is a simulator: its only required argument is the random generator."""
+    return len(_required_arguments(function)) == 1
 
 
-def _asked(model: str, example: str) -> tuple[Path, str, str]:
-    """The file of FILE.py:NAME, as it is and as it was called; and the name, if there is one."""
+def _split(model: str, example: str) -> tuple[Path, str, str]:
+    """Split FILE.py:NAME into the absolute path, the path as it was typed, and the name or ""."""
     path, colon, name = model.rpartition(":")
     if not colon or name.endswith((".py", *STAN)):
         path, name = model, ""
@@ -97,68 +106,60 @@ def _asked(model: str, example: str) -> tuple[Path, str, str]:
 
 
 def _read_stan(file: Path, data: Path | None) -> Target:
-    from infimum import from_stan
-
     if data is not None and not data.is_file():
         raise UserError(
             coded("E901", f"there is no file {data}: give the program's data as --data DATA.json")
         )
     try:
-        return from_stan(file, None if data is None else data.read_text(encoding="utf-8"))
-    except (
-        RuntimeError,
-        FileNotFoundError,
-    ) as error:  # the first is BridgeStan's word for data that do not fit
+        return infimum.from_stan(file, None if data is None else data.read_text(encoding="utf-8"))
+    except (RuntimeError, FileNotFoundError) as error:
+        # BridgeStan raises RuntimeError if the data do not suit the program.
         raise UserError(
             coded("E918", f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}")
         ) from error
 
 
 def _read_python(file: Path, path: str, name: str) -> Target:
-    module = _calling(file, _run, file)
+    module = _call_user_code(file, _run, file)
     name = name or _only_candidate(module, path)
     if not hasattr(module, name):
-        raise UserError(coded("E915", f"{path} has no {name!r}; {_listed(module)}"))
-    stated = getattr(module, name)
-    if _source(stated) is None and callable(stated):
-        _check_no_arguments(stated, name, path)
-        answer = _calling(file, _answer, stated)
-        stated = stated if answer is _SAMPLES else answer
-    if (source := _source(stated)) is not None:
-        return _calling(file, source, stated)
-    if callable(stated):
-        from infimum import from_numpyro
-
-        _check_no_arguments(stated, name, path)
-        return _calling(file, from_numpyro, stated)
+        raise UserError(coded("E915", f"{path} has no {name!r}; {_contents(module)}"))
+    value = getattr(module, name)
+    if _converter(value) is None and callable(value):
+        _check_no_arguments(value, name, path)
+        answer = _call_user_code(file, _returned, value)
+        value = value if answer is _SAMPLES else answer
+    if (converter := _converter(value)) is not None:
+        return _call_user_code(file, converter, value)
+    if callable(value):
+        _check_no_arguments(value, name, path)
+        return _call_user_code(file, infimum.from_numpyro, value)
     raise UserError(
         coded(
             "E915",
-            f"{name!r} in {path} is, or returns, {stated!r}: expected an infimum.Target, a NumPyro "
+            f"{name!r} in {path} is, or returns, {value!r}: expected an infimum.Target, a NumPyro "
             f"or PyMC model, a bridgestan.StanModel, or a function returning one; "
-            f"{_listed(module)}",
+            f"{_contents(module)}",
         )
     )
 
 
-def _source(stated: Any) -> Callable[[Any], Target] | None:
-    """What makes a target of this; None where it is not a model that says so by its type."""
-    import infimum
-
-    if isinstance(stated, infimum.Target):
+def _converter(value: Any) -> Callable[[Any], Target] | None:
+    """The function that makes a target of this value; None if its type does not tell."""
+    if isinstance(value, infimum.Target):
         return lambda target: target
-    for library, kind, source in (
+    for library, class_name, converter in (
         ("pymc", "Model", infimum.from_pymc),
         ("bridgestan", "StanModel", infimum.from_stan),
     ):
-        known = getattr(sys.modules.get(library), kind, None)
-        if known is not None and isinstance(stated, known):
-            return source
+        model_type = getattr(sys.modules.get(library), class_name, None)
+        if model_type is not None and isinstance(value, model_type):
+            return converter
     return None
 
 
 def _run(file: Path) -> ModuleType:
-    """The file as a module; modules beside it can be imported from it."""
+    """Run the file as a module, which can import the modules beside it."""
     spec = importlib.util.spec_from_file_location("__model__", file)
     assert spec is not None
     assert spec.loader is not None
@@ -168,11 +169,11 @@ def _run(file: Path) -> ModuleType:
     return module
 
 
-def _calling(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call what runs the user's code, and say which of their lines failed."""
+def _call_user_code(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that runs the user's file; an error from a line of it names the line."""
     try:
         return function(*arguments)
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # user code can raise anything
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
         if not lines and not isinstance(error, SyntaxError):
@@ -184,18 +185,19 @@ def _calling(file: Path, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 _SAMPLES = object()
-"""In the place of an answer: the function samples, so it is itself a NumPyro model."""
+"""Stands for the result of a function that draws samples: it is a NumPyro model itself."""
 
 
-def _answer(function: Callable[[], Any]) -> Any:
-    """What a function returns, or `_SAMPLES` if it draws a NumPyro sample on the way."""
+def _returned(function: Callable[[], Any]) -> Any:
+    """What the function returns, or `_SAMPLES` if it draws a NumPyro sample first."""
     from numpyro import handlers
 
     class SamplesError(Exception):
         pass
 
     def stop(site: dict[str, Any]) -> None:
-        # A model that the function itself hands to infimum has been given keys or values already.
+        # A function that builds a target runs its model inside infimum: there, every site has a
+        # key or a value already. Only a function that is itself a model has sites with neither.
         if site["type"] == "sample" and site["value"] is None and site["kwargs"]["rng_key"] is None:
             raise SamplesError
 
@@ -206,19 +208,19 @@ def _answer(function: Callable[[], Any]) -> Any:
 
 
 def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
-    if needed := ", ".join(_needed(function)):
+    if arguments := ", ".join(_required_arguments(function)):
         raise UserError(
             coded(
                 "E917",
-                f"{name!r} in {path} needs arguments ({needed}): bind them in the file, for "
+                f"{name!r} in {path} needs arguments ({arguments}): bind them in the file, for "
                 f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
-                f"{needed})\n\nand run `infimum fit {path}:posterior`",
+                f"{arguments})\n\nand run `infimum fit {path}:posterior`",
             )
         )
 
 
-def _needed(function: Callable[..., Any]) -> list[str]:
-    """Arguments without a default."""
+def _required_arguments(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments without a default."""
     return [
         argument.name
         for argument in inspect.signature(function).parameters.values()
@@ -228,32 +230,36 @@ def _needed(function: Callable[..., Any]) -> list[str]:
 
 
 def _candidates(module: ModuleType) -> tuple[list[str], list[str]]:
-    """Public names in the file: its models, and its functions that need no arguments."""
+    """Public names of the file's models, and of its functions without required arguments."""
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    targets = [name for name, value in public.items() if _source(value) is not None]
+    models = [name for name, value in public.items() if _converter(value) is not None]
     functions = [
         name
         for name, value in public.items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not _needed(value)
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not _required_arguments(value)
     ]
-    return targets, functions
+    return models, functions
 
 
 def _only_candidate(module: ModuleType, path: str) -> str:
-    """The one target; in a file without targets, the one function."""
-    targets, functions = _candidates(module)
-    names = targets or functions
+    """The name of the only model or, in a file without models, of the only function."""
+    models, functions = _candidates(module)
+    names = models or functions
     if len(names) != 1:
         raise UserError(
             coded(
                 "E915",
-                f"which name in {path} to fit? {_listed(module)}. Run `infimum fit {path}:NAME`",
+                f"{path} does not define exactly one model to fit: {_contents(module)}. Name one: "
+                f"`infimum fit {path}:NAME`",
             )
         )
     return names[0]
 
 
-def _listed(module: ModuleType) -> str:
+def _contents(module: ModuleType) -> str:
+    """The candidates of the file, in words."""
     kinds = zip(("models", "functions without arguments"), _candidates(module), strict=True)
-    told = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
-    return f"it has {'; '.join(told)}" if told else "it has no model and no function to call"
+    lists = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
+    return f"it has {'; '.join(lists)}" if lists else "it has no model and no function to call"

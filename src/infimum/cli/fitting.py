@@ -1,0 +1,166 @@
+"""The commands that fit a model."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import infimum
+from infimum.base.errors import coded
+from infimum.base.processes import begin, rank
+from infimum.cli import facts
+from infimum.cli.options import (
+    Budget,
+    Checkpoint,
+    Coordinator,
+    Demonstration,
+    Distributed,
+    Draws,
+    FamilyName,
+    FitFile,
+    Folder,
+    Json,
+    Ladder,
+    LadderPlot,
+    ModelFile,
+    Plot,
+    Process,
+    Processes,
+    Seed,
+    StanData,
+    Tolerance,
+)
+from infimum.cli.output import fit_text, show_fit, summary_text, width, write_plot
+from infimum.cli.paths import check_file, check_plot
+from infimum.cli.user_file import UserError, read_target
+
+if TYPE_CHECKING:
+    from infimum.target.target import Target
+
+
+def demo(name: Demonstration = "eight_schools", out: Folder = Path("out")) -> None:
+    """Climb on a demonstration, print it, write the best fit and its plot."""
+    from infimum.cli import demos
+
+    chosen_demo = demos.named(name)
+    out.mkdir(parents=True, exist_ok=True)
+    target = chosen_demo.target()
+    print(
+        f"{textwrap.fill(chosen_demo.question, width())}\n{target.dim} parameters. For each "
+        "family of distributions, the member q that is closest to the posterior p*:\n"
+    )
+    climb = infimum.climb(target)
+    print(climb.table(), fit_text(climb.best), sep="\n\n")
+    fit_file = climb.best.save(out / f"{name}.zip")
+    plot = out / f"{name}.png"
+    write_plot(lambda: climb.best.plot(list(chosen_demo.plotted)), plot, announce=False)
+    program = "infimum" if shutil.which("infimum") else sys.argv[0]
+    print(
+        f"\nWrote {fit_file} and {plot}.\n\n"
+        "KL[q ‖ p*] = log Z − ELBO is the distance from q to the posterior, in nats. The verdict\n"
+        "says what draws from q can safely be used for. Next:\n\n"
+        f"  {program} show {fit_file}\n"
+        "      prints the mean and sd of every parameter, and the errors of q\n"
+        f"  {program} fit --help\n"
+        "      explains how to fit your own model"
+    )
+
+
+def fit(
+    model: ModelFile,
+    family: FamilyName = "auto",
+    tol: Tolerance = None,
+    budget: Budget = None,
+    seed: Seed = 0,
+    draws: Draws = None,
+    out: FitFile = Path("fit.zip"),
+    data: StanData = None,
+    checkpoint: Checkpoint = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process: Process = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the model in the file, save the fit, print it."""
+    if family != "auto":
+        infimum.families.named(family)
+    check_file(out)
+    check_plot(plot)
+    _join(distributed, coordinator, processes, process)
+    target = read_target(model, data)
+    if distributed:
+        _check_rows(target)
+    options = _without_none(draws=draws, tol=tol, budget=budget)
+    result = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
+    if rank() > 0:  # every process has the same fit, and process 0 writes it
+        return
+    fit_file = result.save(out)
+    show_fit(result, plot, as_json=as_json)
+    if not as_json:
+        print(f"Wrote {fit_file}.")
+
+
+def climb(
+    model: ModelFile,
+    ladder: Ladder = "auto",
+    tol: Tolerance = None,
+    budget: Budget = None,
+    seed: Seed = 0,
+    out: FitFile = Path("fit.zip"),
+    data: StanData = None,
+    plot: LadderPlot = None,
+    as_json: Json = False,
+) -> None:
+    """Climb with the model in the file, save the best fit, print every rung."""
+    check_file(out)
+    check_plot(plot)
+    options = _without_none(tol=tol)
+    rungs = ladder if ladder == "auto" else [name.strip() for name in ladder.split(",")]
+    result = infimum.climb(read_target(model, data), rungs, budget=budget, seed=seed, **options)
+    fit_file = result.best.save(out)
+    if as_json:
+        print(facts.as_json(facts.of_climb(result)))
+    else:
+        print(result.table(), fit_text(result.best), summary_text(result.best), sep="\n\n")
+        print(f"\nWrote {fit_file}.")
+    if plot is not None:
+        write_plot(result.plot, plot, announce=not as_json)
+
+
+def _join(
+    distributed: bool, coordinator: str | None, processes: int | None, process: int | None
+) -> None:
+    """Join the distributed run, if this process belongs to one."""
+    places = (coordinator, processes, process)
+    if distributed:
+        begin(*places)
+    elif any(place is not None for place in places):
+        raise UserError(
+            coded(
+                "E724",
+                "--coordinator, --processes and --process have no effect without --distributed: "
+                "add it, or leave them out",
+            )
+        )
+
+
+def _check_rows(target: Target) -> None:
+    """Raise UserError unless the target has rows to divide among processes."""
+    if not isinstance(target, infimum.Rows):
+        raise UserError(
+            coded(
+                "E724",
+                f"--distributed divides the rows of a target among processes, and {target!r} has "
+                "no rows: define it with infimum.Rows, or leave --distributed out",
+            )
+        )
+
+
+def _without_none(**options: Any) -> dict[str, Any]:
+    """The options with a value; the library has defaults for the others."""
+    return {name: value for name, value in options.items() if value is not None}
