@@ -1,5 +1,5 @@
 """The command line: one command for each thing to do with a posterior or with its fit."""
 
-from infimum.cli.app import app, main
+from infimum.cli.entry import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

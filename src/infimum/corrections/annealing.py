@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infimum.base.errors import coded
+from infimum.base.extras import required
 from infimum.base.program import Structure, differentiable, double_precision, settled
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks.weights import Estimate
@@ -98,6 +99,7 @@ def annealing(
                 "importance",
             )
         )
+    required("blackjax", "mcmc")
     begun = time.perf_counter()
     map_, each = coordinates(fit), int(n) // int(populations)
     start = Start(map_, fit.proposal.others)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from infimum.answer.initial import MOST_STARTS, inits
 from infimum.answer.proposal import joined
 from infimum.base.errors import check_number, coded
+from infimum.base.extras import required
 from infimum.base.program import Structure, differentiable, double_precision, settled
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.corrections._coordinates import Coordinates, coordinates
@@ -85,6 +86,8 @@ def mcmc(
         check_number(name, value, least)
     if kernel not in ("nuts", "independence"):
         raise ValueError(coded("E306", f"kernel is {kernel!r}, expected 'nuts' or 'independence'"))
+    if kernel == "nuts":
+        required("blackjax", "mcmc")
     begun = time.perf_counter()
     if kernel == "nuts":
         z, told = _nuts(fit, int(n), int(chains), int(warmup), seed)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numba
 import numpy as np
-import qdldl
 import scipy.sparse
+
+from infimum.base.extras import required
 
 
 class Layout(NamedTuple):
@@ -68,7 +68,7 @@ class Analysis:
         self._upper = (rows[self._sorted].astype(np.int32), starts.astype(np.int32))
         degree = np.bincount(edges.ravel(), minlength=dim) if edges.size else np.zeros(dim)
         dominant = np.concatenate([1.0 + degree, np.ones(edges.shape[1])])
-        self._solver = qdldl.Solver(self._triangle(dominant), True)
+        self._solver = required("qdldl", "sparse").Solver(self._triangle(dominant), True)
         lower, _, order = self._solver.factors()
         self.layout = Layout(
             np.asarray(order, np.int64),
@@ -245,9 +245,18 @@ def inverse_entries(
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call, and kept in a file for other processes."""
-    kernel: Callable[..., Any] = numba.njit(cache=True)(function)
-    return kernel
+    """Compile a function by Numba at its first call, and keep it in a file for other processes."""
+
+    @functools.cache
+    def kernel() -> Callable[..., Any]:
+        compile_: Callable[..., Any] = required("numba", "sparse").njit(cache=True)
+        return compile_(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        return kernel()(*arguments)
+
+    return call
 
 
 @compiled

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-import asdex
 import numpy as np
+
+from infimum.base.extras import required
 
 HUBS = (8, 32, 128, 512)
 """Entries in a row above which a coordinate has a product of its own; the best of these is taken.
@@ -33,6 +34,7 @@ def coloured(dim: int, edges: np.ndarray) -> np.ndarray:
 
 def _greedy(dim: int, edges: np.ndarray) -> np.ndarray:
     """Star colouring (Gebremedhin, Tarafdar, Manne & Pothen 2007), by asdex."""
+    asdex = required("asdex", "sparse")
     itself = np.arange(dim)
     rows = np.concatenate([itself, edges[0], edges[1]]).astype(np.int32)
     columns = np.concatenate([itself, edges[1], edges[0]]).astype(np.int32)

@@ -13,11 +13,11 @@ import warnings
 import weakref
 from typing import Any
 
-import asdex
 import jax
 import numpy as np
 
 from infimum.base.errors import UnsuitableError, coded
+from infimum.base.extras import required
 from infimum.base.program import Program, double_precision
 from infimum.structure.hessian import hessians
 from infimum.structure.probe import probed
@@ -142,6 +142,7 @@ def _unique(pairs: np.ndarray, dim: int) -> np.ndarray:
 
 def _read(target: Target) -> np.ndarray | None:
     """By asdex; None where it can't follow the program, or sees no zero in it."""
+    asdex = required("asdex", "sparse")
     function = target.program.function()
     with double_precision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # asdex warns of what it can't resolve: it is then dense

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infimum.base.extras import required
 from infimum.base.program import double_precision
 
 ROWS = 512
@@ -58,14 +59,14 @@ class Skeleton:
     """A FlowJAX bijection without its weights."""
 
     def __init__(self, dim: int, layers: int, width: int) -> None:
-        from flowjax.bijections import Chain, RationalQuadraticSpline, Scan, Vmap
-
+        bijections = required("flowjax.bijections", "flows")
         with double_precision():
             if dim == 1:
-                spline = RationalQuadraticSpline(knots=2 * layers, interval=INTERVAL)
-                f: Any = Vmap(spline, axis_size=1)
+                spline = bijections.RationalQuadraticSpline(knots=2 * layers, interval=INTERVAL)
+                f: Any = bijections.Vmap(spline, axis_size=1)
             else:
-                f = Scan(Chain([_couplings(dim, layers, width), _shuffles(dim, layers)]))
+                both = [_couplings(dim, layers, width), _shuffles(dim, layers)]
+                f = bijections.Scan(bijections.Chain(both))
             weights, self._rest = eqx.partition(f, eqx.is_inexact_array)
         leaves = jax.tree_util.tree_leaves_with_path(weights)
         self._names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
