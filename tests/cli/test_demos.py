@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum.cli import demos
-from infimum.cli import main
+from infimum.cli import demos, help_texts
 
 BY_NAME = pytest.mark.parametrize("demo", demos.DEMOS.values(), ids=list(demos.DEMOS))
 
@@ -24,17 +23,17 @@ SUMS = {
     "coal": ("disasters", 191),
     "galaxies": ("velocity", 1_708_180),
 }
-"""Of a column: a slip of the pen would change it."""
+"""A column of each dataset and its sum, which a typing error would change."""
 
 
-def known(name):
+def contents(name):
     file = importlib.resources.files("infimum") / "data" / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 @BY_NAME
 def test_data_have_a_source_and_are_what_was_published(demo):
-    assert len(known(demo.name)["source"]) > 40
+    assert len(contents(demo.name)["source"]) > 40
     columns = demo.data()
     assert len({len(column) for column in columns.values()}) == 1
     column, total = SUMS[demo.name]
@@ -42,30 +41,26 @@ def test_data_have_a_source_and_are_what_was_published(demo):
 
 
 @BY_NAME
-def test_a_demonstration_is_a_posterior_with_the_quantities_that_it_draws(demo):
+def test_a_demonstration_is_a_posterior_with_the_quantities_that_it_plots(demo):
     target = demo.target()
     assert np.isfinite(target.value_and_gradient(np.zeros((1, target.dim)))[0]).all()
-    assert set(demo.drawn) <= {*target.space.names, *(leaf.label for leaf in target.space.leaves)}
+    assert set(demo.plotted) <= {*target.space.names, *(leaf.label for leaf in target.space.leaves)}
     assert 2 <= target.dim <= 40
 
 
 def test_the_command_line_names_them_all():
-    assert all(name in " ".join(cli.DEMO.split()) for name in demos.DEMOS)
+    assert all(name in " ".join(help_texts.DEMO.split()) for name in demos.DEMOS)
 
 
-def test_one_of_them_runs_from_the_command_line(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["demo", "coal", "--out", str(tmp_path)])
-    assert ended.value.code == 0
+def test_one_of_them_runs_from_the_command_line(run, tmp_path, capsys):
+    assert run("demo", "coal", "--out", str(tmp_path)) == 0
     fit = infimum.load(tmp_path / "coal.zip")
     assert 1885 < fit.summary().loc["change", "mean"] < 1895
     assert "British mines" in capsys.readouterr().out
     assert (tmp_path / "coal.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_unknown_one_is_refused_before_any_work(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["demo", "schools", "--out", str(tmp_path / "new")])
-    assert ended.value.code == 2
+def test_an_unknown_one_is_refused_before_any_work(run, tmp_path, capsys):
+    assert run("demo", "schools", "--out", str(tmp_path / "new")) == 2
     assert "eight_schools, challenger" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
