@@ -13,13 +13,12 @@ say how near it is, `corrections/` bring it nearer.
 
 from infimum import corrections, families, solvers, supports
 from infimum.answer.expectation import Expectation
-from infimum.answer.file import load
 from infimum.answer.predict import predict
 from infimum.base.version import __version__
 from infimum.checks.weights import Estimate
 from infimum.corrections._corrected import Corrected
 from infimum.fitting.climb import Climb
-from infimum.fitting.fit import Fit
+from infimum.fitting.fit import Fit, load
 from infimum.fitting.verbs import climb, fit
 from infimum.rows.rows import Rows
 from infimum.search.progress import Progress

@@ -66,7 +66,7 @@ def expectation(
     log_w: Float[np.ndarray, " m"],
     heavy: float,
     reason: str,
-    beyond: tuple[Any, float] | None = None,
+    outside: tuple[Any, float] | None = None,
 ) -> Expectation:
     """From the function's values at a proposal's draws, the first n of them q's.
 
@@ -80,8 +80,8 @@ def expectation(
         Part of a variance above which one draw decides it.
     reason
         Why the weights can't be believed; empty if they can.
-    beyond
-        Its values at draws that no weight knows of, and the part of Z that these stand for.
+    outside
+        Its values at draws of the unseen mass, and the share of Z that these stand for.
     """
     shape: tuple[int, ...] = ()
     seen = 0
@@ -101,14 +101,14 @@ def expectation(
     except ValueError as unfit:
         nothing = dict.fromkeys(FIELDS, float("nan"))
         return Expectation(**nothing, verdict="unreliable", reason=f"the function: {unfit}")
-    lacking = np.zeros(len(compared.mean))
-    if beyond is not None:
-        values = _numbers(beyond[0])
-        lacking = quantities.lacking(compared, values.reshape(len(values), -1), beyond[1])
-    verdict = quantities.verdicts(compared, not reason, heavy, lacking)
+    shift = np.zeros(len(compared.mean))
+    if outside is not None:
+        values = _numbers(outside[0])
+        shift = quantities.shift(compared, values.reshape(len(values), -1), outside[1])
+    verdict = quantities.verdicts(compared, not reason, heavy, shift)
     if not (np.isfinite(compared.mean).all() and np.isfinite(compared.mean_error).all()):
         reason = "the function is NaN or infinite at some draws"
-    elif not reason and np.any(lacking > quantities.KNOWN):
+    elif not reason and np.any(shift > quantities.KNOWN):
         reason = "a part of p* that is beyond the weights seen would change it"
     elif not reason and np.any(verdict == "unreliable"):
         reason = "few draws decide its mean or sd: its tails are too heavy for so many"

@@ -16,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from infimum import families
+from infimum.answer.answer import Answer
+from infimum.answer.assessment import Assessment
 from infimum.answer.proposal import Proposal, StudentT
 from infimum.answer.record import Route, RungReport, StartReport, Work
-from infimum.answer.unseen import Beyond
+from infimum.answer.unseen import UnseenMass
+from infimum.answer.weighed import WeighedDraws
 from infimum.base.errors import coded, plain
 from infimum.base.program import double_precision
 from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
 from infimum.families._distribution import Distribution
-from infimum.fitting.fit import Fit
 from infimum.gaussian.stack import Tails
 from infimum.solvers._solver import Reason
 from infimum.supports import Support, named
@@ -46,7 +48,7 @@ LARGEST_ENTRY = 2**33
 """Bytes that one array of a file may unpack to: 8 GiB, against decompression bombs."""
 
 
-def save(fit: Fit, path: Path) -> Path:
+def save(fit: Answer, path: Path) -> Path:
     """Write the fit; an existing file is replaced only when the new one is whole."""
     portable = _portable(fit.space) and all(map(_whole, [fit.q, *fit.proposal.others]))
     arrays = {"log_p": fit.log_p, "log_q": fit.log_q, "log_r": fit.log_r}
@@ -54,10 +56,11 @@ def save(fit: Fit, path: Path) -> Path:
         arrays |= {f"q{place}/{name}": leaf for name, leaf in member.arrays().items()}
     if fit.proposal.wide is not None:
         arrays |= {f"wide/{name}": leaf for name, leaf in _fields(fit.proposal.wide).items()}
-    if fit.beyond is not None:
-        arrays |= {"beyond/z": fit.beyond.z, "beyond/lacking": np.asarray(fit.beyond.lacking)}
+    unseen = fit.assessment.unseen
+    if unseen is not None:
+        arrays |= {"beyond/z": unseen.z, "beyond/lacking": np.asarray(unseen.shift)}
     if not portable:
-        values = jax.tree_util.tree_leaves(fit._all_check_draws())
+        values = jax.tree_util.tree_leaves(fit.weighed.constrained())
         arrays |= {f"draws/{place}": value for place, value in enumerate(values)}
     partial = path.with_name(path.name + ".part")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -70,8 +73,8 @@ def save(fit: Fit, path: Path) -> Path:
     return path
 
 
-def load(path: str | Path) -> Fit:
-    """Read a fit that `Fit.save` wrote: it samples and reports without the model or its data.
+def read(path: str | Path) -> dict[str, Any]:
+    """The fields of the answer that a file holds.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 
-def _description(fit: Fit, portable: bool) -> dict[str, Any]:
+def _description(fit: Answer, portable: bool) -> dict[str, Any]:
     work = dataclasses.asdict(fit.work)
     return {
         "format": FORMAT,
@@ -160,7 +163,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
         "seed": plain_seed(fit.seed),
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
-        "beyond": None if fit.beyond is None else fit.beyond.mass,
+        "beyond": None if fit.assessment.unseen is None else fit.assessment.unseen.mass,
         "members": 1 + fit.rivals,
         "starts": [
             {**dataclasses.asdict(s), "reason": s.reason.name, "elbo": _number(s.elbo)}
@@ -180,7 +183,7 @@ def _description(fit: Fit, portable: bool) -> dict[str, Any]:
     }
 
 
-def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
+def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     options = dict(described["family"])
     family = dataclasses.replace(families.named(options.pop("name")), **options)
     q, *others = (
@@ -207,39 +210,42 @@ def _rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     lengths = {len(arrays[name]) for name in ("log_p", "log_q", "log_r")}
     if lengths != {sum(proposal.counts(n_draws))} or space.dim != q.dim:
         raise ValueError("its arrays do not belong together")
-    return Fit(
-        family=family,
-        q=q,
+    unseen = _unseen(described.get("beyond"), _below("beyond", arrays), q.dim, len(space.names))
+    draws = WeighedDraws(
+        proposal=proposal,
         space=space,
-        name=str(described["name"]),
         seed=_seed(described["seed"]),
-        reason=Reason[described["reason"]],
+        n=n_draws,
+        log_p=arrays["log_p"],
+        log_q=arrays["log_q"],
+        log_r=arrays["log_r"],
+        stored=stored,
+    )
+    return dict(
+        family=family,
+        name=str(described["name"]),
+        assessment=Assessment(draws, Reason[described["reason"]], unseen),
         starts=tuple(
             StartReport(**{**s, "reason": Reason[s["reason"]], "elbo": _float(s["elbo"])})
             for s in described["starts"]
         ),
         work=Work(**described["work"]),
         route=None if described["route"] is None else _route(described["route"]),
-        proposal=proposal,
-        n_draws=n_draws,
-        log_p=arrays["log_p"],
-        log_q=arrays["log_q"],
-        log_r=arrays["log_r"],
         trace=tuple((int(n), _float(value)) for n, value in described["trace"]),
         model=Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
-        stored=stored,
-        beyond=_beyond(described.get("beyond"), _below("beyond", arrays), q.dim, len(space.names)),
     )
 
 
-def _beyond(mass: float | None, arrays: dict[str, np.ndarray], dim: int, k: int) -> Beyond | None:
+def _unseen(
+    mass: float | None, arrays: dict[str, np.ndarray], dim: int, k: int
+) -> UnseenMass | None:
     """As it was found; files from before it was looked for have none."""
     if mass is None:
         return None
-    z, lacking = arrays["z"], arrays["lacking"]
-    if not 0 <= mass < math.inf or z.shape[1:] != (dim,) or lacking.shape not in ((), (k,)):
+    z, shift = arrays["z"], arrays["lacking"]
+    if not 0 <= mass < math.inf or z.shape[1:] != (dim,) or shift.shape not in ((), (k,)):
         raise ValueError("what it found beyond the weights does not belong to it")
-    return Beyond(float(mass), z, lacking)
+    return UnseenMass(float(mass), z, shift)
 
 
 def _plain_route(route: Route) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from infimum.answer.answer import Answer
 from infimum.base.errors import coded
 from infimum.base.seeds import PREDICT_STREAM, Seed, generator
-from infimum.fitting.fit import Fit
 
 
 def predict(
-    fit: Fit, *args: Any, n: int = 1000, seed: Seed = 0, weighted: bool = False, **kwargs: Any
+    fit: Answer, *args: Any, n: int = 1000, seed: Seed = 0, weighted: bool = False, **kwargs: Any
 ) -> dict[str, np.ndarray]:
     """Posterior predictive draws of the model's observed sites, also for new data.
 
@@ -52,7 +52,7 @@ def predict(
     >>> predict(fit(from_numpyro(model, np.ones(3))), n=5)["y"].shape
     (5, 3)
     """
-    if not isinstance(fit, Fit):
+    if not isinstance(fit, Answer):
         raise TypeError(
             coded("E430", f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))")
         )

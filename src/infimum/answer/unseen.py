@@ -59,32 +59,33 @@ KEPT = 256
 """Points that are kept, drawn by their weights."""
 
 
-class Beyond(NamedTuple):
+class UnseenMass(NamedTuple):
     """p* where p̂/r is larger than at any draw.
 
     Attributes
     ----------
     mass
-        Part of Z that is there, beyond that of the weighted draws.
+        Share of Z that is there, beyond that of the weighted draws.
     z
         Draws of it, shape (n, d).
-    lacking
-        How far it would move each quantity, shape (k,), or 0: see `quantities.lacking`.
+    shift
+        Shift of each quantity's mean or sd, in posterior sds, if this mass were included, shape
+        (k,); or 0.
     """
 
     mass: float
     z: Float[np.ndarray, "n d"]
-    lacking: Float[np.ndarray, " k"] | float = 0.0
+    shift: Float[np.ndarray, " k"] | float = 0.0
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is left out
-def beyond(
+def find_unseen_mass(
     target: Target,
     proposal: Proposal,
     n: int,
     draws: tuple[np.ndarray, np.ndarray, np.ndarray],
     rng: np.random.Generator,
-) -> tuple[Beyond | None, int]:
+) -> tuple[UnseenMass | None, int]:
     """What is there, or None where nothing is known of it; and the gradients and values it took.
 
     Parameters
@@ -104,7 +105,7 @@ def beyond(
     tips, cut, spent = _tips(z, log_w), float(log_w.max()), 0
     centres, roots = np.zeros((0, z.shape[1])), np.zeros((0, *root.shape))
     points, over_r, over_z = np.zeros((0, z.shape[1])), np.zeros(0), np.zeros(0)
-    seen: Beyond | None = None
+    seen: UnseenMass | None = None
     for turn in range(ROUNDS):
         found = _curved(target, tips, root)
         spent += 2 * root.shape[0] * len(tips)
@@ -122,13 +123,13 @@ def beyond(
         log_g = _log_density(points, centres, roots)
         unseen = np.isfinite(over_z) & (over_r > cut)
         if not unseen.any():
-            return Beyond(0.0, points[:0]), spent
+            return UnseenMass(0.0, points[:0]), spent
         log_v = np.where(unseen, over_z - log_g, -np.inf)
         share = np.exp(log_v - log_v.max())
         if share.sum() ** 2 >= KNOWN * (share**2).sum():  # one point of a few may be a spike
             mass = float(share.sum() * np.exp(log_v.max())) / len(points)
             kept = rng.choice(len(points), KEPT, p=share / share.sum())
-            seen = Beyond(mass, points[kept])
+            seen = UnseenMass(mass, points[kept])
             if turn + 1 >= LEAST and mass < MATTERS:
                 break
         rare = np.where(unseen, over_r, 0.0)

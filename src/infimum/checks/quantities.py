@@ -189,20 +189,20 @@ def _noise(sums: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarr
     return np.sqrt(np.maximum(second, 0.0)) / sd, 0.5 * np.sqrt(np.maximum(of_sd, 0.0))
 
 
-def lacking(
+def shift(
     comparison: Comparison, values: Float[np.ndarray, "n k"], mass: float
 ) -> Float[np.ndarray, " k"]:
-    """How far draws that no weight knows of would move each quantity's reweighted answer.
+    """Shift of each quantity's reweighted answer if unseen mass were included, shape (k,).
 
-    The larger of what its mean would move, in sds, and its sd, as a part of itself; NaN where that
-    is not known.
+    The larger of the shift of its mean, in sds, and the relative shift of its sd; NaN if that is
+    not known.
 
     Parameters
     ----------
     values
-        The quantities at these draws.
+        The quantities at draws of the unseen mass.
     mass
-        Part of Z that they stand for, beyond that of the weighted draws.
+        Share of Z that they stand for, beyond that of the weighted draws.
     """
     with np.errstate(all="ignore"):
         away = (values - comparison.weighted_mean) / comparison.weighted_sd
@@ -217,7 +217,7 @@ def verdicts(
     comparison: Comparison,
     trusted: bool,
     heavy: float = np.inf,
-    lacking: Float[np.ndarray, " k"] | float = 0.0,
+    shift: Float[np.ndarray, " k"] | float = 0.0,
 ) -> np.ndarray:
     """Say "good", "reweight" or "unreliable" of each quantity.
 
@@ -231,8 +231,8 @@ def verdicts(
         anything of one that is NaN or infinite at a draw.
     heavy
         Part of the variance above which a single draw decides it: then nothing is known either.
-    lacking
-        How far what no weight knows of would move it; above `KNOWN` nothing is known.
+    shift
+        How far unseen mass would move it; above `KNOWN` nothing is known.
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
@@ -240,9 +240,9 @@ def verdicts(
     close = np.maximum(np.abs(c.mean_error), c.mean_noise) <= MEAN_ERROR
     close &= np.maximum(np.abs(c.sd_error), c.sd_noise) <= SD_ERROR
     known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= KNOWN)
-    seen = ~(np.asarray(lacking) > KNOWN)
-    close &= (c.largest <= heavy) & seen
-    known &= (c.weighted_largest <= heavy) & seen
+    stable = ~(np.asarray(shift) > KNOWN)
+    close &= (c.largest <= heavy) & stable
+    known &= (c.weighted_largest <= heavy) & stable
     return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 

@@ -105,3 +105,7 @@ def _probability(extreme: np.ndarray, n: int, levels: int) -> np.ndarray:
     """Of a statistic as small; beyond what was simulated, by the sum over all levels."""
     at_most = np.searchsorted(_null(n, levels), extreme, side="right")
     return np.minimum((1 + at_most) / (1 + SIMULATIONS), (levels - 1) * extreme)
+
+
+LEAST = 0.01
+"""P-value from which a pipeline passes, over all quantities together."""

@@ -130,7 +130,7 @@ def coordinates(fit: Fit) -> Coordinates:
     q = fit.q
     large = q.dim > LARGEST_DENSE
     if isinstance(q, Gaussian):
-        dense = not large and fit.family.name != "meanfield"
+        dense = not large and fit.family.correlations != "none"
         return _affine(np.asarray(q.mean), fit.inverse_mass_matrix(dense))
     sparse = isinstance(q, Apart) and isinstance(q.base, SparseGaussian)
     if isinstance(q, Pushforward) and not sparse and not large:

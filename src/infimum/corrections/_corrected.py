@@ -11,13 +11,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from infimum.answer.advice import named
+from infimum.answer.advice import quantity_names
+from infimum.answer.assessment import MOST_UNKNOWN
+from infimum.answer.resampling import converted
 from infimum.base.errors import coded
 from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
 from infimum.checks.quantities import KNOWN, most_of_one
 from infimum.checks.weights import Estimate
-from infimum.fitting.fit import MOST_UNKNOWN, Fit, converted
-from infimum.target.datatree import told, tree
+from infimum.fitting.fit import Fit
+from infimum.target.datatree import model_groups, tree
 from infimum.target.space import columns
 
 if TYPE_CHECKING:
@@ -177,7 +179,7 @@ class Corrected:
         heavy = np.flatnonzero(self._heavy & self.fit.space.judged)
         if not self.trusted or not len(heavy):
             return self.why
-        names = named(self.fit, heavy)
+        names = quantity_names(self.fit.assessment, heavy)
         return f"{self.why} Few draws decide the sd of {names}, of {len(heavy)} in all."
 
     @functools.cached_property
@@ -201,7 +203,7 @@ class Corrected:
         leaves = jax.tree_util.tree_leaves(self.draws)
         draws = {leaf.label: x for leaf, x in zip(self.fit.space.leaves, leaves, strict=True)}
         fit, asked = self.fit, (posterior_predictive, log_likelihood)
-        groups = {"posterior": draws, **told(fit.model, draws, fit.seed, *asked)}
+        groups = {"posterior": draws, **model_groups(fit.model, draws, fit.seed, *asked)}
         return tree(groups, fit.model, fit.family.name, self.chains)
 
     def __str__(self) -> str:

@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 
-from infimum.answer import advice
+from infimum.answer.advice import unseen_sentence
 from infimum.answer.proposal import joined
+from infimum.answer.resampling import PROPOSALS
 from infimum.base.errors import coded
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks import quantities, weights
 from infimum.corrections._corrected import Corrected
-from infimum.fitting.fit import PROPOSALS, Fit
+from infimum.fitting.fit import Fit
 
 
 def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0) -> Corrected:
@@ -63,8 +64,8 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         chosen = np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
     why = f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}."
-    if fit.lacking.any():
-        trusted, why = False, f"{why} {advice.lacking(fit)}"
+    if fit.assessment.affected.any():
+        trusted, why = False, f"{why} {unseen_sentence(fit.assessment)}"
 
     def noise(values: np.ndarray) -> np.ndarray:
         """Of weighting, as if weights and values were independent, and of choosing n."""

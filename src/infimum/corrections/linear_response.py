@@ -17,9 +17,11 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum import families
-from infimum.answer.proposal import joined, propose
+from infimum.answer.assessment import assess
+from infimum.answer.proposal import propose
+from infimum.answer.weighed import weigh
 from infimum.base.errors import coded
-from infimum.base.seeds import CHECK_STREAM, CORRECT_STREAM, Seed, generator
+from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.families._dense import raw_of
 from infimum.families._distribution import LARGEST_DENSE, Charted
 from infimum.fitting.fit import Fit
@@ -81,22 +83,10 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
     factor = np.linalg.cholesky(covariance)
     family = families.named("fullrank")
     member = family.from_arrays({"mean": mean, "raw": raw_of(factor)})
-    proposal = propose(member, None, [*fit.proposal.others])
-    n = fit.n_draws
-    chunks = proposal.evaluated(target, n, seed, CHECK_STREAM)
-    log_p, log_q, log_r = joined(densities for _, *densities in chunks)
+    draws = weigh(target, propose(member, None, [*fit.proposal.others]), fit.n_draws, seed)
+    assessment, _ = assess(target, draws, fit.reason)
     return dataclasses.replace(
-        fit,
-        family=family,
-        q=member,
-        seed=seed,
-        proposal=proposal,
-        log_p=log_p,
-        log_q=log_q,
-        log_r=log_r,
-        trace=(),
-        path=(),
-        route=None,
+        fit, family=family, assessment=assessment, trace=(), path=(), route=None
     )
 
 

@@ -3,8 +3,9 @@
 from infimum.families._registry import (
     __dir__,
     __getattr__,
+    family_of,
     members,
     named,
 )
 
-__all__ = ["__dir__", "__getattr__", "members", "named"]
+__all__ = ["__dir__", "__getattr__", "family_of", "members", "named"]

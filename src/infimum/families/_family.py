@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -62,11 +62,15 @@ class Family(eqx.Module):
     name
         What it is called: `infimum.fit(target, name)`. A family's own fields are plain numbers and
         strings, for the file of a fit.
+    correlations
+        Which correlations between coordinates its members can have: none, some, those that the
+        target couples, or all.
     below
         The family whose fit this one starts from; without one it finds starts of its own.
     """
 
     name: ClassVar[str]
+    correlations: ClassVar[Literal["none", "some", "coupled", "all"]] = "all"
     below: ClassVar[str | None] = None
 
     @abc.abstractmethod

@@ -36,6 +36,20 @@ def named(name: str) -> Family:
     return members()[name]()
 
 
+def family_of(given: Any) -> Family:
+    """The family that a name, a type or a family says."""
+    if isinstance(given, str):
+        return named(given)
+    if isinstance(given, type) and issubclass(given, Family):
+        return given()
+    if not isinstance(given, Family):
+        known = ", ".join(members())
+        raise TypeError(
+            coded("E201", f"{given!r} is not a family: give a name (auto, {known}) or a Family")
+        )
+    return given
+
+
 def _modules() -> list[str]:
     """The modules of this folder that hold a member; a leading underscore marks the others."""
     package = __name__.rpartition(".")[0]
@@ -51,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["members", "named", *(member.__name__ for member in members().values())]
+    return ["family_of", "members", "named", *(member.__name__ for member in members().values())]

@@ -59,6 +59,7 @@ class LowRank(Growing, Measured):
     """
 
     name: ClassVar[str] = "lowrank"
+    correlations: ClassVar[Any] = "some"
     rank: int | None = None
 
     def __check_init__(self) -> None:

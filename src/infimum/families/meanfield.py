@@ -27,6 +27,7 @@ class MeanField(Measured):
     """
 
     name: ClassVar[str] = "meanfield"
+    correlations: ClassVar[Any] = "none"
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> DiagonalGaussian:
         """N(mean, diag(scale²))."""

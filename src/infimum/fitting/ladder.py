@@ -15,10 +15,6 @@ from infimum.fitting.fit import Fit
 from infimum.objective.draws import fresh_draws
 from infimum.target.target import Target
 
-PARTIAL = ("meanfield", "lowrank")
-"""Families that leave correlation. A sparse one leaves some where its search has not arrived: it is
-the first rung in many dimensions, and a dense one can then do better."""
-
 PAYS = 0.01
 """Nats that a rung must promise: what the finite draws of a fit may cost."""
 
@@ -41,14 +37,17 @@ def _correlation(fit: Fit) -> float | None:
     """Nats that a full covariance would gain on q = N(m, diag(s²)); 0 for a q that has one.
 
     The KL between Gaussians of precisions Λ and diag(Λ), ½ (Σ log Λ_ii - log |Λ|), for the Λ that
-    the target's curvature under q implies; None where that was not formed.
+    the target's curvature under q implies; None if that was not formed. A sparse q has the
+    correlations that the target couples, but only if its search has arrived: it is the first rung
+    in many dimensions, and a dense one can then do better.
     """
-    if fit.family.name == "sparse" and not fit.reason.converged:
+    kept = fit.family.correlations
+    if kept == "coupled" and not fit.reason.converged:
         return None
-    if fit.family.name not in PARTIAL:
+    if kept in ("coupled", "all"):
         return 0.0
     wide = fit.proposal.wide
-    if fit.family.name != PARTIAL[0] or not isinstance(wide, StudentT) or wide.factor.ndim == 1:
+    if kept != "none" or not isinstance(wide, StudentT) or wide.factor.ndim == 1:
         return None
     inverse = np.linalg.inv(wide.factor)
     precisions = (inverse**2).sum(axis=0)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The request: what a user asked of `fit` or `climb`, checked before any work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from infimum import families, solvers
 from infimum.base import memory, processes
 from infimum.base.errors import check_number, coded
 from infimum.base.seeds import (
-    ROWS_STREAM,
     Seed,
     generator,
     words,
@@ -27,8 +26,7 @@ from infimum.families._family import (
     Family,
     Measured,
 )
-from infimum.search.atlas import Atlas
-from infimum.search.surrogate import StandIn
+from infimum.search.plan import Plan
 from infimum.solvers._solver import Solver
 from infimum.target.journal import Journal
 from infimum.target.journal_file import described, digest
@@ -59,8 +57,8 @@ LEAST_DRAWS = 100
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user chose, checked."""
+class Request:
+    """What a user asked for, checked. It never changes."""
 
     target: Target
     seed: Seed
@@ -69,8 +67,6 @@ class Options:
     solver: Solver | Sequence[Solver] | None = None
     tolerance: float | None = None
     max_steps: int | None = None
-    atlas: Atlas = field(default_factory=Atlas)
-    stand_ins: list[StandIn] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
@@ -95,7 +91,7 @@ class Options:
             )
 
     @contextlib.contextmanager
-    def kept(self, folder: str | Path | None, **job: Any) -> Iterator[Options]:
+    def checkpointed(self, folder: str | Path | None, **job: Any) -> Iterator[Request]:
         """The same, with the target seen through the journal in a folder, if one is given.
 
         Parameters
@@ -110,18 +106,18 @@ class Options:
             raise TypeError(
                 coded("E701", f"checkpoint is {folder!r}, expected the path of a folder")
             )
-        told = {name: described(value) for name, value in job.items()}
+        arguments = {name: described(value) for name, value in job.items()}
         place = Path(folder)
         if self.shared:
-            told["process"] = f"{processes.rank()} of {processes.count()}"
+            arguments["process"] = f"{processes.rank()} of {processes.count()}"
             place /= f"process-{processes.rank()}"
-        journal = Journal.open(place, {**self._told(), **told}, self.shared)
+        journal = Journal.open(place, {**self._arguments(), **arguments}, self.shared)
         try:
             yield dataclasses.replace(self, target=self.target.remembered(journal))
         finally:
             journal.close()
 
-    def _told(self) -> dict[str, str]:
+    def _arguments(self) -> dict[str, str]:
         names = self.target.space.free_names
         own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
         return {
@@ -154,17 +150,11 @@ class Options:
         """Whether several processes work on this together, and must do the same."""
         return self.target.large is not None and processes.count() > 1
 
-    @property
-    def searched(self) -> Options:
-        """The same for what is searched: of many rows a part that stands for all."""
-        large = self.target.large
-        if large is None or not large.by_part:
-            return self
-        if not self.stand_ins:
-            self.stand_ins.append(StandIn(self.target, self.seed, ROWS_STREAM))
-        return dataclasses.replace(self, target=self.stand_ins[0].target)
+    def plan(self) -> Plan:
+        """A plan of the search, for one fit or one climb."""
+        return Plan(self.target, self.seed, self.n_starts, self.solvers_for)
 
-    def plan(self, q: Distribution) -> list[Solver]:
+    def solvers_for(self, q: Distribution) -> list[Solver]:
         """The solvers to use, with the user's limits."""
         given: Any = self.solver
         if isinstance(given, Solver | str):  # a name is none, and is refused whole
@@ -202,21 +192,7 @@ def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
     return limited
 
 
-def family_of(given: Any) -> Family:
-    """The family that a name, a type or a family says."""
-    if isinstance(given, str):
-        return families.named(given)
-    if isinstance(given, type) and issubclass(given, Family):
-        return given()
-    if not isinstance(given, Family):
-        known = ", ".join(families.members())
-        raise TypeError(
-            coded("E201", f"{given!r} is not a family: give a name (auto, {known}) or a Family")
-        )
-    return given
-
-
-def check_memory(options: Options, family: Family) -> None:
+def check_memory(target: Target, family: Family) -> None:
     """Refuse a family whose fit needs more memory than the machine has; a climb skips it.
 
     Raises
@@ -224,7 +200,7 @@ def check_memory(options: Options, family: Family) -> None:
     UnsuitableError
         With the estimate, what there is, and the largest family that fits.
     """
-    dim, held = options.target.dim, memory.total()
+    dim, held = target.dim, memory.total()
     if held is None or not isinstance(family, Measured) or family.n_bytes(dim) <= held:
         return
     known = [families.named(name) for name in families.members()]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The verbs: `fit` one family, or `climb` a ladder of families."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from infimum.base.errors import UnsuitableError, coded
 from infimum.base.seeds import Seed
-from infimum.families import Sparse
+from infimum.families import Sparse, family_of
 from infimum.families._family import Family
 from infimum.fitting.climb import Climb
 from infimum.fitting.display import display
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import PAYS
-from infimum.fitting.request import Options, family_of
-from infimum.fitting.way import LADDER, MANY, NEAR_ENOUGH, Way, from_below
+from infimum.fitting.request import Request
+from infimum.fitting.way import LADDER, MANY, NEAR_ENOUGH, Way, fit_from_below
 from infimum.search.progress import Progress
 from infimum.solvers._solver import Solver
 from infimum.target.target import Target
@@ -90,17 +90,17 @@ def fit(
     >>> fit(target, "fullrank").verdict
     'good'
     """
-    options = Options(target, seed, starts, draws, solver, tolerance, max_steps)
+    request = Request(target, seed, starts, draws, solver, tolerance, max_steps)
     auto = isinstance(family, str) and family == "auto"
     if auto:
         _check_limits(tol, budget)
     rung = LADDER if auto else family_of(family)
-    kept = options.kept(checkpoint, family=rung, tol=tol, budget=budget)
-    with display(progress, callback) as watch, kept as options:
+    checkpointed = request.checkpointed(checkpoint, family=rung, tol=tol, budget=budget)
+    with display(progress, callback) as watch, checkpointed as request:
         if not isinstance(rung, Family):
-            climbed = _climbed(options, None, tol, budget, watch)
+            climbed = _climbed(request, None, tol, budget, watch)
             return dataclasses.replace(climbed.best, route=climbed.route)
-        return from_below(options, rung, watch)
+        return fit_from_below(request, rung, watch)
 
 
 def climb(
@@ -146,30 +146,30 @@ def climb(
         If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
         number; and as `fit` does, for `checkpoint` too.
     """
-    options = Options(target, seed, starts, draws)
+    request = Request(target, seed, starts, draws)
     _check_limits(tol, budget)
-    given = None if isinstance(ladder, str) and ladder == "auto" else ladder
-    rungs = "auto" if given is None else _rungs(given)
-    kept = options.kept(checkpoint, ladder=rungs, tol=tol, budget=budget)
-    with display(progress, callback) as watch, kept as options:
-        return _climbed(options, given, tol, budget, watch)
+    listed = None if isinstance(ladder, str) and ladder == "auto" else ladder
+    rungs = "auto" if listed is None else _rungs(listed)
+    checkpointed = request.checkpointed(checkpoint, ladder=rungs, tol=tol, budget=budget)
+    with display(progress, callback) as watch, checkpointed as request:
+        return _climbed(request, listed, tol, budget, watch)
 
 
 def _climbed(
-    options: Options,
-    given: str | Sequence[str | Family] | None,
+    request: Request,
+    ladder: str | Sequence[str | Family] | None,
     tol: float,
     budget: float | None,
     watch: Callable[..., Any],
 ) -> Climb:
-    """Climb the rungs given, in their order; or, with None, those that pay."""
-    rungs = _rungs(LADDER if given is None else given)
-    if given is None and options.target.dim > MANY:
+    """Climb the rungs of a ladder in their order; without one, those that pay."""
+    rungs = _rungs(LADDER if ladder is None else ladder)
+    if ladder is None and request.target.dim > MANY:
         rungs.sort(key=lambda rung: not isinstance(rung, Sparse))
-    way = Way(options, tol, budget, watch)
+    way = Way(request, request.plan(), tol, budget, watch)
     rungs = rungs[:1] + way.within_reason(rungs[1:])
     while rungs and not way.ended:
-        if not way.fits or given is not None:
+        if not way.fits or ladder is not None:
             rung, predicted = rungs[0], 0.0
         else:
             chosen = way.chosen(rungs)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The way of a climb: which rung comes next, where it starts, and when the climb has ended."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from infimum.base import processes
 from infimum.base.errors import UnsuitableError
 from infimum.base.memory import in_words
+from infimum.families import family_of
 from infimum.families._distribution import LARGEST_DENSE
 from infimum.families._family import Family, Measured, Stacking
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import ranked
-from infimum.fitting.request import Options, check_memory, family_of
+from infimum.fitting.request import Request, check_memory
 from infimum.fitting.rung import fit_rung
-from infimum.search.loop import optima
-from infimum.search.progress import Progress
+from infimum.search.plan import Plan
+from infimum.search.progress import Progress, Watch
 from infimum.solvers._solver import Info, Reason, State
 
 LADDER = ("meanfield", "fullrank", "sparse", "lowrank", "noncentred", "mixture", "flow")
@@ -39,7 +40,8 @@ NEAR_ENOUGH = 0.05
 class Way:
     """A climb on its way: the fits so far, and the optima of each."""
 
-    options: Options
+    request: Request
+    plan: Plan
     tol: float
     budget: float | None
     watch: Callable[..., Any]
@@ -56,7 +58,7 @@ class Way:
 
     def within_reason(self, rungs: list[Family]) -> list[Family]:
         """Those of reasonable size; of the others the estimate is told before the work."""
-        dim, fitting = self.options.target.dim, []
+        dim, fitting = self.request.target.dim, []
         for rung in rungs:
             size = rung.n_parameters(dim)
             if size <= LARGEST_DENSE**2:
@@ -71,20 +73,20 @@ class Way:
     @property
     def spent(self) -> float:
         """Seconds of this climb, and of the runs that it goes on from."""
-        journal = self.options.target.journal
+        journal = self.request.target.journal
         seconds = time.perf_counter() - self.begun if journal is None else journal.seconds
-        return processes.same(seconds) if self.options.shared else seconds
+        return processes.same(seconds) if self.request.shared else seconds
 
     def decide(self, make: Callable[[], Any]) -> Any:
         """What depends on time is decided once: a climb that goes on takes the same way."""
-        journal = self.options.target.journal
+        journal = self.request.target.journal
         return make() if journal is None else journal.decide(make)
 
     def chosen(self, rungs: list[Family]) -> tuple[Family, float] | None:
         """The rung that promises most nats a second, and its seconds; None if none pays."""
 
         def make() -> tuple[str, float] | None:
-            paying = ranked(rungs, self.best, self.options.searched.target)
+            paying = ranked(rungs, self.best, self.plan.searched)
             return (paying[0][0].name, paying[0][1]) if paying else None
 
         chosen = self.decide(make)
@@ -104,25 +106,26 @@ class Way:
 
     def go(self, rung: Family, predicted: float) -> None:
         """Fit one rung, or note why it is skipped; see whether the climb has ended."""
-        told = self.decide(lambda: self.too_long(predicted))
-        if told:
-            self.skipped.append((rung.name, told))
+        why_not = self.decide(lambda: self.too_long(predicted))
+        if why_not:
+            self.skipped.append((rung.name, why_not))
             return
         try:
             rung, placed = self._start(rung)
-            done, found = fit_rung(self.options, rung, self._timed, placed)
+            fit, left = fit_rung(self.request, self.plan, rung, self._timed, placed)
         except UnsuitableError as why:
             self.skipped.append((rung.name, str(why)))
             return
-        self.fits.append(done)
-        self.placed.append(optima(found))
-        if self._over() if found.interrupted else self.decide(self._over):
+        self.fits.append(fit)
+        self.placed.append(left)
+        stopped = self.plan.stop.requested
+        if self._over() if stopped else self.decide(self._over):
             self.ended = f"the budget of {self.budget:g} s is spent"
-        elif found.interrupted:
+        elif stopped:
             self.ended = "interrupted"
-        elif done.reason is Reason.IMPROPER:
+        elif fit.reason is Reason.IMPROPER:
             self.ended = "the posterior is improper"
-        elif done.kl.value + 2 * done.kl.se <= self.tol and done.verdict == "good":
+        elif fit.kl.value + 2 * fit.kl.se <= self.tol and fit.verdict == "good":
             self.ended = f"the KL is below {self.tol:g} nats"
 
     def _start(self, rung: Family) -> tuple[Family, list[State]]:
@@ -142,7 +145,7 @@ class Way:
 
     def _timed(self, progress: Progress) -> Any:
         """Watch, and stop when the budget is spent."""
-        journal = self.options.target.journal
+        journal = self.request.target.journal
         progress.rung = len(self.fits) + 1
         if self.fits:
             progress.kl = self.fits[-1].kl.value
@@ -162,13 +165,13 @@ def _as_state(fit: Fit) -> State:
     return State(q=fit.q, info=Info("climb"), loss=-fit.elbo.value)
 
 
-def from_below(options: Options, family: Family, watch: Callable[..., Any]) -> Fit:
+def fit_from_below(request: Request, family: Family, watch: Watch) -> Fit:
     """Fit a family, and before it the one that it starts from."""
-    check_memory(options, family)
+    check_memory(request.target, family)
+    plan = request.plan()
     placed: list[State] = []
-    if family.below is not None and options.solver is None:
-        below, found = fit_rung(options, family_of(family.below), watch)
-        placed = optima(found)
-        if found.interrupted:
+    if family.below is not None and request.solver is None:
+        below, placed = fit_rung(request, plan, family_of(family.below), watch)
+        if plan.stop.requested:
             return below
-    return fit_rung(options, family, watch, placed)[0]
+    return fit_rung(request, plan, family, watch, placed)[0]

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from infimum.answer.answer import Answer
 from infimum.checks import weights
 from infimum.checks.quantities import FEWEST_EFFECTIVE
-from infimum.fitting.fit import Fit
 
 if TYPE_CHECKING:
     pass
@@ -27,7 +27,7 @@ SMALLEST = 1e-4
 """Importance weight, in units of their mean, below which none is drawn."""
 
 
-def plot_trace(fit: Fit, *, axes: Any = None) -> Axes:
+def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
     """Draw the ELBO as it was estimated on the way, against the gradients spent.
 
     Parameters
@@ -64,7 +64,7 @@ def plot_trace(fit: Fit, *, axes: Any = None) -> Axes:
     return panel
 
 
-def plot_weights(fit: Fit, *, axes: Any = None) -> Axes:
+def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
     """Draw the importance weights from the largest to the smallest, in units of their mean.
 
     Weights of q near p* lie on a line at one. A line that climbs steeply at its left end is one of

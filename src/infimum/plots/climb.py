@@ -1,20 +1,24 @@
-"""TODO."""
+"""The picture of a climb: the KL that each rung left, against the seconds spent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from infimum.answer.record import Route
-
-if TYPE_CHECKING:
-    from infimum.fitting.climb import Climb
 from infimum.plots.axes import GREY, NEGLIGIBLE, VERMILION, nats, one_panel
 
 
-def plot_climb(climb: Climb | Route, *, axes: Any = None) -> Axes:
+class Climbed(Protocol):
+    """What has a route: a climb, or the fit that one chose."""
+
+    @property
+    def route(self) -> Route: ...  # noqa: D102
+
+
+def plot_climb(climb: Climbed | Route, *, axes: Any = None) -> Axes:
     """Draw the KL that is left against the seconds spent so far, a point for each rung.
 
     Parameters

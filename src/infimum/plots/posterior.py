@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from infimum.answer.answer import Answer
 from infimum.base.errors import coded
-from infimum.fitting.fit import Fit
 from infimum.plots.scene import Density, Scene, chosen, compose
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ MARGINALS = 12
 
 
 def plot_fit(
-    fit: Fit,
+    fit: Answer,
     names: Sequence[str] | None = None,
     *,
     axes: Any = None,
@@ -116,7 +116,7 @@ def plot_fit(
 
 
 def plot_families(
-    fits: Sequence[Fit], names: Sequence[str] | None = None, *, axes: Any = None
+    fits: Sequence[Answer], names: Sequence[str] | None = None, *, axes: Any = None
 ) -> np.ndarray:
     """Draw families side by side over the same p*: what each can't cover, and the KL it leaves.
 
@@ -176,7 +176,9 @@ def plot_families(
     return panels
 
 
-def plot_marginals(fit: Fit, names: Sequence[str] | None = None, *, axes: Any = None) -> np.ndarray:
+def plot_marginals(
+    fit: Answer, names: Sequence[str] | None = None, *, axes: Any = None
+) -> np.ndarray:
     """Draw each quantity by itself: q over the reweighted draws, with the quantity's verdict.
 
     Parameters
@@ -268,7 +270,7 @@ def _label(panels: np.ndarray, labels: list[str]) -> None:
                 panel.set_ylabel(labels[i])
 
 
-def tell_distance(panel: Axes, fit: Fit) -> None:
+def tell_distance(panel: Axes, fit: Answer) -> None:
     """Say what theory says of this panel, where the estimate of the KL is clear about it."""
     kl, claim = fit.kl, ""
     if kl.value - 2 * kl.se > NEGLIGIBLE:

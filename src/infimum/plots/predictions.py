@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from infimum.answer.answer import Answer
 from infimum.answer.predict import predict
 from infimum.base.errors import coded
-from infimum.fitting.fit import Fit
 
 if TYPE_CHECKING:
     pass
@@ -28,7 +28,7 @@ PREDICTED = 0.9
 
 
 def plot_predictions(
-    fit: Fit,
+    fit: Answer,
     site: str | None = None,
     *,
     predicted: Mapping[str, np.ndarray] | None = None,
@@ -103,7 +103,7 @@ def plot_predictions(
     return panel
 
 
-def replicated(fit: Fit) -> dict[str, np.ndarray]:
+def replicated(fit: Answer) -> dict[str, np.ndarray]:
     """Data sets from the fit's posterior predictive, weighted where the verdict is to reweight."""
     return predict(fit, n=REPLICATES, seed=fit.seed, weighted=fit.verdict == "reweight")
 

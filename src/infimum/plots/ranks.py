@@ -1,24 +1,41 @@
-"""TODO."""
+"""The picture of a calibration: where the true values rank among the draws of the fits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from infimum.checks import uniformity
-from infimum.target.space import positions
-from infimum.trust.calibrate import LEAST, Calibration
-
-if TYPE_CHECKING:
-    pass
 from infimum.plots.axes import GREY, LABELLED, VERMILION, one_panel, tints
+from infimum.target.space import positions
+
+
+class Ranked(Protocol):
+    """What a calibration knows of its ranks; see `infimum.Calibration`."""
+
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def ranks(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def n_draws(self) -> int: ...  # noqa: D102
+
+    @property
+    def family(self) -> str: ...  # noqa: D102
+
+    @property
+    def passed(self) -> bool: ...  # noqa: D102
+
+    def table(self) -> Any: ...  # noqa: D102
 
 
 def plot_ranks(
-    calibration: Calibration, names: Sequence[str] | None = None, *, axes: Any = None
+    calibration: Ranked, names: Sequence[str] | None = None, *, axes: Any = None
 ) -> Axes:
     """Draw the ECDF of each quantity's ranks less that of uniform ones, in the band of these.
 
@@ -48,7 +65,7 @@ def plot_ranks(
     chosen = range(len(known)) if names is None else sorted(set(positions(known, names)))
     panel = one_panel(axes, 3.6)
     n, levels = len(calibration.ranks), calibration.n_draws + 1
-    band = uniformity.band(n, levels, LEAST / len(known))
+    band = uniformity.band(n, levels, uniformity.LEAST / len(known))
     x = np.pad(band.level, 1, constant_values=(0, 1))
     low, high = (np.pad(edge - band.level, 1) for edge in (band.low, band.high))
     panel.fill_between(x, low, high, color=tints(2)[0], linewidth=0, label="uniform ranks")
@@ -63,7 +80,7 @@ def plot_ranks(
     return panel
 
 
-def _tell_calibration(panel: Axes, calibration: Calibration) -> None:
+def _tell_calibration(panel: Axes, calibration: Ranked) -> None:
     """What the axes are, and what came out."""
     panel.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
     panel.set(xlim=(0, 1), xlabel="rank of the true value among the draws, as a share")

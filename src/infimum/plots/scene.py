@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from infimum.answer.answer import Answer
 from infimum.base.errors import coded
 from infimum.checks import weights
 from infimum.families._distribution import NaturalGaussian
-from infimum.fitting.fit import Fit
 from infimum.objective.draws import log_density
 from infimum.target.density import FEW_VALUES
 from infimum.target.space import NONE, columns
@@ -104,7 +104,7 @@ class Scene:
         p*'s mass at the nodes of the grid, where the grid is one of all of z.
     """
 
-    fit: Fit
+    fit: Answer
     labels: list[str]
     coordinates: list[int]
     smooth: Float[np.ndarray, "m k"]
@@ -147,7 +147,7 @@ def _marginal(mass: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return mass.sum(axis=tuple(i for i in range(mass.ndim) if i not in axes))
 
 
-def chosen(fit: Fit, names: Sequence[str] | None, few: int) -> list[int] | None:
+def chosen(fit: Answer, names: Sequence[str] | None, few: int) -> list[int] | None:
     """Where the quantities to draw stand; None for the two coordinates of z themselves."""
     own = fit.space.coordinates()
     if names is None and fit.target is not None and fit.q.dim == 2 and own != [0, 1]:
@@ -183,7 +183,7 @@ def varying(table: pd.DataFrame) -> np.ndarray:
     return ~(table["sd"] <= 1e-12 * table["mean"].abs().clip(lower=1.0)).to_numpy()
 
 
-def compose(fit: Fit, places: list[int] | None) -> Scene:
+def compose(fit: Answer, places: list[int] | None) -> Scene:
     """Draws, grids and, where it can be had, p* itself over the quantities at `places`."""
     if places is None:
         labels = [f"{name} (unconstrained)" for name in fit.space.free_names]
@@ -205,12 +205,12 @@ def compose(fit: Fit, places: list[int] | None) -> Scene:
     return Scene(fit, labels, coordinates, smooth, known, grid, near, exact)
 
 
-def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
+def _draws(fit: Answer, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
     """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
     if not fit.constrains:
-        return columns(fit.stored)[:, places]
+        return columns(fit.weighed.stored)[:, places]
     chunks = []
-    for z, *_ in fit.check_chunks():
+    for z, *_ in fit.weighed.chunks():
         chunk = z[:, coordinates]
         if places is not None and NONE in coordinates:
             chunk = np.where(
@@ -220,11 +220,13 @@ def _draws(fit: Fit, places: list[int] | None, coordinates: list[int]) -> np.nda
     return np.concatenate(chunks)
 
 
-def _carried(fit: Fit, places: list[int], coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
+def _carried(
+    fit: Answer, places: list[int], coordinates: list[int], nodes: np.ndarray
+) -> np.ndarray:
     """The nodes as values of the quantities."""
     drawn = nodes.copy()
     if fit.constrains:
-        inside = next(fit.check_chunks())[0][:1]
+        inside = next(fit.weighed.chunks())[0][:1]
         for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
             if c != NONE:
                 z = np.repeat(inside, nodes.shape[1], axis=0)
@@ -248,7 +250,7 @@ def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[i
     return np.array(rows)
 
 
-def _near(fit: Fit, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
+def _near(fit: Answer, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
     """A grid within 4.5 sds of a Gaussian q's mean, where quantities are coordinates."""
     if not isinstance(fit.q, NaturalGaussian):
         return nodes

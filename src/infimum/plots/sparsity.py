@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from infimum.answer.answer import Answer
 from infimum.base.errors import coded
 from infimum.families._distribution import SparseGaussian
-from infimum.fitting.fit import Fit
 
 if TYPE_CHECKING:
     pass
@@ -30,7 +30,7 @@ CROWDED = 25
 """Names that a side of a matrix has room for."""
 
 
-def plot_sparsity(fit: Fit, *, axes: Any = None) -> np.ndarray:
+def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
     """Draw which coordinates of a sparse Gaussian depend on each other, and how they correlate.
 
     Parameters

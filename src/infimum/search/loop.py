@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from infimum.base.seeds import CHOICE_STREAM, DRAW_STREAM, START_STREAM, Seed, generator
+from infimum.base.stopping import Stop, Stopped
 from infimum.families._distribution import Gaussian
 from infimum.families._family import Family
 from infimum.objective.draws import fresh_draws
@@ -57,58 +58,56 @@ class Search:
         Batched calls of the target.
     n_scouted
         Gradients that scouts took, who belong to no start.
-    interrupted
-        Whether Ctrl-C, or a callback, ended the search.
     """
 
     states: list[State] = field(default_factory=list)
     n_calls: int = 0
     n_scouted: int = 0
-    interrupted: bool = False
 
 
-def begin(target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch) -> Search:
-    """Place a q at every start; Ctrl-C ends the ascents where they are."""
+def begin(
+    target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch, stop: Stop
+) -> Search:
+    """Place a q at every start; a stop ends the ascents where they are."""
     starts = find_starts(target, n_starts, generator(seed, START_STREAM))
     watch(Progress("starting", len(starts), np.inf, 1, len(starts)))
-    placed = Search()
-    try:
+    with stop.cut_short():
         ascend(starts, target)
-    except KeyboardInterrupt:
-        placed.interrupted = True
-    placed.n_calls = max(start.info.n_steps for start in starts)
-    placed.states = [
-        State(q=family.init(start.x, start.scale), info=start.info) for start in starts
-    ]
-    return placed
+    return Search(
+        states=[State(q=family.init(start.x, start.scale), info=start.info) for start in starts],
+        n_calls=max(start.info.n_steps for start in starts),
+    )
 
 
-def search(
-    target: Target, found: Search, solvers: Sequence[Solver], seed: Seed, watch: Watch
+def run_solvers(
+    target: Target,
+    search: Search,
+    solvers: Sequence[Solver],
+    seed: Seed,
+    watch: Watch,
+    stop: Stop,
 ) -> None:
-    """Run the solvers one after another on every start; Ctrl-C ends with the best so far."""
-    try:
-        if found.interrupted:
-            raise KeyboardInterrupt
+    """Run the solvers one after another on every start; a stop leaves the best so far."""
+    with stop.cut_short():
+        stop.check()
         for solver in solvers:
             rng = generator(seed, DRAW_STREAM, solver.order)
-            _prune(target, found, seed)
-            ended = [state for state in found.states if state.reason in OVER]
-            alive = [state for state in found.states if state.reason not in OVER]
+            _prune(target, search, seed)
+            ended = [state for state in search.states if state.reason in OVER]
+            alive = [state for state in search.states if state.reason not in OVER]
             fresh = [solver.init(state.q, state.info, _twin(rng)) for state in alive]
-            found.states = fresh + ended
-            _advance(solver, fresh, target, found, watch)
-        _check_with_fresh_draws(solvers[-1], target, found, seed, watch)
-    except KeyboardInterrupt:
-        found.interrupted = True
-        for state in found.states:
+            search.states = fresh + ended
+            _advance(solver, fresh, target, search, watch)
+        _check_with_fresh_draws(solvers[-1], target, search, seed, watch)
+    if stop.requested:
+        for state in search.states:
             state.reason = state.reason or Reason.INTERRUPTED
 
 
-def _prune(target: Target, found: Search, seed: Seed) -> None:
+def _prune(target: Target, search: Search, seed: Seed) -> None:
     """Of the ways on from one fit keep the best by fresh draws, once a solver has moved them."""
     branches: dict[int, list[State]] = {}
-    for state in found.states:
+    for state in search.states:
         if state.info.branch is not None and state.reason not in (None, *OVER):
             branches.setdefault(state.info.branch, []).append(state)
     for states in branches.values():
@@ -126,20 +125,20 @@ def _twin(rng: np.random.Generator) -> np.random.Generator:
 
 
 def _advance(
-    solver: Solver, states: list[Any], target: Target, found: Search, watch: Watch
+    solver: Solver, states: list[Any], target: Target, search: Search, watch: Watch
 ) -> None:
     while running := [state for state in states if state.reason is None]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver.step(running, target)  # what is not finite is rejected and counted there
-        found.n_calls += 1
-        if found.n_calls % MEETING == 0 or not any(s.reason is None for s in states):
+        search.n_calls += 1
+        if search.n_calls % MEETING == 0 or not any(s.reason is None for s in states):
             merge(states)
-        _give_up(states, found.n_calls)
-        gradients = sum(state.info.n_gradients for state in found.states)
+        _give_up(states, search.n_calls)
+        gradients = sum(state.info.n_gradients for state in search.states)
         best = min(states, key=lambda state: state.loss)
         noise = best.info.spread / np.sqrt(best.n_draws)
-        if watch(Progress("fitting", len(running), best.loss, found.n_calls, gradients, noise)):
-            raise KeyboardInterrupt
+        if watch(Progress("fitting", len(running), best.loss, search.n_calls, gradients, noise)):
+            raise Stopped
 
 
 def _give_up(states: list[State], n_calls: int) -> None:
@@ -185,37 +184,37 @@ def _same(state: State, other: State) -> bool:
 
 
 def _check_with_fresh_draws(
-    solver: Solver, target: Target, found: Search, seed: Seed, watch: Watch
+    solver: Solver, target: Target, search: Search, seed: Seed, watch: Watch
 ) -> None:
     """Grow the draws of the best start while fresh ones find it worse than its own do."""
     while True:
-        best = min(found.states, key=lambda state: state.loss)
+        best = min(search.states, key=lambda state: state.loss)
         if best.reason is None or not best.reason.converged:
             return
         z, log_q = next(fresh_draws(best.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         log_p = target.values(z)
         result = outcome(log_q, log_p)
-        found.n_calls += 1
+        search.n_calls += 1
         if not np.isfinite(result.loss):
             return
         spread = float(np.std((log_q - log_p)[result.inside]))
         noise = spread * np.sqrt(1 / len(z) + 1 / best.n_draws)  # both estimates are noisy
         if result.loss - best.loss <= max(OVERFIT, 4 * noise) or not solver.grow(best):
             return
-        _advance(solver, [best], target, found, watch)
+        _advance(solver, [best], target, search, watch)
 
 
-def choose(target: Target, found: Search, seed: Seed) -> State:
+def choose(target: Target, search: Search, seed: Seed) -> State:
     """The start whose q is best by fresh draws; also sets every start's loss to that estimate."""
-    left = [state for state in found.states if state.reason not in OVER]
+    left = [state for state in search.states if state.reason not in OVER]
     for state in left if len(left) > 1 else []:
         z, log_q = next(fresh_draws(state.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         result = outcome(log_q, target.values(z))
         state.loss = result.loss if not np.isnan(result.loss) else np.inf
-    return min(found.states, key=lambda state: (state.reason in OVER, state.loss))
+    return min(search.states, key=lambda state: (state.reason in OVER, state.loss))
 
 
-def optima(found: Search) -> list[State]:
+def optima(search: Search) -> list[State]:
     """The optima that a search has left, where the next family starts."""
     left_out = (*OVER, Reason.LOST, Reason.OUTRUN)
-    return [state for state in found.states if state.reason not in left_out]
+    return [state for state in search.states if state.reason not in left_out]

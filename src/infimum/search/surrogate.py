@@ -31,7 +31,7 @@ REACH = 4.0
 is expected from that of all, sqrt(d N/m): beyond, a quadratic says nothing."""
 
 
-class StandIn:
+class Surrogate:
     """What is searched in the place of a target of many rows.
 
     Parameters

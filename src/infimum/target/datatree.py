@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infimum.base.extras import required
 from infimum.base.seeds import PREDICT_STREAM, Seed, generator
 from infimum.target.model import Model
 
@@ -26,8 +27,7 @@ def tree(
     chains
         Of how many chains these are, one after another.
     """
-    from arviz_base import from_dict
-
+    from_dict = required("arviz_base", "arviz").from_dict
     data = {"observed_data": model.observed(), "constant_data": model.constant()}
     groups = {
         name: {key: np.reshape(x, (chains, -1, *np.shape(x)[1:])) for key, x in group.items()}
@@ -50,7 +50,7 @@ def tree(
     return made
 
 
-def told(
+def model_groups(
     model: Model,
     draws: Mapping[str, np.ndarray],
     seed: Seed,

@@ -13,10 +13,11 @@ from jaxtyping import Int
 from infimum.base.errors import check_number, coded
 from infimum.base.seeds import CALIBRATE_STREAM, Seed, generator
 from infimum.checks import uniformity
+from infimum.checks.uniformity import LEAST
+from infimum.families import family_of
 from infimum.families._family import Family
 from infimum.fitting.display import telling
 from infimum.fitting.fit import Fit
-from infimum.fitting.request import family_of
 from infimum.target.space import positions
 from infimum.target.target import Target
 from infimum.trust.prior import Prior
@@ -30,8 +31,6 @@ FEWEST = 20
 """Data sets below which ranks say nothing: with 20 draws half as wide as they should be were found
 out in 69 % of 2000 simulations, with 40 in 94 %."""
 
-LEAST = 0.01
-"""P-value from which a pipeline passes, over all quantities together."""
 
 TINY = 1e-4
 """P-values below are printed as that: they are bounds."""

@@ -32,7 +32,7 @@ from infimum.corrections.blocks.marginal import DEGREE, LOST, NODES, Marginal, S
 from infimum.corrections.blocks.polar import MOST_TOGETHER
 from infimum.families._distribution import SparseGaussian
 from infimum.fitting.fit import Fit
-from infimum.fitting.request import LEAST_DRAWS, Options
+from infimum.fitting.request import LEAST_DRAWS, Request
 from infimum.fitting.rung import fit_rung
 from infimum.solvers._solver import Info, State
 from infimum.sources.numpy import from_numpy
@@ -89,11 +89,11 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     marginal.check(generator(seed, CORRECT_STREAM, 10))
     names = [f"h{k}" for k in range(len(split.hubs))]
     hubs = from_numpy(marginal.values, len(names), names, True)
-    options = Options(hubs, seed, 1, LEAST_DRAWS, tolerance=HUB_TOLERANCE)
+    request = Request(hubs, seed, 1, LEAST_DRAWS, tolerance=HUB_TOLERANCE)
     family = families.named("fullrank")
     unit = family.init(np.zeros(len(names)), np.ones(len(names)))
     start = State(q=unit, info=Info("climb"))
-    near, _ = fit_rung(options, family, lambda progress: False, [start])
+    near, _ = fit_rung(request, request.plan(), family, lambda progress: False, [start])
     z, lost, log_w, log_ratio, log_w_q = _enough(marginal, near.proposal, n, seed)
     w = weights.normalised(log_w)
     places = (np.arange(n) + generator(seed, CORRECT_STREAM, 11).random()) / n

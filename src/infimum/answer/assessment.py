@@ -1,0 +1,210 @@
+"""The assessment of one q: what weights, draws and unseen mass say of its distance from p*."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from infimum.answer.unseen import LARGEST, UnseenMass, find_unseen_mass
+from infimum.answer.weighed import WeighedDraws, gather, picked_points
+from infimum.base.seeds import SCOUT_STREAM, generator
+from infimum.base.stopping import Stop
+from infimum.checks import quantities, weights
+from infimum.checks.weights import Estimate
+from infimum.solvers._solver import Reason
+from infimum.target.space import columns
+from infimum.target.target import Target
+
+SUMMARY_NUMBERS = 10_000_000
+"""Constrained numbers held at once for a summary (80 MB). Of more quantities the moments are still
+taken over all draws, a chunk at a time, and the quantiles over fewer."""
+
+MOST_UNKNOWN = 0.25
+"""Share of its quantities of which nothing is known that a fit may have and still be used."""
+
+MOST_ZERO = 0.01
+"""Share of q's draws that may have zero density in a good fit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """How near one q is, and what its draws may be used for. Another q has another assessment.
+
+    Attributes
+    ----------
+    draws
+        Fresh draws of the proposal with their weights.
+    reason
+        Why the search for q stopped.
+    unseen
+        What was found of p* where weights are larger than at any draw; None if it was not looked
+        for, because weights are not to be trusted anyway, or nothing is known.
+    """
+
+    draws: WeighedDraws
+    reason: Reason
+    unseen: UnseenMass | None = field(default=None, repr=False)
+
+    # ---- numbers -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def elbo(self) -> Estimate:
+        """E_q[log p̂ - log q] <= log Z, from fresh draws."""
+        return weights.elbo(self.draws.log_w)
+
+    @functools.cached_property
+    def log_evidence(self) -> Estimate:
+        """log Z by importance sampling from the proposal.
+
+        Its standard error includes the unseen mass. Not to be trusted if the verdict is
+        "unreliable".
+        """
+        draws = self.draws
+        estimate = weights.log_evidence(draws.log_weights, draws.log_q - draws.log_r)
+        if not self.unseen_mass:
+            return estimate
+        return Estimate(estimate.value, float(np.hypot(estimate.se, self.unseen_mass)))
+
+    @functools.cached_property
+    def kl(self) -> Estimate:
+        """KL[q ‖ p*] = log Z - ELBO, in nats: the gap that is left."""
+        draws = self.draws
+        return weights.kl(draws.log_w, draws.log_weights, draws.log_q - draws.log_r)
+
+    @functools.cached_property
+    def ess(self) -> float:
+        """Effective number of q's n draws after reweighting."""
+        return weights.ess(self.draws.log_w)
+
+    @functools.cached_property
+    def proposal_ess(self) -> float:
+        """Effective number of the proposal's draws: what log Z and weighted draws rest on."""
+        return weights.ess(self.draws.log_weights)
+
+    @functools.cached_property
+    def khat(self) -> float:
+        """Pareto tail index of the importance weights (PSIS)."""
+        return weights.khat(self.draws.log_w)
+
+    @property
+    def zero_fraction(self) -> float:
+        """Share of q's draws at which p̂ = 0."""
+        return float(np.mean(self.draws.log_p[: self.draws.n] == -np.inf))
+
+    @property
+    def unseen_mass(self) -> float:
+        """Share of Z found where weights exceed those of all draws; 0 if it was not looked for."""
+        return 0.0 if self.unseen is None else self.unseen.mass
+
+    # ---- verdicts ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def trusted(self) -> bool:
+        """Whether the weights can be believed at all."""
+        if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
+            return False
+        if self.unseen_mass > quantities.UNSEEN:
+            return False
+        draws = self.draws
+        return quantities.trusted(draws.log_w, draws.log_weights, self.reason.converged)
+
+    @functools.cached_property
+    def verdict(self) -> str:
+        """What to use: "good", q as it is; "reweight", weighted draws; "unreliable", neither."""
+        if not self.trusted:
+            return "unreliable"
+        if self.zero_fraction > MOST_ZERO:
+            return "reweight"
+        rows = self.verdicts[self.draws.space.judged]
+        if np.mean(rows == "unreliable") > MOST_UNKNOWN:
+            return "unreliable"
+        return "good" if np.all(rows == "good") else "reweight"
+
+    @functools.cached_property
+    def verdicts(self) -> np.ndarray:
+        """The verdict of each scalar quantity, shape (k,)."""
+        return quantities.verdicts(self.comparison, self.trusted, self.heavy_limit, self._shift)
+
+    @property
+    def heavy_limit(self) -> float:
+        """Share of a quantity's variance above which one draw decides it."""
+        return quantities.heavy(self.draws.log_w, self.draws.log_weights)
+
+    @property
+    def affected(self) -> np.ndarray:
+        """Which judged quantities the unseen mass would change, shape (k,)."""
+        judged = self.draws.space.judged
+        return np.asarray(judged & (np.asarray(self._shift) > quantities.KNOWN))
+
+    @property
+    def _shift(self) -> Float[np.ndarray, " k"] | float:
+        return 0.0 if self.unseen is None else self.unseen.shift
+
+    # ---- quantities ----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def comparison(self) -> quantities.Comparison:
+        """q against the reweighted draws, quantity by quantity."""
+        draws = self.draws
+        if draws.stored is None and len(draws.log_p) * len(draws.space.names) > SUMMARY_NUMBERS:
+            values = (columns(draws.space.draws(z)) for z, *_ in draws.chunks())
+            return quantities.compare(values, draws.n, draws.log_weights)
+        held, rows = self._quantities
+        n = int(np.sum(rows < draws.n))
+        return quantities.compare([held], n, draws.log_weights[rows])
+
+    @functools.cached_property
+    def quantity_draws(self) -> Float[np.ndarray, "n k"]:
+        """Every scalar quantity at q's draws, as one matrix."""
+        values, rows = self._quantities
+        return values[rows < self.draws.n]
+
+    @functools.cached_property
+    def _quantities(self) -> tuple[Float[np.ndarray, "m k"], np.ndarray]:
+        """Quantities at the proposal's draws, and which draws: only a part of very many."""
+        draws = self.draws
+        every = -(-len(draws.log_p) * len(draws.space.names) // SUMMARY_NUMBERS)
+        rows = np.arange(0, len(draws.log_p), every)
+        if draws.stored is not None:
+            return columns(draws.stored)[rows], rows
+        kept = (columns(draws.space.draws(z)) for z in picked_points(rows, draws.chunks()))
+        return np.asarray(gather(len(rows), kept)), rows
+
+
+def assess(
+    target: Target, draws: WeighedDraws, reason: Reason, stop: Stop | None = None
+) -> tuple[Assessment, int]:
+    """Assess the q of weighed draws, unseen mass included.
+
+    Unseen mass is looked for if the weights are believed otherwise, and if that is affordable: a
+    local curvature takes 2d gradients, each of them a pass over the rows if there are many.
+
+    Parameters
+    ----------
+    reason
+        Why the search for q stopped.
+    stop
+        A stop that comes meanwhile leaves the assessment without the unseen mass.
+
+    Returns
+    -------
+    The assessment, and the gradients and values that it took.
+    """
+    assessment = Assessment(draws, reason)
+    small = draws.q.dim <= LARGEST and target.large is None
+    if not (assessment.trusted and target.differentiable and small):
+        return assessment, 0
+    known = (draws.points(), draws.log_p, draws.log_r)
+    rng = generator(draws.seed, SCOUT_STREAM, 1)
+    unseen, spent = None, 0
+    with (stop or Stop()).cut_short():
+        unseen, spent = find_unseen_mass(target, draws.proposal, draws.n, known, rng)
+    if unseen is not None and len(unseen.z):
+        values = columns(draws.space.draws(unseen.z))
+        shift = quantities.shift(assessment.comparison, values, unseen.mass)
+        unseen = unseen._replace(shift=shift)
+    return dataclasses.replace(assessment, unseen=unseen), spent

@@ -1,0 +1,97 @@
+"""Draws of p* from weighed draws: chosen in proportion to their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from infimum.answer.weighed import WeighedDraws, picked_points, rows_of
+from infimum.base.errors import coded
+from infimum.base.extras import required
+from infimum.base.program import double_precision
+from infimum.base.seeds import CHECK_STREAM, SAMPLE_STREAM, Seed, generator
+from infimum.checks import weights
+from infimum.target.target import Target
+
+PROPOSALS = 4
+"""Draws of q among the proposals for one importance-resampled draw."""
+
+
+class UnweighableError(ValueError):
+    """Weights can't be formed: the density is undefined, or zero, at the draws."""
+
+
+class Resampling(NamedTuple):
+    """Which of the weighed draws n weighted draws are.
+
+    Attributes
+    ----------
+    rows
+        Their numbers, ascending, shape (n,); some may repeat.
+    points
+        The chosen points, chunk by chunk, made when they are asked for.
+    order
+        A random order for them, shape (n,).
+    """
+
+    rows: Int[np.ndarray, " n"]
+    points: Iterator[Float[np.ndarray, "_ d"]]
+    order: Int[np.ndarray, " n"]
+
+
+def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> Resampling:
+    """Choose n draws by their weights, among `PROPOSALS` times as many or more.
+
+    Without a target, as in a loaded fit, they are chosen among the weighed draws themselves.
+
+    Raises
+    ------
+    UnweighableError
+        If no weight can be formed.
+    """
+    if target is None or draws.stored is not None:
+        size, source, log_w = draws.n, (draws.seed, CHECK_STREAM), draws.log_weights
+    else:
+        size, source = max(draws.n, PROPOSALS * n), (seed, SAMPLE_STREAM)
+        chunks = draws.proposal.evaluated(target, size, *source)
+        log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in chunks])
+    probabilities = weights.normalised(log_w)
+    if np.isnan(probabilities).any():
+        raise UnweighableError(
+            "these draws can't be reweighted: the density is undefined, or zero, at draws from q"
+        )
+    rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
+    rows = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
+    points = picked_points(rows, draws.proposal.draws(size, *source))
+    return Resampling(rows, points, rng.permutation(n))
+
+
+def some_stored(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:
+    """Any n of the stored draws of q.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many.
+    """
+    if n > draws.n:
+        raise ValueError(
+            coded(
+                "E403",
+                f"this file stores {draws.n} draws, because constraining needs the model's own "
+                f"code; {n} were asked for. Use the original fit, or build the target again",
+            )
+        )
+    return rows_of(draws.stored, generator(seed, SAMPLE_STREAM).permutation(draws.n)[:n])
+
+
+def converted(draws: PyTree, backend: str) -> PyTree:
+    """Arrays of another library."""
+    if backend == "torch":
+        return jax.tree_util.tree_map(required("torch", "torch").from_numpy, draws)
+    with double_precision():
+        return jax.tree_util.tree_map(jax.numpy.asarray, draws)
