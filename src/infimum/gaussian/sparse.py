@@ -201,6 +201,9 @@ def _backward(transposed: bool, kept: Any, cotangent: Any) -> Any:
     return None, None, of_below.reshape(-1, rows.shape[0]).sum(axis=0), bar
 
 
+_traced.defvjp(_forward, _backward)
+
+
 def _each(
     starts: np.ndarray, rows: np.ndarray, below: np.ndarray, x: np.ndarray, transposed: bool
 ) -> np.ndarray:
