@@ -1,4 +1,4 @@
-"""The report: what it says of fits good and bad, that it is whole, and that it is one file."""
+"""The report: its words and numbers for good and bad fits, and that it is one complete file."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ import pytest
 
 import infimum
 from infimum.cli import demos
-from infimum.plots import posterior
-from infimum.report import page
+from infimum.report import page as report
 from infimum.solvers._solver import Reason
 
 EMPTY = {"meta", "input", "br"}
-"""Elements of HTML without an end."""
+"""HTML elements without an end tag."""
 
 SECTIONS = (
     "Key numbers",
     "q against the posterior",
     "The worst quantities, one by one",
-    "The way to the optimum",
+    "Progress of the fit",
     "Importance weights",
-    "Data against predictions",
+    "Data and predictions",
     "All quantities",
-    "How to reproduce it",
+    "How to reproduce this fit",
 )
 
 
 class Page(HTMLParser):
-    """Reads a page: what is open must be closed, in order; scripts hold nothing from outside."""
+    """The parts of a page; every element must be closed, in the right order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -71,11 +70,12 @@ class Page(HTMLParser):
 
     @property
     def said(self) -> str:
+        """The visible text, with single spaces."""
         return " ".join(" ".join(self.words).split())
 
 
 def normals(d, name="normals"):
-    """Independent normals, which the mean-field family holds."""
+    """Independent normals, which the mean-field family contains."""
     rng = np.random.default_rng(0)
     mean, sd = 3 * rng.standard_normal(d), np.exp(0.5 * rng.standard_normal(d))
     return infimum.Target(
@@ -84,6 +84,7 @@ def normals(d, name="normals"):
 
 
 def read(fit, tmp_path):
+    """The report's text, and the page that a reader sees."""
     text = fit.report(tmp_path / "fit.html").read_text(encoding="utf-8")
     page = Page(text)
     assert all(link.startswith("#") for link in page.links), "nothing from outside"
@@ -103,7 +104,7 @@ def good_page(good):
 
 @pytest.fixture(scope="module")
 def schools():
-    """Mean-field eight schools: "reweight" is what it needs."""
+    """Mean-field eight schools, whose verdict is "reweight"."""
     return infimum.climb(demos.named("eight_schools").target(), ["meanfield"], starts=1)
 
 
@@ -115,25 +116,25 @@ def cauchy():
 
 @pytest.fixture
 def brief(monkeypatch):
-    """Fewer pictures, where others are looked at."""
-    monkeypatch.setattr(plots, "MARGINALS", 2)
-    monkeypatch.setattr(report, "PAIRED", 1)
+    """Few plots, for tests that look at other parts."""
+    monkeypatch.setattr(report, "MARGINALS", 2)
+    monkeypatch.setattr(report, "PAIR_QUANTITIES", 1)
 
 
-def test_a_good_fit_is_told_in_words_first(good, tmp_path):
+def test_a_good_fit_begins_with_words(good, tmp_path):
     text, page = read(good, tmp_path)
     said = page.said
     places = [said.index(section) for section in SECTIONS]
     assert places == sorted(places)
     assert said.index("good") < said.index(good.advice) < places[0]
-    assert "stands for the posterior" in said
+    assert "q can replace the posterior" in said
     assert str(good.elbo) in said
     assert good.reason.value in said
-    assert "bare log density" in said
+    assert "plain log density" in said
     assert f"jax {__import__('jax').__version__}" in said
     assert "fit.sample(1000)" in said
     assert page.tags.count("svg") == 1 + 3 + 2
-    assert "No picture" not in text
+    assert "No plot" not in text
 
 
 @pytest.mark.usefixtures("brief")
@@ -144,27 +145,30 @@ def test_fits_that_are_off_say_what_to_do(schools, cauchy, tmp_path):
     assert fit.advice in page.said
     assert "fit.sample(1000, weighted=True)" in page.said
     assert "observations within their 90% interval" in page.said
-    assert "effect: observed, and 400 data sets" in page.said
-    assert "No picture" not in page.said
+    assert "effect: observed data, and 400 datasets" in page.said
+    assert "No plot" not in page.said
     _, page = read(cauchy, tmp_path)
-    assert "no number on this page should be relied on" in page.said
-    assert "of q: not of the posterior" in page.said
+    assert "Do not rely on any number on this page" in page.said
+    assert "from q, not from the posterior" in page.said
 
 
 @pytest.mark.usefixtures("brief")
 def test_an_interrupted_fit_says_so(good, tmp_path):
-    _, page = read(dataclasses.replace(good, reason=Reason.INTERRUPTED, trace=()), tmp_path)
-    assert "The fit was interrupted before its end" in page.said
+    assessment = dataclasses.replace(good.assessment, reason=Reason.INTERRUPTED)
+    _, page = read(dataclasses.replace(good, assessment=assessment, trace=()), tmp_path)
+    assert "The fit was interrupted before it was finished" in page.said
     assert "no trace of the ELBO is known" in page.said
 
 
 @pytest.mark.usefixtures("brief")
 def test_what_is_undefined_is_no_picture_and_no_number(good, tmp_path):
     log_p = np.where(np.arange(len(good.log_p)) == 3, np.nan, good.log_p)
-    text, page = read(dataclasses.replace(good, log_p=log_p, target=None), tmp_path)
+    weighed = dataclasses.replace(good.weighed, log_p=log_p)
+    assessment = dataclasses.replace(good.assessment, draws=weighed)
+    text, page = read(dataclasses.replace(good, assessment=assessment, target=None), tmp_path)
     assert "the weights are not known" in page.said
     assert "NaN" not in json.dumps(json.loads(page.scripts[0]))
-    assert "what q is off by is unknown" in text
+    assert "errors of q unknown" in text
 
 
 @pytest.mark.usefixtures("brief")
@@ -182,7 +186,7 @@ def test_a_climb_has_its_ladder(schools, tmp_path):
 def test_a_loaded_fit_has_its_report(schools, tmp_path):
     loaded = infimum.load(schools.fits[0].save(tmp_path / "fit.zip"))
     _, page = read(loaded, tmp_path)
-    assert "A file holds no data and no code" in page.said
+    assert "A saved fit contains neither data nor code" in page.said
     assert schools.fits[0].advice in page.said
 
 
@@ -204,7 +208,7 @@ def test_names_are_text_wherever_they_stand(tmp_path):
     assert page.tags.count("script") == 2
     assert not {"b>", "i>"} & set(re.findall(r"<(\w>)(?=&amp;)", text))
     assert sorted(row[0] for row in json.loads(page.scripts[0])) == sorted(names)
-    assert "No picture" not in text
+    assert "No plot" not in text
 
 
 @pytest.mark.parametrize(("d", "most"), [(300, 3e6), (10_000, 10e6)])
@@ -216,7 +220,7 @@ def test_many_quantities_fit_into_a_small_file(d, most, tmp_path):
     assert len(rows) == d
     assert f"The worst 200 of {d:,}" in page.said
     cells = [data for data in page.words if re.fullmatch(r"z\[\d+\]", data)]
-    assert len(cells) >= report.SHOWN
+    assert len(cells) >= report.TABLE_ROWS
     error = fit.summary()[["mean_error", "sd_error"]].abs().max(axis=1)
     order = [report.VERDICTS.index(verdict) for verdict in fit.verdicts]
     assert rows[0][0] == error[np.equal(order, min(order))].idxmax()
@@ -230,14 +234,14 @@ def test_numbers_keep_the_digits_that_mean_something():
 
 @pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (375, "light"), (1280, "dark")])
 def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_path, width, theme):
-    """At the widths of a phone and a desk nothing sticks out; all that is written can be read."""
+    """At the width of a phone and of a desktop nothing overflows, and all text is legible."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here: the page's script is not run")
     probe = """<script>
     const box = document.getElementById("search");
     box.value = "Z[1"; box.dispatchEvent(new Event("input"));
-    const found = document.querySelectorAll("#table tbody tr").length;
+    const matches = document.querySelectorAll("#table tbody tr").length;
     box.value = ""; box.dispatchEvent(new Event("input"));
     document.querySelectorAll("#table th button")[2].click();
     const means = [...document.querySelectorAll("#table tbody tr")].map(
@@ -259,7 +263,7 @@ def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_
     });
     const dark = light(ground(document.body)) < 0.2;
     parent.document.title = JSON.stringify(
-      [found, means, frame.scrollWidth - frame.clientWidth, dark, Math.min(...contrast)]);
+      [matches, means, frame.scrollWidth - frame.clientWidth, dark, Math.min(...contrast)]);
     </script></body>"""
     inner = html.escape(good_page.replace("</body>", probe))
     page = tmp_path / "frame.html"
@@ -270,9 +274,9 @@ def test_a_browser_sorts_searches_and_has_nothing_to_complain_of(good_page, tmp_
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"]
     command += [f"--blink-settings=preferredColorScheme={int(theme == 'light')}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    told = re.search(r"<title>(.*?)</title>", done.stdout)
-    found, means, beyond, dark, contrast = json.loads(told[1])
-    assert (found, beyond, dark) == (1, 0, theme == "dark")
+    measured = re.search(r"<title>(.*?)</title>", done.stdout)
+    matches, means, beyond, dark, contrast = json.loads(measured[1])
+    assert (matches, beyond, dark) == (1, 0, theme == "dark")
     assert means == sorted(means)
     assert len(means) == 3
     assert contrast >= 4.5, contrast

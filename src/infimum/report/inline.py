@@ -1,4 +1,7 @@
-"""Pictures as SVG inside a page: the page's own colours, the same bytes each time, no names."""
+"""SVG elements that take the colours of the page around them.
+
+The same plot gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from numpy.linalg import LinAlgError
 from infimum.plots.axes import BLUE, GREY, VERMILION, tints
 
 INK = "#161718"
-"""What text and axes are drawn in; the page puts its own colour of text in its place."""
+"""Colour of text and axes in the plots; the page replaces it by its own text colour."""
 
 COLOURS = {
     INK: "currentColor",
@@ -29,7 +32,7 @@ COLOURS = {
     to_hex(tints(2)[0]): "var(--pale)",
     to_hex(tints(2)[1]): "var(--paler)",
 }
-"""The page's variables in the place of the pictures' colours, so that both are light or dark."""
+"""Colours of the plots and the page variables that replace them, in light and dark mode alike."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -41,47 +44,54 @@ STYLE: Any = {
     "ytick.color": INK,
     "axes.linewidth": 0.7,
 }
-"""Text stays text, in the reader's own font; matplotlib's own is wider than most of them."""
+"""Settings of matplotlib. Text stays text, and is shown in a font of the reader's browser."""
 
-UNDRAWABLE = (ValueError, ArithmeticError, LinAlgError)
-"""What pictures of draws that are infinite, or all the same, end with."""
+DRAWING_ERRORS = (ValueError, ArithmeticError, LinAlgError)
+"""Errors that plots raise if draws are infinite or all equal."""
 
-NUMBERS = re.compile(r'(?<= )(?:d|x|y|x1|x2|y1|y2|transform|width|height|points)="[^"]*"')
-LONG = re.compile(r"(\d+\.\d\d)\d+")
-BETWEEN = re.compile(r">\s+<")
-NAMED = re.compile(r'<g id="[^"]*"')
+NUMERIC_ATTRIBUTE = re.compile(r'(?<= )(?:d|x|y|x1|x2|y1|y2|transform|width|height|points)="[^"]*"')
+LONG_DECIMAL = re.compile(r"(\d+\.\d\d)\d+")
+"""Numbers in attributes are cut to two decimals, a hundredth of a point, to keep the page small."""
+
+SPACE_BETWEEN_TAGS = re.compile(r">\s+<")
+GROUP_NAME = re.compile(r'<g id="[^"]*"')
+"""Both are removed: names of groups would occur in several plots of one page."""
+
 FONT = re.compile(r"font: ([^;\"']*?px) [^;\"]*")
+"""The font families are replaced by sans-serif, because the reader may not have matplotlib's."""
 
 
 @contextmanager
 def _styled(salt: str, mathematical: bool) -> Iterator[None]:
-    """Matplotlib's defaults and this style, whatever the caller has set; the caller's after it."""
+    """Matplotlib's defaults with `STYLE`; the settings of the caller are restored afterwards."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | {"svg.hashsalt": salt, "text.parse_math": mathematical})
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's font may have it
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from"
+        )  # the browser's font may have the glyph
         yield
 
 
-def drawn(
+def svg(
     draw: Callable[[Any], Any],
     salt: str,
     size: tuple[float, float],
     shape: tuple[int, int] = (1, 1),
     mathematical: bool = False,
 ) -> str:
-    """One picture as an SVG element.
+    """A plot as an SVG element.
 
     Parameters
     ----------
     draw
-        Takes the axes: an array of this shape, or one if that is (1, 1).
+        Draws on the axes: an array of this shape, or single axes if the shape is (1, 1).
     salt
-        A name of its own in the page, which its inner names are made from.
+        A different name for each plot on the page; the names inside the SVG are made from it.
     size
-        In inches.
+        Width and height in inches.
     mathematical
-        Whether text between dollars is a formula. Names of quantities are none.
+        Whether text between dollar signs is a formula. It is not in names of quantities.
     """
     with _styled(salt, mathematical):
         figure = Figure(figsize=size, layout="constrained")
@@ -89,10 +99,12 @@ def drawn(
         return _as_svg(figure, salt)
 
 
-def small(draw: Callable[[list[Any]], Any], salts: list[str], size: tuple[float, float]) -> Any:
-    """Small pictures that are drawn together, each an SVG element of its own.
+def small_svgs(
+    draw: Callable[[list[Any]], Any], salts: list[str], size: tuple[float, float]
+) -> list[str]:
+    """Small plots drawn by one function, each an SVG element of its own.
 
-    Their margins are fixed: room for numbers below, and none for words.
+    Their margins are fixed, with room for tick labels below but not for axis labels.
     """
     with _styled(salts[0], False):
         figures = [Figure(figsize=size) for _ in salts]
@@ -111,23 +123,23 @@ def _as_svg(figure: Figure, salt: str) -> str:
 
 
 def _trimmed(text: str) -> str:
-    """The element alone: no prologue, no metadata, no inner names but those referred to."""
+    """The SVG element with short numbers, without prologue, metadata and names of groups."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = NAMED.sub("<g", text)
-    text = NUMBERS.sub(lambda match: LONG.sub(r"\1", match[0]), text)
+    text = GROUP_NAME.sub("<g", text)
+    text = NUMERIC_ATTRIBUTE.sub(lambda match: LONG_DECIMAL.sub(r"\1", match[0]), text)
     text = FONT.sub(r"font: \1 sans-serif", text)
     for colour, variable in COLOURS.items():
         text = text.replace(colour, variable)
     head, _, rest = text.partition(">")
     box = re.search(r'viewBox="[^"]*"', head)
-    return f"<svg {box[0] if box else ''} role='img'>{BETWEEN.sub('><', rest)}"
+    return f"<svg {box[0] if box else ''} role='img'>{SPACE_BETWEEN_TAGS.sub('><', rest)}"
 
 
-def attempted(make: Callable[[], Any]) -> tuple[Any, str]:
-    """What is made, or nothing and why it can't be."""
+def attempt(make: Callable[[], Any]) -> tuple[Any, str]:
+    """The result and an empty text; or None and the reason, if the plot cannot be drawn."""
     try:
         with np.errstate(all="ignore"):
             return make(), ""
-    except UNDRAWABLE as error:
+    except DRAWING_ERRORS as error:
         return None, str(error)

@@ -1,4 +1,4 @@
-"""The report of a fit: one HTML file, in words first, then numbers, pictures and tables."""
+"""The report of a fit: one HTML page."""
 
 from __future__ import annotations
 
@@ -6,50 +6,51 @@ import importlib.metadata
 import importlib.resources
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infimum import plots
+from infimum.answer import printed
+from infimum.answer.answer import Answer
 from infimum.answer.file import options, plain_seed
 from infimum.checks.quantities import VERDICTS
-from infimum.fitting.fit import Fit
 from infimum.plots.posterior import MARGINALS
 from infimum.plots.predictions import replicated
 from infimum.plots.scene import varying
-from infimum.report.inline import attempted, drawn, small
+from infimum.report.inline import attempt, small_svgs, svg
 from infimum.solvers._solver import Reason
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-SHOWN = 200
-"""Quantities in the page's table before anything is searched for: the worst."""
+TABLE_ROWS = 200
+"""Rows of the table of quantities before a search: a page of thousands would open slowly."""
 
-PAIRED = 3
-"""Quantities in the picture of pairs; more would not be read on a telephone."""
+PAIR_QUANTITIES = 3
+"""Quantities in the plot of pairs: more would be illegible on a phone."""
 
-SITES = 6
-"""Observed sites whose predictions are drawn."""
+MAX_SITES = 6
+"""Observed sites whose predictions are plotted, to keep the page short."""
 
-MOST_PREDICTED = 50_000
-"""Observations of one site up to which it is predicted: 400 data sets of them take 160 MB."""
+MAX_OBSERVATIONS = 50_000
+"""A site with more observations is not predicted: 400 datasets of this size take 160 MB."""
 
 DIGITS = 3
-"""Significant digits of a standard deviation; means have its decimals."""
+"""Significant digits of a standard deviation. A mean has as many decimals as its sd."""
 
 MEANINGS = {
-    "good": "The approximation q stands for the posterior: its means and standard deviations are "
-    "right to a tenth of a posterior standard deviation, as far as its draws can tell.",
-    "reweight": "The approximation q is off somewhere, but what it is off by is known: its draws, "
-    "corrected by importance weights, stand for the posterior.",
-    "unreliable": "Neither the approximation q nor its corrected draws are known to stand for the "
-    "posterior: no number on this page should be relied on before this is mended.",
+    "good": "The approximation q can replace the posterior: as far as its draws can tell, its "
+    "means and standard deviations are right to a tenth of a posterior standard deviation.",
+    "reweight": "The approximation q has errors, but they are known: draws from q that are "
+    "corrected by importance weights represent the posterior.",
+    "unreliable": "Neither the approximation q nor its corrected draws are known to represent the "
+    "posterior. Do not rely on any number on this page until this is fixed.",
 }
-"""A sentence for those who do not know the words."""
+"""What each verdict means, for readers who do not know these words."""
 
 COLUMNS = {
     "mean": "mean",
@@ -59,50 +60,86 @@ COLUMNS = {
     "95%": "95 %",
     "weighted_mean": "weighted mean",
     "weighted_sd": "weighted sd",
-    "mean_error": "error of the mean, in sds",
-    "sd_error": "relative error of the sd",
+    "mean_error": "error of mean, in sds",
+    "sd_error": "relative error of sd",
 }
-"""Columns of `Fit.summary` in the table, and their headings."""
+"""Columns of `Answer.summary` in the table, with their headings."""
 
 ERRORS = ("mean_error", "sd_error")
 
 LIBRARIES = ("jax", "numpy", "numpyro")
-"""Whose versions the report has, besides Python's and infimum's."""
+"""Libraries whose versions the report lists, besides Python and infimum."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page, or why there is none.
+    """A plot on the page, or the reason that it is missing.
 
     Attributes
     ----------
-    svg, missing
-        One of the two is empty.
+    svg
+        The SVG element; None if the plot is missing.
     caption
-        What is seen.
+        Text that belongs to this plot only.
     label
-        The quantity or site that it is of, where it is one of several.
+        The quantity or site in the plot, if it is one of several plots.
     verdict
-        Of that quantity.
+        Verdict of that quantity.
+    missing
+        Why there is no plot; empty if there is one.
     """
 
-    svg: Any
+    svg: str | None
     caption: str = ""
     label: str = ""
     verdict: str = ""
     missing: str = ""
 
 
-def write(fit: Fit, path: Path, title: str | None = None) -> Path:
-    """Write the report; an existing file is replaced only when the new one is whole."""
+def write(fit: Answer, path: Path, title: str | None = None) -> Path:
+    """Write the report. An existing file is replaced only after the new one is complete."""
     partial = path.with_name(path.name + ".part")
     partial.write_text(page(fit, title), encoding="utf-8", newline="\n")
     partial.replace(path)
     return path
 
 
-def page(fit: Fit, title: str | None = None) -> str:
-    """The report as text. The same fit gives the same text."""
+def page(fit: Answer, title: str | None = None) -> str:
+    """The text of the page, which depends on the fit and the installed versions only."""
+    from markupsafe import Markup
+
+    table = fit.summary()
+    order = worst_first(table)
+    rows = table_rows(table.iloc[order])
+    return _template().render(
+        title=title or f"{fit.name}: how close q is to the posterior",
+        fit=fit,
+        dim=fit.q.dim,
+        parameters=fit.family.n_parameters(fit.q.dim),
+        meaning=meaning(fit),
+        key_numbers=[row for row in printed.rows(fit) if row[0] not in ("verdict", "climb")],
+        counts=[(v, int(np.sum(table["verdict"] == v))) for v in reversed(VERDICTS)],
+        ladder=ladder(fit),
+        pairs=pairs(fit, table, order),
+        marginals=marginals(fit, table, order),
+        trace=single_plot(fit, "trace", plots.plot_trace),
+        weights=single_plot(fit, "weights", plots.plot_weights),
+        predictions=predictions(fit),
+        why_no_predictions=why_no_predictions(fit),
+        columns=list(COLUMNS.values()),
+        worst=[_as_text(row) for row in rows[:TABLE_ROWS]],
+        n_quantities=len(table),
+        table_rows=TABLE_ROWS,
+        data=Markup(_as_json(rows)),
+        versions=versions(),
+        seed=json.dumps(plain_seed(fit.seed)),
+        options=options(fit.family),
+        code=code(fit),
+    )
+
+
+def _template() -> Any:
+    """The template of the page; its filter `svg` marks text as safe to insert."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -111,179 +148,153 @@ def page(fit: Fit, title: str | None = None) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["svg"] = Markup
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    table = fit.summary()
-    order = ranked(table)
-    shown = numbers(table.iloc[order])
-    return template.render(
-        title=title or f"{fit.name}: how near the posterior is",
-        fit=fit,
-        dim=fit.q.dim,
-        parameters=fit.family.n_parameters(fit.q.dim),
-        meaning=meaning(fit),
-        rows=[(label, told) for label, told in fit.rows() if label not in ("verdict", "climb")],
-        counts=[(v, int(np.sum(table["verdict"] == v))) for v in reversed(VERDICTS)],
-        ladder=ladder(fit),
-        pairs=pairs(fit, table, order),
-        marginals=marginals(fit, table, order),
-        trace=one(fit, "trace", plots.plot_trace),
-        weights=one(fit, "weights", plots.plot_weights),
-        predictions=predictions(fit),
-        why_no_predictions=why_no_predictions(fit),
-        columns=list(COLUMNS.values()),
-        worst=[_told(row) for row in shown[:SHOWN]],
-        n_quantities=len(table),
-        shown=min(SHOWN, len(table)),
-        most=SHOWN,
-        data=Markup(_as_data(shown)),
-        versions=versions(),
-        seed=json.dumps(plain_seed(fit.seed)),
-        options=options(fit.family),
-        code=code(fit),
-    )
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
-def meaning(fit: Fit) -> str:
-    """The verdict in a sentence for everyone."""
+def meaning(fit: Answer) -> str:
+    """What the verdict means, in one or two sentences."""
     if fit.reason is Reason.INTERRUPTED:
-        return "The fit was interrupted before its end. " + MEANINGS[fit.verdict]
+        return "The fit was interrupted before it was finished. " + MEANINGS[fit.verdict]
     return MEANINGS[fit.verdict]
 
 
-def why_no_predictions(fit: Fit) -> str:
-    """Why there is no check of predictions; nothing if there is one."""
+def why_no_predictions(fit: Answer) -> str:
+    """Why the page has no predictions; empty if it has them."""
     if fit.target is None:
         return (
-            "A file holds no data and no code: for a comparison of the data with what the model "
-            "predicts, write the report from the fit before it is saved."
+            "A saved fit contains neither data nor code. To compare the data with predictions of "
+            "the model, write the report before you save the fit."
         )
     if not fit.model.observed():
         return (
-            "The target is a bare log density, which has no observations to compare: state the "
-            "model in a language, as with infimum.from_numpyro, for a comparison here."
+            "The target is a plain log density, which has no observations. To compare data with "
+            "predictions, write the model in a language that has them, for instance NumPyro "
+            "(infimum.from_numpyro)."
         )
     return ""
 
 
 def versions() -> list[tuple[str, str]]:
-    """Of what the report was made with."""
+    """The libraries that the report was made with, and their versions."""
     import infimum
 
-    found = [(name, importlib.metadata.version(name)) for name in LIBRARIES]
-    return [("infimum", infimum.__version__), *found, ("Python", platform.python_version())]
+    libraries = [(name, importlib.metadata.version(name)) for name in LIBRARIES]
+    return [("infimum", infimum.__version__), *libraries, ("Python", platform.python_version())]
 
 
-def code(fit: Fit) -> str:
-    """The lines that load the fit and draw from it."""
+def code(fit: Answer) -> str:
+    """Python code that loads the fit and draws from it."""
     weighted = ", weighted=True" if fit.verdict == "reweight" else ""
-    lines = ["import infimum", "", 'fit = infimum.load("fit.zip")  # once fit.save("fit.zip") has']
+    lines = ["import infimum", "", 'fit = infimum.load("fit.zip")  # after fit.save("fit.zip")']
     lines += ["print(fit)", f"draws = fit.sample(1000{weighted})"]
     if fit.verdict == "unreliable":
-        lines[-1] += "  # of q: not of the posterior"
+        lines[-1] += "  # from q, not from the posterior"
     return "\n".join(lines)
 
 
-def ladder(fit: Fit) -> Picture | None:
-    """The way of the climb; None for a fit of one family."""
+def ladder(fit: Answer) -> Picture | None:
+    """Remaining KL of each family in the climb; None for a fit of one family."""
     route = fit.route
     if route is None:
         return None
-    bare = type(route)(route.rungs, (), route.ended)
+    without_notes = replace(route, skipped=())  # the page lists the skipped families itself
 
     def draw(axes: Any) -> None:
-        plots.plot_climb(bare, axes=axes)
+        plots.plot_climb(without_notes, axes=axes)
 
-    svg, why = attempted(lambda: drawn(draw, "climb", (4.8, 3.0), mathematical=True))
-    return Picture(svg, missing=why)
+    element, why = attempt(lambda: svg(draw, "climb", (4.8, 3.0), mathematical=True))
+    return Picture(element, missing=why)
 
 
-def pairs(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> Picture:
-    """q over p* for the worst quantities."""
-    names = drawable(table, order)[:PAIRED]
+def pairs(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> Picture:
+    """q and p* for pairs of the worst quantities."""
+    names = varying_names(table, order)[:PAIR_QUANTITIES]
     k = len(names)
 
     def draw(axes: Any) -> None:
         plots.plot_fit(fit, names, axes=axes)[0, 0].set_title("", loc="left")
 
     size = (4.8, 4.6) if k > 1 else (4.8, 3.0)
-    svg, why = attempted(lambda: drawn(draw, "pairs", size, (k, k)))
+    element, why = attempt(lambda: svg(draw, "pairs", size, (k, k)))
     known = np.isfinite(fit.kl.value)
     return Picture(
-        svg, "" if known else "The posterior is not known: q alone is drawn.", missing=why
+        element, "" if known else "The posterior is unknown, so only q is plotted.", missing=why
     )
 
 
-def marginals(fit: Fit, table: pd.DataFrame, order: np.ndarray) -> list[Picture]:
-    """Each of the worst quantities by itself."""
-    names = drawable(table, order)[:MARGINALS]
+def marginals(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> list[Picture]:
+    """q and p* for each of the worst quantities."""
+    names = varying_names(table, order)[:MARGINALS]
 
     def draw(axes: Any) -> None:
         for panel in plots.plot_marginals(fit, names, axes=axes):
             panel.set_title("", loc="left")
 
     salts = [f"marginal{i}" for i in range(len(names))]
-    made, why = attempted(lambda: small(draw, salts, (2.3, 1.3)))
-    if made is None:
+    svgs, why = attempt(lambda: small_svgs(draw, salts, (2.3, 1.3)))
+    if svgs is None:
         return [Picture(None, missing=why)]
-    told = numbers(table.loc[names])
+    rows = table_rows(table.loc[names])
     return [
-        Picture(svg, _errors(row), name, row[1])
-        for svg, name, row in zip(made, names, told, strict=True)
+        Picture(element, _errors(row), name, row[1])
+        for element, name, row in zip(svgs, names, rows, strict=True)
     ]
 
 
-def one(fit: Fit, salt: str, plot: Any) -> Picture:
-    """A picture on one pair of axes."""
-    svg, why = attempted(
-        lambda: drawn(lambda axes: plot(fit, axes=axes), salt, (4.8, 2.8), mathematical=True)
+def single_plot(fit: Answer, salt: str, plot: Any) -> Picture:
+    """A plot with one panel."""
+    element, why = attempt(
+        lambda: svg(lambda axes: plot(fit, axes=axes), salt, (4.8, 2.8), mathematical=True)
     )
-    return Picture(svg, missing=why)
+    return Picture(element, missing=why)
 
 
-def predictions(fit: Fit) -> list[Picture]:
-    """Observed data over replicated ones, a picture a site."""
+def predictions(fit: Answer) -> list[Picture]:
+    """For each observed site, its data and replicated data."""
     if why_no_predictions(fit):
         return []
     observed = fit.model.observed()
-    large = [name for name, data in observed.items() if np.size(data) > MOST_PREDICTED]
+    large = [name for name, data in observed.items() if np.size(data) > MAX_OBSERVATIONS]
     if large:
-        told = f"site {large[0]} has more than {MOST_PREDICTED:,} observations: too many to predict"
-        return [Picture(None, missing=told)]
+        why = (
+            f"site {large[0]} has more than {MAX_OBSERVATIONS:,} observations, too many to predict"
+        )
+        return [Picture(None, missing=why)]
     try:
         predicted = replicated(fit)
-    except Exception as error:  # of the user's own model, which may raise anything
-        return [Picture(None, missing=f"the model does not predict: {error}")]
-    return [_prediction(fit, name, predicted) for name in list(observed)[:SITES]]
+    except Exception as error:  # the user's model can raise anything
+        return [Picture(None, missing=f"the model raised an error when it predicted: {error}")]
+    return [_prediction(fit, name, predicted) for name in list(observed)[:MAX_SITES]]
 
 
-def _prediction(fit: Fit, name: str, predicted: dict[str, np.ndarray]) -> Picture:
+def _prediction(fit: Answer, name: str, predicted: dict[str, np.ndarray]) -> Picture:
     def draw(axes: Any) -> None:
         plots.plot_predictions(fit, name, predicted=predicted, axes=axes)
 
-    svg, why = attempted(lambda: drawn(draw, f"predicted {name}", (4.8, 2.8)))
-    return Picture(svg, label=name, missing=why)
+    element, why = attempt(lambda: svg(draw, f"predicted {name}", (4.8, 2.8)))
+    return Picture(element, label=name, missing=why)
 
 
-def ranked(table: pd.DataFrame) -> np.ndarray:
-    """The rows of a summary, worst first: by verdict, then by error; unknown errors are worst."""
+def worst_first(table: pd.DataFrame) -> np.ndarray:
+    """Order of the rows of a summary: by verdict, then by error, with unknown errors first."""
     place = np.array([VERDICTS.index(verdict) for verdict in table["verdict"]])
     error = table[list(ERRORS)].abs().max(axis=1, skipna=False).fillna(np.inf).to_numpy()
     return np.lexsort([-error, place])
 
 
-def drawable(table: pd.DataFrame, order: np.ndarray) -> list[str]:
-    """Names of quantities that vary, worst first."""
+def varying_names(table: pd.DataFrame, order: np.ndarray) -> list[str]:
+    """Names of the quantities that vary, in this order: a constant cannot be plotted."""
     vary = varying(table)
     return [str(table.index[i]) for i in order if vary[i]]
 
 
-def numbers(table: pd.DataFrame) -> list[list[Any]]:
-    """A row a quantity: name, verdict, and numbers without digits that mean nothing."""
-    rough = table[list(COLUMNS)].to_numpy(float)
+def table_rows(table: pd.DataFrame) -> list[list[Any]]:
+    """For each quantity its name, its verdict, and its numbers rounded to significant digits."""
+    values = table[list(COLUMNS)].to_numpy(float)
     decimals = [_decimals(sd) for sd in table["sd"]]
     rows = []
     for name, row, places, verdict in zip(
-        table.index, rough, decimals, table["verdict"], strict=True
+        table.index, values, decimals, table["verdict"], strict=True
     ):
         cells = [
             _rounded(x, 3 if key in ERRORS else places) for key, x in zip(COLUMNS, row, strict=True)
@@ -293,37 +304,37 @@ def numbers(table: pd.DataFrame) -> list[list[Any]]:
 
 
 def _decimals(sd: float) -> int:
-    """Decimals at which an sd has its significant digits."""
+    """Decimals that show `DIGITS` significant digits of an sd."""
     if not (np.isfinite(sd) and sd > 0):
         return DIGITS
     return DIGITS - 1 - int(np.floor(np.log10(sd)))
 
 
 def _rounded(x: float, decimals: int) -> float | int | None:
-    """To so many decimals, which may be negative; None for what is no number."""
+    """The number to these decimals, which may be negative; None if it is not finite."""
     if not np.isfinite(x):
         return None
     value = round(float(x), decimals) + 0.0
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-def _told(row: list[Any]) -> list[str]:
-    """A row as text."""
+def _as_text(row: list[Any]) -> list[str]:
+    """The cells of a table row, with a dash for an unknown number."""
     name, verdict, *cells = row
     return [name, verdict, *("–" if x is None else str(x).replace("-", "−") for x in cells)]
 
 
 def _errors(row: list[Any]) -> str:
-    """What q is off by, in words."""
+    """The errors of q for one quantity, in words."""
     mean, sd = row[-2:]
     if mean is None or sd is None:
-        return "what q is off by is unknown"
+        return "errors of q unknown"
     mean, percent = round(mean, 2) + 0.0, round(100 * sd) + 0.0  # no -0
-    return f"mean off by {mean:+.2f} sd, sd by {percent:+.0f} %".replace("-", "−")
+    return f"error of mean {mean:+.2f} sd, of sd {percent:+.0f} %".replace("-", "−")
 
 
-def _as_data(rows: list[list[Any]]) -> str:
-    """Rows as JSON that no browser takes for markup."""
+def _as_json(rows: list[list[Any]]) -> str:
+    """The rows as JSON, escaped so that no browser reads markup in it."""
     text = json.dumps(rows, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
