@@ -1,8 +1,7 @@
 """The catalogue of errors and warnings: what each code means, and what to do.
 
-A code stands for one kind of trouble, wherever it is found, and keeps its meaning from one version
-to the next; its first two characters name the area. The entries are in `catalogue.toml`; they are
-read when a message is made, and printed by `infimum explain` and in the documentation.
+The entries are in `catalogue.toml`. `infimum explain` and the documentation print them. The first
+two characters of a code name its area.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Entry:
-    """What a code stands for.
+    """The meaning of a code.
 
-    Parameters
+    Attributes
     ----------
     title
-        The trouble in a few words.
+        The problem in a few words.
     means
-        What is wrong, and why the work can't go on.
+        What is wrong, and why infimum cannot continue.
     cure
         What to do.
     """
@@ -34,7 +33,7 @@ class Entry:
 
 @functools.cache
 def catalogue() -> dict[str, Entry]:
-    """Every entry by its code, in order."""
+    """All entries by their codes, in ascending order."""
     codes = _file()["codes"]
     return {
         code: Entry(**{field: " ".join(text.split()) for field, text in entry.items()})
@@ -44,7 +43,7 @@ def catalogue() -> dict[str, Entry]:
 
 @functools.cache
 def areas() -> dict[str, str]:
-    """What codes are about, by their first two characters."""
+    """The areas of the codes, by their first two characters."""
     return dict(_file()["areas"])
 
 

@@ -1,4 +1,4 @@
-"""Errors: messages with their codes, the errors of families, and checks of arguments."""
+"""Errors of wrong use: each message ends with its code."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from infimum.base.catalogue import catalogue
 
 CODED = re.compile(r" \[[EW]\d{3}\]$")
-"""A message's code, at its end."""
+"""The code at the end of a message."""
 
 
 def coded(code: str, message: str) -> str:
-    """The message with its code at the end; that of its cause stays, if it has one already."""
+    """The message with the code at its end. A message that quotes a coded error keeps that code."""
     assert code in catalogue(), code
     return message if CODED.search(message) else f"{message} [{code}]"
 
 
 def plain(message: object) -> str:
-    """What an error says, without its code: for the message of another one."""
+    """The message without its code, to be quoted in another message."""
     return CODED.sub("", str(message))
 
 
 class UnsuitableError(ValueError):
-    """A family can't serve this target; the message says why, and a climb skips the rung."""
+    """A family cannot be fitted to this target. The message says why, and a climb skips it."""
 
 
 def check_number(name: str, value: Any, least: int) -> None:
-    """Raise ValueError unless a setting is a whole number of at least so much."""
+    """Raise ValueError unless the value of this setting is an integer of at least `least`."""
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(
             coded("E302", f"{name} is {value!r}, expected an integer of at least {least}")

@@ -1,4 +1,4 @@
-"""How much memory this machine has, and what to say when a fit needs more."""
+"""The memory of this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from infimum.base.errors import UnsuitableError, coded
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells the limit of a container, in its second and first version."""
+"""Files in which Linux gives the memory limit of a container, for versions 2 and 1 of cgroups."""
 
 
 def total() -> int | None:
-    """Bytes of memory that this process may use; None where the system does not say."""
+    """Bytes of memory that this process may use; None if the system does not tell."""
     try:
-        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, ValueError, OSError):
         return None
     for limit in LIMITS:
@@ -23,23 +23,33 @@ def total() -> int | None:
         except OSError:
             continue
         if text.isdigit():
-            found.append(int(text))
-    return min(found)
+            limits.append(int(text))
+    return min(limits)
 
 
 def demand(what: str, n_bytes: float, cure: str) -> None:
-    """Raise UnsuitableError if something needs more memory than there is."""
-    held = total()
-    if held is not None and n_bytes > held:
+    """Raise UnsuitableError if this machine has less memory than needed.
+
+    Parameters
+    ----------
+    what
+        What needs the memory, at the beginning of the message.
+    n_bytes
+        Bytes that it needs.
+    cure
+        What to do instead, at the end of the message.
+    """
+    available = total()
+    if available is not None and n_bytes > available:
         raise UnsuitableError(
             coded(
                 "E230",
                 f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
-                f"{in_words(held)}: {cure}",
+                f"{in_words(available)}: {cure}",
             )
         )
 
 
 def in_words(size: float) -> str:
-    """Bytes as GB, for people."""
+    """The size in GB, as messages print it."""
     return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"

@@ -1,4 +1,4 @@
-"""Sums over the processes of `jax.distributed`: each has rows of its own, all get the same sum."""
+"""Sums over the processes of `jax.distributed`: each has its own rows, and all get the same sum."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from infimum.base.program import double_precision
 
 
 class PeerError(RuntimeError):
-    """Another process of a distributed run has ended, or can't go on."""
+    """Another process of a distributed run has ended or failed."""
 
 
 HEARTBEAT = 20
-"""Seconds without a sign of life after which a process is taken to have ended: the others then end
-as well, well within a minute; JAX's own default is 100."""
+"""Seconds without a signal from a process after which it counts as ended. The other processes then
+end well within a minute; with JAX's own default, 100, they would wait longer."""
 
 
 def begin(address: str | None = None, n: int | None = None, which: int | None = None) -> None:
-    """Take part in a distributed run; before anything is computed.
+    """Join a distributed run. This must come before any computation.
 
     Parameters
     ----------
     address, n, which
-        Host and port of process 0, the number of processes, and which of them this is. Without
-        these JAX asks Slurm, Open MPI or Kubernetes.
+        Host and port of process 0, the number of processes, and the number of this process.
+        Without these JAX asks Slurm, Open MPI or Kubernetes.
 
     Raises
     ------
     ValueError
-        If nobody says what this run consists of, or the processes don't find each other.
+        If the processes cannot connect to each other.
     """
     try:
         jax.distributed.initialize(address, n, which, heartbeat_timeout_seconds=HEARTBEAT)
@@ -41,25 +41,25 @@ def begin(address: str | None = None, n: int | None = None, which: int | None = 
         raise ValueError(
             coded(
                 "E720",
-                f"the distributed run could not begin ({error}): start every process by Slurm, "
-                "Open MPI or Kubernetes, or say in each where process 0 is, how many there are and "
-                "which one it is: --coordinator HOST:PORT --processes 4 --process 0",
+                f"the distributed run could not start ({error}): start every process with Slurm, "
+                "Open MPI or Kubernetes, or give each the address of process 0, the number of "
+                "processes and its own number: --coordinator HOST:PORT --processes 4 --process 0",
             )
         ) from error
 
 
 def count() -> int:
-    """How many processes take part; 1 where `jax.distributed` was not started."""
+    """Number of processes in the run; 1 if `jax.distributed` was not started."""
     return int(jax.process_count()) if jax.distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """Number of this process, counted from 0."""
     return int(jax.process_index()) if count() > 1 else 0
 
 
 def gathered(array: np.ndarray) -> np.ndarray:
-    """The array of every process, which all have in one shape: a new first axis.
+    """The arrays of all processes, stacked along a new first axis; their shapes must be equal.
 
     Raises
     ------
@@ -73,24 +73,25 @@ def gathered(array: np.ndarray) -> np.ndarray:
     try:
         with double_precision():
             return np.asarray(multihost_utils.process_allgather(array))
-    except Exception as error:  # the collectives raise errors of their own
+    except Exception as error:  # JAX documents no error of its collectives
         raise PeerError(
             coded(
                 "E721",
                 f"a process of this distributed run has ended ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no message'}): look at the other "
-                "processes' output for the cause, and start them all again",
+                f"{str(error).splitlines()[0] if str(error) else 'no message'}): look for the "
+                "cause in the output of the other processes, and start all processes again",
             )
         ) from error
 
 
 def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """The sum over processes of what each computes, in the order of their ranks.
+    """The sum of the parts of all processes, added in the order of their ranks.
 
     Parameters
     ----------
     compute
-        This process's part, float64 of `shape`. If it raises, the others raise as well.
+        Computes the part of this process, a float64 array of this shape. If it raises an error,
+        the other processes raise PeerError.
     """
     if count() == 1:
         return compute()
@@ -98,7 +99,7 @@ def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarr
     part = np.zeros((2, *shape))
     try:
         part[1] = compute()
-    except BaseException as error:  # Ctrl-C too: the others must not wait for ever
+    except BaseException as error:  # Ctrl-C as well: the other processes must not wait for ever
         trouble = error
         part[0] = 1.0
     parts = gathered(part)
@@ -109,8 +110,8 @@ def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarr
         raise PeerError(
             coded(
                 "E721",
-                f"process {failed[0]} of this distributed run can't go on: its own output says "
-                "why. Mend that, and start all again",
+                f"process {failed[0]} of this distributed run failed: its own output gives the "
+                "cause. Fix it, and start all processes again",
             )
         )
     summed: np.ndarray = parts[:, 1].sum(axis=0)
@@ -118,17 +119,25 @@ def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarr
 
 
 def same(number: float) -> float:
-    """Process 0's number, in every process: what depends on time must not set them apart."""
+    """The number of process 0, in every process: decisions by the clock must be the same in all."""
     return float(gathered(np.full(1, float(number)))[0, 0])
 
 
 def everywhere(here: bool) -> bool:
-    """Whether something is so in every process."""
+    """Whether the condition is true in every process."""
     return bool(gathered(np.full(1, float(here))).all())
 
 
 def agreed(what: str, value: Any) -> None:
-    """Raise ValueError unless this is the same in every process."""
+    """Raise ValueError unless the value is the same in every process.
+
+    Parameters
+    ----------
+    what
+        What the value is, in the plural, at the beginning of the message.
+    value
+        Compared by its `repr`.
+    """
     if count() == 1:
         return
     import hashlib
@@ -140,7 +149,7 @@ def agreed(what: str, value: Any) -> None:
         raise ValueError(
             coded(
                 "E723",
-                f"{what} differ between process 0 and process {different[0]}: here (process "
-                f"{rank()}) they are {value}. Give all processes the same",
+                f"{what} differ between process 0 and process {different[0]}: in this process "
+                f"({rank()}) they are {value}. Give all processes the same",
             )
         )

@@ -1,9 +1,9 @@
-"""Compiled functions of one point z, batched: one compilation per structure, whatever the data.
+"""Compiled functions of one point z, in batches: one compilation for each structure.
 
-A function is traced once to a jaxpr. The arrays it closes over are lifted out of it and passed as
-arguments, and the compiled program is kept under the jaxpr's structure. So data never becomes a
-constant of the compiled code, and the same model on other data of the same shape, or the same
-target with another seed, finds its program ready.
+A function is traced once to a jaxpr. The arrays that it closes over become arguments of the
+compiled program, which is cached by the structure of the jaxpr. Data are therefore never constants
+of compiled code: the same model with other data of the same shape, or the same target with another
+seed, needs no compilation.
 """
 
 from __future__ import annotations
@@ -24,36 +24,47 @@ ClosedJaxpr: Any = vars(core)["ClosedJaxpr"]
 """A jaxpr with its constants. From JAX 0.12 on it is `Jaxpr` itself, under both names."""
 
 BATCH = 32
-"""Points in one compiled batch. On fifteen posteriors 64 points cost 1.2 to 3.5 times what 16 do:
-32 wastes little on an ascent's few points, and keeps checks of thousands of draws short."""
+"""Points in one compiled batch. On fifteen posteriors a batch of 64 took 1.2 to 3.5 times as long
+as one of 16. 32 wastes little on the few points of an ascent, and checks of thousands of draws
+still need few calls."""
 
 WIDE = 256
-"""The same for functions that cost next to nothing a point, such as bijections: a call costs 50 to
-100 µs whatever is in it."""
+"""Points in one batch of a function that is very cheap, such as a bijection: a call takes 50 to
+100 µs in any case."""
 
 WORKING_SET = 2**24
-"""Bytes that the largest intermediate array of one batch may take, where points share the reading
-of a matrix: a logistic regression of 100,000 × 50 takes 6.7 ms a point by this, 17 by an eighth."""
+"""Bytes that the largest intermediate array of a batch may take if the program multiplies matrices.
+All points of a batch then share one pass over the matrix: a logistic regression of 100,000 × 50
+takes 6.7 ms per point with this value, and 17 ms with an eighth of it."""
 
 NARROW_SET = 2**22
-"""The same where no matrix is multiplied. Wider batches then gain nothing, and waste on an ascent's
-few points: a fit of 240,000 rows, gathered and summed by group, took 40 s with four times this."""
+"""The same if the program multiplies no matrices. Wider batches then gain nothing, and waste work
+on the few points of an ascent: a fit of 240,000 rows, summed by group, took 40 s with four times
+this value."""
 
 
 def double_precision() -> Any:
-    """Context in which JAX computes in float64, leaving the caller's configuration alone."""
+    """Context in which JAX computes in float64; the configuration of the caller does not change."""
     return jax.enable_x64(True)
 
 
 @dataclass
 class Clock:
-    """Seconds that JAX has spent lowering and compiling in this process, and its compilations."""
+    """Time that JAX has spent on compilation in this process.
+
+    Attributes
+    ----------
+    compile_seconds
+        Seconds of lowering and compiling.
+    compilations
+        Number of compiled programs.
+    """
 
     compile_seconds: float = 0.0
     compilations: int = 0
 
     def hear(self, event: str, duration_secs: float, **_: str | int) -> None:
-        """Listen to JAX's own measurements."""
+        """Record an event of JAX's monitoring."""
         if event.endswith(("/jaxpr_to_mlir_module_duration", "/backend_compile_duration")):
             self.compile_seconds += duration_secs
             self.compilations += event.endswith("/backend_compile_duration")
@@ -64,14 +75,24 @@ CLOCK = Clock()
 
 @dataclass(frozen=True)
 class Structure:
-    """A traced function without its data; equal for equal programs on data of equal shapes."""
+    """A traced function without its data. Equal programs on data of equal shapes compare equal.
+
+    Attributes
+    ----------
+    key
+        What is compared: shapes of the data, and a description of every operation.
+    jaxpr
+        The traced function; its data are arguments.
+    out_tree
+        Structure of its result.
+    """
 
     key: Hashable
     jaxpr: core.Jaxpr = field(compare=False)
     out_tree: Any = field(compare=False)
 
     def width(self, batch: int) -> int:
-        """Points in one compiled batch: fewer than wished for where one point alone takes much."""
+        """Points in one compiled batch: `batch`, or fewer if a single point needs much memory."""
         multiplies = any(eqn.primitive.name == "dot_general" for eqn in _equations(self.jaxpr))
         fitting = max(1, (WORKING_SET if multiplies else NARROW_SET) // self.largest)
         return min(batch, 1 << (fitting.bit_length() - 1))
@@ -83,7 +104,7 @@ class Structure:
 
     @functools.cached_property
     def total(self) -> int:
-        """Numbers in all intermediate arrays at one point: what it takes to read the program."""
+        """Numbers in all intermediate arrays at one point, a measure of the work at a point."""
         return sum(_sizes(self.jaxpr)) // 8
 
 
@@ -97,19 +118,20 @@ class Program:
     dim
         d.
     batch
-        Points in one compiled batch, if their arrays fit into `WORKING_SET`.
+        Points in one compiled batch, unless their arrays are larger than `WORKING_SET`.
     data
-        Pytree of arrays that the function takes behind z, if any; others may follow them.
+        Second argument of the function, a pytree of arrays that `given` can replace; None if the
+        function takes z only.
     """
 
     def __init__(
         self, function: Callable[..., Any], dim: int, batch: int = BATCH, data: PyTree = None
     ) -> None:
-        given = () if data is None else (data,)
+        arguments = () if data is None else (data,)
         with double_precision():
             point = jax.ShapeDtypeStruct((dim,), jnp.float64)
-            closed, out = jax.make_jaxpr(function, return_shape=True)(point, *given)
-            constants = [*jax.tree_util.tree_leaves(given), *closed.consts]
+            closed, out = jax.make_jaxpr(function, return_shape=True)(point, *arguments)
+            constants = [*jax.tree_util.tree_leaves(arguments), *closed.consts]
             self.constants = [jax.device_put(c) for c in constants]
         z, *taken = closed.jaxpr.invars
         jaxpr = closed.jaxpr.replace(constvars=[*taken, *closed.jaxpr.constvars], invars=[z])
@@ -121,7 +143,7 @@ class Program:
         self.dim = dim
 
     def given(self, data: PyTree) -> Program:
-        """The same program on other data of the same shapes."""
+        """The same program with other data of the same shapes."""
         program = copy.copy(self)
         with double_precision():
             leaves = [jax.device_put(x) for x in jax.tree_util.tree_leaves(data)]
@@ -130,7 +152,7 @@ class Program:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the arrays that it gives at one point."""
+        """Shapes of the arrays in the result at one point."""
         return [_abstract(variable).shape for variable in self.structure.jaxpr.outvars]
 
     def __call__(self, z: np.ndarray) -> Any:
@@ -157,19 +179,19 @@ class Program:
         return _compiled(self.structure, self.width)
 
     def function(self) -> Callable[[Any], Any]:
-        """The function of one point again, traceable, with its data lifted out."""
+        """The function of one point, which JAX can trace."""
         flat = core.jaxpr_as_fun(ClosedJaxpr(self.structure.jaxpr, self.constants))
         return lambda z: jax.tree_util.tree_unflatten(self.structure.out_tree, flat(z))
 
     def differentiable(self) -> Callable[[Any], Any]:
-        """Of a program that returns (value, gradient): the value, with that gradient as its own."""
+        """The value of a (value, gradient) program, with that gradient as its derivative."""
         return differentiable(self.structure, self.constants)
 
 
 def differentiable(structure: Structure, constants: list[Any]) -> Callable[[Any], Any]:
-    """The value of a (value, gradient) program on these data, as a function JAX can differentiate.
+    """The value of a (value, gradient) program, as a function that JAX can differentiate.
 
-    `constants` may be tracers, so that a compiled loop takes the data as arguments.
+    `constants`, the data, may be tracers: a compiled loop can then take them as arguments.
     """
     flat = core.jaxpr_as_fun(ClosedJaxpr(structure.jaxpr, constants))
 
@@ -182,7 +204,10 @@ def differentiable(structure: Structure, constants: list[Any]) -> Callable[[Any]
 
 
 def settled(tree: Any) -> Any:
-    """The same arrays with strong types: a step whose state keeps its types is compiled once."""
+    """The same arrays with strong types.
+
+    A compiled step is compiled again if the types of its state change; strong types do not change.
+    """
     return jax.tree_util.tree_map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
 
 
@@ -205,7 +230,7 @@ def _abstract(variable: Any) -> jax.ShapeDtypeStruct:
 
 
 def _signature(jaxpr: core.Jaxpr) -> Hashable:
-    """A hashable that two jaxprs share only if they compute the same function of their inputs."""
+    """A hashable that is equal for two jaxprs only if they compute the same function."""
     numbers: dict[Any, int] = {}
 
     def atom(value: Any) -> Hashable:
@@ -228,8 +253,8 @@ def _signature(jaxpr: core.Jaxpr) -> Hashable:
 
 
 _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees")
-"""Parameters of an equation that only its derivative would use; a program is never differentiated
-after it is compiled."""
+"""Parameters of an equation that only its derivative uses. A compiled program is never
+differentiated, so these need not be equal."""
 
 
 def _parameter(value: Any) -> Hashable:
@@ -251,7 +276,7 @@ def _parameter(value: Any) -> Hashable:
 
 @dataclass(frozen=True, eq=False)
 class _Itself:
-    """Stands for a value that can't be compared: equal to nothing but itself."""
+    """A value that cannot be compared: equal only to itself."""
 
     value: Any
 
@@ -267,7 +292,7 @@ def _sizes(jaxpr: core.Jaxpr) -> list[int]:
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
-    """Every equation, and those of the programs inside it."""
+    """Every equation of the jaxpr, and of the jaxprs nested in it."""
     for eqn in jaxpr.eqns:
         yield eqn
         for value in eqn.params.values():
