@@ -1,66 +1,69 @@
-"""Is q's answer right, quantity by quantity? Its mean and sd against the reweighted draws'."""
+"""Verdicts on quantities: the mean and sd of each under q against those of reweighted draws."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from infimum.checks import weights
 
+Effective = TypeVar("Effective", float, np.ndarray)
+
 VERDICTS = ("unreliable", "reweight", "good")
-"""What is said of a quantity, and of a fit: worst first."""
+"""The three verdicts on a quantity, and on a fit, worst first."""
 
-MEAN_ERROR = 0.1
-"""Posterior sds by which the mean of a "good" quantity may be off."""
+MEAN_TOLERANCE = 0.1
+"""Largest error of the mean of a "good" quantity, in posterior sds."""
 
-SD_ERROR = 0.1
-"""Part of the posterior sd by which the sd of a "good" quantity may be off."""
+SD_TOLERANCE = 0.1
+"""Largest relative error of the sd of a "good" quantity."""
 
-KNOWN = 0.05
-"""Standard errors of a reweighted mean in sds, and of a reweighted sd, up to which it is an answer:
-97 in a hundred are then within `MEAN_ERROR`."""
+MOST_NOISE = 0.05
+"""Largest standard error of a usable reweighted mean, in sds, and of a reweighted sd, relative to
+itself. With it 97 means of 100 are within `MEAN_TOLERANCE`."""
 
-FEWEST_EFFECTIVE = 400
-"""Effective draws that a reweighted answer needs; its Monte Carlo error is then 0.05 sd."""
+LEAST_ESS = 400
+"""Effective draws that a reweighted answer needs: its Monte Carlo error is then 0.05 sd."""
 
-TAIL = 0.7
-"""k̂ above which importance weights are not to be trusted (Vehtari et al. 2024)."""
+MOST_KHAT = 0.7
+"""k̂ up to which importance weights can be trusted (Vehtari et al. 2024)."""
 
-EVEN = 20.0
-"""Largest weight, in units of their mean, up to which weights are even. On 25 synthetic targets
-those of wrong answers were 46 (a Cauchy density), 160 to 800 (heavy tails, a banana, a funnel)."""
+LARGEST_EVEN = 20.0
+"""Largest of even weights, in units of their mean. On 25 synthetic targets the largest weight of a
+wrong answer was 46 (a Cauchy density) or 160 to 800 (heavy tails, a banana, a funnel)."""
 
-UNSEEN = 0.05
-"""Part of Z that may lie beyond the largest weight seen: its share times 1/(1 - k̂), as in a Pareto
-tail. With 0.073 sds of heavy-tailed quantities (Student's t of 3, d = 5) were 14 to 19 % off; with
-0.013 to 0.032 log Z of eight schools was right to 0.02 nats."""
+MOST_UNSEEN = 0.05
+"""Largest share of Z beyond the largest weight: in a Pareto tail the weight's own share of Z, times
+1/(1 - k̂). With 0.073 the sds of heavy-tailed quantities (Student's t of 3, d = 5) were 14 to 19 %
+off; with 0.013 to 0.032 log Z of eight schools was right to 0.02 nats."""
 
-HEAVY, HEAVY_DRAWS = 0.03, 4096.0
-"""Part of a variance that one of so many draws may make up. Of the fifteen posteriors' quantities
-none is above 0.021; of Student's t with 3 degrees of freedom, whose sd draws hardly tell, the
-median is 0.05. With fewer draws the limit grows as 1/√n."""
+HEAVY_SHARE, HEAVY_DRAWS = 0.03, 4096.0
+"""Share of a variance that one draw of 4096 may make up. Among the quantities of the fifteen
+posteriors the largest share is 0.021. For Student's t with 3 degrees of freedom, whose sd draws
+hardly determine, the median is 0.05. With fewer draws n the limit grows as 1/√n."""
 
-EXACT = 1.1
-"""Largest weight p̂/q, in units of their mean, up to which q is p* in the tails too."""
+LARGEST_EXACT = 1.1
+"""Largest weight p̂/q, in units of their mean, of a q that equals p* in the tails too."""
 
 NEAR_ESS = 0.9
 NEAR_KL = 0.05
-"""Above this share of effective draws and below these nats q is near whatever k̂ says: the tail of
-tiny log weights is heavy too. Near-exact Gaussians had k̂ up to 0.75 with an ESS of 0.98 n."""
+"""A q with at least this share of effective draws and at most these nats of KL is near p*, whatever
+k̂ says: log weights that are all tiny can have a heavy tail too. Near-exact Gaussians had a k̂ of up
+to 0.75 with an ESS of 0.98 n."""
 
 
 class Comparison(NamedTuple):
-    """q against the reweighted draws. Each array has an entry a quantity.
+    """Moments of q against those of the reweighted draws; each array has one entry a quantity.
 
     Attributes
     ----------
     mean, sd
-        Of q.
+        Of each quantity under q.
     weighted_mean, weighted_sd
-        Of the reweighted draws.
+        Of each quantity under the reweighted draws.
     mcse
         Monte Carlo standard error of the weighted mean, in the quantity's units.
     mean_error
@@ -68,14 +71,14 @@ class Comparison(NamedTuple):
     sd_error
         sd of q / reweighted sd - 1.
     mean_noise, sd_noise
-        Standard errors of these two. They are small where weights are even: both sides are then
-        made of the same draws.
+        Standard errors of these two errors. They are small if weights are even, because both sides
+        are then made of the same draws.
     weighted_noise
-        Standard errors of the weighted mean in sds, and of the weighted sd relative to itself; the
-        larger of the two.
+        The larger of two standard errors: that of the weighted mean in sds, and that of the
+        weighted sd relative to itself.
     largest, weighted_largest
-        What the draw that counts most adds to the variance, as a part of it: among q's draws, and
-        among the weighted ones.
+        Largest share of the variance that a single draw makes up: among q's draws, and among the
+        weighted draws.
     """
 
     mean: np.ndarray
@@ -95,19 +98,20 @@ class Comparison(NamedTuple):
 def compare(
     chunks: Iterable[Float[np.ndarray, "rows k"]], n: int, log_w: Float[np.ndarray, " m"]
 ) -> Comparison:
-    """Compare moments of k quantities under q with those of weighted proposals.
+    """Compare moments of k quantities under q with those under weighted draws of a proposal.
 
-    By sums of powers, so that there may be more numbers than memory holds; about the mean of q's
-    draws in the first chunk and in units of their sd, so that no digits cancel.
+    The moments are made of sums of powers, so that not all draws have to be in memory at once. The
+    powers are taken about the mean of q's draws in the first chunk and in units of their sd, so
+    that no digits cancel.
 
     Parameters
     ----------
     chunks
-        Draws of a proposal, some rows at a time; the first n of all are q's.
+        Draws of the proposal, some rows at a time; the first n of all are q's.
     n
-        Draws of q.
+        Number of q's draws.
     log_w
-        Log weights of all draws.
+        Log weights of all m draws.
     """
     w = weights.normalised(log_w)
     centre = unit = sums = top = np.zeros(0)
@@ -119,10 +123,11 @@ def compare(
             sums, top = np.zeros((4, 5, len(centre))), np.zeros((2, len(centre)))
         end = start + len(values)
         own = np.where(np.arange(start, end) < n, 1 / n, 0.0)
-        held = np.where(w[start:end] > 0, w[start:end], 0.0)
-        counted = np.flatnonzero(own + held)
-        shares = np.stack([own, held, (own - held) ** 2, held**2])[:, counted]
-        away = (values[counted] - centre) / unit
+        weight = np.where(w[start:end] > 0, w[start:end], 0.0)
+        # A draw that counts on neither side may be NaN or infinite, and is left out.
+        counted_rows = np.flatnonzero(own + weight)
+        shares = np.stack([own, weight, (own - weight) ** 2, weight**2])[:, counted_rows]
+        away = (values[counted_rows] - centre) / unit
         power = np.ones_like(away)
         for i in (0, 1):
             top[i] = np.maximum(top[i], (shares[i][:, None] * away**2).max(axis=0, initial=0.0))
@@ -141,46 +146,55 @@ def _compared(
     n: int,
     unknown: bool,
 ) -> Comparison:
-    """From sums of powers over q's shares, the weights, and the squares of differences and weights.
+    """Turn sums of powers into moments, errors and standard errors.
 
     Parameters
     ----------
     sums
-        Shape (4, 5, k).
+        Sums of powers 0 to 4 under four measures: q's shares, the weights, the squared differences
+        between the two, and the squared weights; shape (4, 5, k).
     top
-        Largest of q's shares, and of weights, times the square; shape (2, k).
+        Largest product of a draw's share and its square, for q's shares and for the weights; shape
+        (2, k).
+    centre, unit
+        What the powers are taken about, and in units of what; shape (k,).
     unknown
-        Whether nothing can be said of the reweighted draws.
+        Whether the weights can't be formed, so that nothing is known of the reweighted draws.
     """
-    (_, own, squares, *_), (_, corrected, weighted_squares, *_) = sums[:2]
+    (_, own_mean, own_square, *_), (_, weighted_mean, weighted_square, *_) = sums[:2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        sd = np.sqrt(np.maximum(squares - own**2, 0.0) * n / max(1, n - 1))
-        spread = np.sqrt(np.maximum(weighted_squares - corrected**2, 0.0))
-        mean_noise, sd_noise = _noise(sums[2], corrected, spread)
-        weighted_noise = _noise(sums[3], corrected, spread)
-        mean_error, sd_error = (own - corrected) / spread, sd / spread - 1
-        largest = top / np.stack([sd, spread]) ** 2
-    mean = centre + unit * own
-    constant = unit * np.fmax(sd, spread) <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        sd = np.sqrt(np.maximum(own_square - own_mean**2, 0.0) * n / max(1, n - 1))
+        weighted_sd = np.sqrt(np.maximum(weighted_square - weighted_mean**2, 0.0))
+        mean_noise, sd_noise = _noise(sums[2], weighted_mean, weighted_sd)
+        weighted_noise = _noise(sums[3], weighted_mean, weighted_sd)
+        mean_error, sd_error = (own_mean - weighted_mean) / weighted_sd, sd / weighted_sd - 1
+        largest = top / np.stack([sd, weighted_sd]) ** 2
+    mean = centre + unit * own_mean
+    # A constant quantity has no error, however its rounding is divided.
+    constant = unit * np.fmax(sd, weighted_sd) <= 1e-12 * np.maximum(1.0, np.abs(mean))
     errors = [mean_error, sd_error, mean_noise, sd_noise, np.maximum(*weighted_noise), *largest]
-    about = [centre + unit * corrected, unit * spread, unit * spread * weighted_noise[0]]
+    weighted = [
+        centre + unit * weighted_mean,
+        unit * weighted_sd,
+        unit * weighted_sd * weighted_noise[0],
+    ]
     if unknown:
-        about, errors = ([np.full(len(mean), np.nan)] * len(part) for part in (about, errors))
+        weighted, errors = ([np.full(len(mean), np.nan)] * len(part) for part in (weighted, errors))
     else:
         errors = [np.where(constant, 0.0, error) for error in errors]
-        about[2] = np.where(constant, 0.0, about[2])
-    return Comparison(mean, unit * sd, *about, *errors)
+        weighted[2] = np.where(constant, 0.0, weighted[2])
+    return Comparison(mean, unit * sd, *weighted, *errors)
 
 
 def _noise(sums: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors, of a mean in sds and of an sd as a part of itself, by influence functions.
+    """Standard errors of a mean, in sds, and of an sd, relative to itself, by influence functions.
 
     Parameters
     ----------
     sums
-        Of powers 0 to 4 of the quantity, over squared shares, shape (5, k).
+        Sums of powers 0 to 4 of the quantity times the squared shares, shape (5, k).
     mean, sd
-        About which and in units of which they are meant.
+        The mean and the sd that the errors are of.
     """
     n, one, two, three, four = sums
     second = two - 2 * mean * one + mean**2 * n
@@ -194,15 +208,15 @@ def shift(
 ) -> Float[np.ndarray, " k"]:
     """Shift of each quantity's reweighted answer if unseen mass were included, shape (k,).
 
-    The larger of the shift of its mean, in sds, and the relative shift of its sd; NaN if that is
-    not known.
+    It is the larger of the shift of the mean, in sds, and the relative shift of the sd; NaN if it
+    is not known.
 
     Parameters
     ----------
     values
         The quantities at draws of the unseen mass.
     mass
-        Share of Z that they stand for, beyond that of the weighted draws.
+        The unseen mass, in units of the mass that the weighted draws stand for.
     """
     with np.errstate(all="ignore"):
         away = (values - comparison.weighted_mean) / comparison.weighted_sd
@@ -219,60 +233,61 @@ def verdicts(
     heavy: float = np.inf,
     shift: Float[np.ndarray, " k"] | float = 0.0,
 ) -> np.ndarray:
-    """Say "good", "reweight" or "unreliable" of each quantity.
+    """Judge each quantity: "good", "reweight" or "unreliable".
 
-    "good": q's mean and sd are right to `MEAN_ERROR` and `SD_ERROR`, and the comparison is not
-    noisier than that. "reweight": the reweighted ones are known to `KNOWN`.
+    "good": q's mean and sd are right to `MEAN_TOLERANCE` and `SD_TOLERANCE`, and the comparison is
+    at least that precise. "reweight": the reweighted mean and sd are known to `MOST_NOISE`.
+    "unreliable": neither; so is a quantity that is NaN or infinite at a draw.
 
     Parameters
     ----------
     trusted
-        Whether the weights can be believed; without them nothing is known of any quantity. Nor is
-        anything of one that is NaN or infinite at a draw.
+        Whether the weights can be believed; if not, every quantity is unreliable.
     heavy
-        Part of the variance above which a single draw decides it: then nothing is known either.
+        Share of the variance above which a single draw decides it: then the sd is not known.
     shift
-        How far unseen mass would move it; above `KNOWN` nothing is known.
+        Shift of each quantity if unseen mass were included, as `shift` returns it; above
+        `MOST_NOISE` the answer is not known.
     """
     if not trusted:
         return np.full(len(comparison.mean), "unreliable")
     c = comparison
-    close = np.maximum(np.abs(c.mean_error), c.mean_noise) <= MEAN_ERROR
-    close &= np.maximum(np.abs(c.sd_error), c.sd_noise) <= SD_ERROR
-    known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= KNOWN)
-    stable = ~(np.asarray(shift) > KNOWN)
+    close = np.maximum(np.abs(c.mean_error), c.mean_noise) <= MEAN_TOLERANCE
+    close &= np.maximum(np.abs(c.sd_error), c.sd_noise) <= SD_TOLERANCE
+    known = np.isfinite(c.mean_error) & np.isfinite(c.sd_error) & (c.weighted_noise <= MOST_NOISE)
+    stable = ~(np.asarray(shift) > MOST_NOISE)
     close &= (c.largest <= heavy) & stable
     known &= (c.weighted_largest <= heavy) & stable
     return np.where(close, "good", np.where(known, "reweight", "unreliable"))
 
 
-def heavy(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> float:
-    """Part of a quantity's variance above which one draw decides it.
+def heavy_limit(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> float:
+    """Share of a quantity's variance above which one draw decides it.
 
-    None, where q's own weights are so even that it is right however heavy the tails.
+    Infinite if q's own weights are so even that q is right however heavy its tails are.
 
     Parameters
     ----------
     log_w_q, log_w
         As for `trusted`.
     """
-    if not weights.largest(log_w_q) > EXACT:
+    if not weights.largest(log_w_q) > LARGEST_EXACT:
         return np.inf
-    return float(most_of_one(weights.ess(log_w)))
+    return float(heavy_share(weights.ess(log_w)))
 
 
-def most_of_one(effective: Any) -> Any:
-    """Part of a variance that one of so many effective draws may make up."""
-    return HEAVY * np.sqrt(HEAVY_DRAWS / effective)
+def heavy_share(effective: Effective) -> Effective:
+    """Share of a variance that one draw may make up if there are so many effective ones."""
+    return HEAVY_SHARE * np.sqrt(HEAVY_DRAWS / effective)
 
 
 def trusted(
     log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"], converged: bool = True
 ) -> bool:
-    """Whether reweighting gives answers to believe.
+    """Whether reweighted draws can be believed.
 
-    Weights that are even are believed whatever their tail index: for weights of at most five times
-    their mean, log Z being right, it was anything from 0.8 to 4.
+    Even weights are believed whatever their tail index is: with weights of at most five times their
+    mean, and a log Z that was right, the index was anything from 0.8 to 4.
 
     Parameters
     ----------
@@ -281,16 +296,16 @@ def trusted(
     log_w
         log p̂ - log r at draws from the proposal r.
     converged
-        Whether the search for q has ended at an optimum; if not, weights must be even.
+        Whether the search for q has ended at an optimum; if not, the weights must be even.
     """
-    if not weights.ess(log_w) >= FEWEST_EFFECTIVE:
+    if not weights.ess(log_w) >= LEAST_ESS:
         return False
     top = weights.largest(log_w)
-    if top <= EVEN or not converged:
-        return bool(top <= EVEN)
+    if top <= LARGEST_EVEN or not converged:
+        return bool(top <= LARGEST_EVEN)
     near = weights.ess(log_w_q) >= NEAR_ESS * len(log_w_q)
     distance = weights.kl(log_w_q)
     near &= distance.value + 2 * distance.se <= NEAR_KL
     tail = weights.khat(log_w)
-    light = tail < TAIL and top / len(log_w) <= UNSEEN * (1 - tail)
+    light = tail < MOST_KHAT and top / len(log_w) <= MOST_UNSEEN * (1 - tail)
     return bool(near or light)

@@ -1,8 +1,8 @@
-"""Are ranks uniform? The simultaneous test of their ECDF, and the band that belongs to it.
+"""A test of uniform ranks: p-values of their whole ECDF, with the simultaneous band.
 
-Säilynoja, Bürkner & Vehtari (2022), Graphical test for discrete uniformity: under uniformity the
-number of ranks up to each level is binomial; the statistic is the smallest of the two-sided tail
-probabilities over all levels, and its null distribution takes in that the levels are dependent.
+Säilynoja, Bürkner & Vehtari (2022), Graphical test for discrete uniformity. If ranks are uniform,
+the number of ranks up to each level is binomial. The statistic is the smallest two-sided tail
+probability over all levels. Its null distribution is simulated, because the levels are dependent.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import scipy.special
 from jaxtyping import Float, Int
 
 SIMULATIONS = 10_000
-"""Sets of uniform ranks behind each p-value: one of 0.01 then has a standard error of 0.001."""
+"""Simulated sets of uniform ranks: a p-value of 0.01 then has a standard error of 0.001."""
 
-KURTOSIS = 1.8
-"""Of a uniform variable: the variance of n of them has a relative error of sqrt((1.8 - 1)/n)."""
+LEAST_P_VALUE = 0.01
+"""P-value from which a pipeline passes, over all quantities together."""
+
+UNIFORM_KURTOSIS = 1.8
+"""Kurtosis of a uniform variable: the variance of n has a relative error of sqrt((1.8 - 1)/n)."""
 
 
 class Band(NamedTuple):
-    """Where the ECDF of uniform ranks stays.
+    """The band that the ECDF of uniform ranks stays in.
 
     Attributes
     ----------
     level
-        Shares of the ranks' range, between 0 and 1, shape (levels - 1,).
+        Every level but the last, as a share of the ranks' range, shape (levels - 1,).
     low, high
-        Least and largest share of ranks up to each of them.
+        Least and largest share of ranks up to each level.
     """
 
     level: Float[np.ndarray, " l"]
@@ -38,7 +41,7 @@ class Band(NamedTuple):
 
 
 def p_values(ranks: Int[np.ndarray, "n k"], levels: int) -> Float[np.ndarray, " k"]:
-    """Of the hypothesis that each column is uniform on 0, ..., levels - 1."""
+    """P-value of the hypothesis that ranks are uniform on 0, ..., levels - 1, for each column."""
     tails = _tails(len(ranks), levels)
     counts = cumulative(ranks, levels)
     extreme = np.take_along_axis(tails, counts.T, axis=1).min(axis=0)
@@ -46,9 +49,9 @@ def p_values(ranks: Int[np.ndarray, "n k"], levels: int) -> Float[np.ndarray, " 
 
 
 def band(n: int, levels: int, share: float) -> Band:
-    """The band that the ECDF of n uniform ranks leaves with this probability, anywhere.
+    """The band that the ECDF of n uniform ranks leaves at some level with probability `share`.
 
-    An ECDF is outside of it somewhere if and only if its p-value is below `share`.
+    An ECDF leaves the band if and only if its p-value is below `share`.
     """
     inside = _probability(_tails(n, levels), n, levels) >= share
     high = n - np.argmax(inside[:, ::-1], axis=1)
@@ -56,7 +59,7 @@ def band(n: int, levels: int, share: float) -> Band:
 
 
 def cumulative(ranks: Int[np.ndarray, "n k"], levels: int) -> Int[np.ndarray, "k l"]:
-    """How many ranks of each column are up to each level but the last, which none exceeds."""
+    """Number of ranks of each column up to each level but the last, shape (k, levels - 1)."""
     counts = [np.bincount(column, minlength=levels) for column in ranks.T]
     return np.cumsum(counts, axis=1)[:, :-1]
 
@@ -64,15 +67,15 @@ def cumulative(ranks: Int[np.ndarray, "n k"], levels: int) -> Int[np.ndarray, "k
 def moments(
     ranks: Int[np.ndarray, "n k"], levels: int
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Mean of each column against uniform ranks in standard errors; variance over theirs."""
+    """Mean rank less that of uniform ranks, in standard errors; and the variance over theirs."""
     variance = (levels**2 - 1) / 12
     error = np.sqrt(variance / len(ranks))
     return (ranks.mean(axis=0) - (levels - 1) / 2) / error, ranks.var(axis=0, ddof=1) / variance
 
 
 def dispersion_score(dispersion: float, n: int) -> float:
-    """How far a variance over that of uniform ranks is from 1, in standard errors."""
-    return (dispersion - 1) / float(np.sqrt((KURTOSIS - 1) / n))
+    """Deviation of a variance ratio, as `moments` returns it, from 1, in standard errors."""
+    return (dispersion - 1) / float(np.sqrt((UNIFORM_KURTOSIS - 1) / n))
 
 
 def _level(levels: int) -> Float[np.ndarray, " l"]:
@@ -90,7 +93,7 @@ def _tails(n: int, levels: int) -> Float[np.ndarray, "l c"]:
 
 @functools.lru_cache(maxsize=32)
 def _null(n: int, levels: int) -> Float[np.ndarray, " s"]:
-    """The statistic of simulated uniform ranks, in ascending order."""
+    """The statistic of each simulated set of uniform ranks, in ascending order."""
     rng = np.random.default_rng(0)
     tails = _tails(n, levels)
     smallest = np.ones(SIMULATIONS)
@@ -102,10 +105,9 @@ def _null(n: int, levels: int) -> Float[np.ndarray, " s"]:
 
 
 def _probability(extreme: np.ndarray, n: int, levels: int) -> np.ndarray:
-    """Of a statistic as small; beyond what was simulated, by the sum over all levels."""
+    """Probability of a statistic as small under uniformity.
+
+    Below all simulated values it is bounded by the sum over all levels.
+    """
     at_most = np.searchsorted(_null(n, levels), extreme, side="right")
     return np.minimum((1 + at_most) / (1 + SIMULATIONS), (levels - 1) * extreme)
-
-
-LEAST = 0.01
-"""P-value from which a pipeline passes, over all quantities together."""

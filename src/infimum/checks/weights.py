@@ -1,8 +1,8 @@
-"""What importance weights say: the ELBO, the evidence, the distance between them, and its trust.
+"""Estimates from importance weights: the ELBO, log Z, their distance, and effective draws.
 
-Everything here takes log weights log w = log p̂ - log q at independent draws from q. -inf is a draw
-where p̂ = 0: it has weight zero, and the ELBO is that of q restricted to where p̂ > 0. A NaN or +inf
-among the weights makes every answer NaN: it can't be averaged away.
+All functions take log weights log w = log p̂ - log q at independent draws from q. A draw where
+p̂ = 0 has the log weight -inf: its weight is zero, and the ELBO is that of q restricted to p̂ > 0.
+If a log weight is NaN or +inf, every answer is NaN: no average can hide it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-FINEST = 6
-"""Decimals of a nat that are worth printing."""
+MOST_DECIMALS = 6
+"""Decimals of a nat that are printed at most."""
 
 LogWeights = Float[np.ndarray, " n"]
 
@@ -31,8 +31,8 @@ class Estimate(NamedTuple):
         if not 0 < self.se < math.inf:
             return f"{self.value:.6g}"
         decimals = max(0, 1 - math.floor(math.log10(self.se)))
-        if decimals > FINEST:
-            return f"{self.value:.{FINEST}f}"
+        if decimals > MOST_DECIMALS:
+            return f"{self.value:.{MOST_DECIMALS}f}"
         return f"{self.value:.{decimals}f} ± {self.se:.{decimals}f}"
 
     def __float__(self) -> float:
@@ -40,10 +40,11 @@ class Estimate(NamedTuple):
 
 
 UNKNOWN = Estimate(math.nan, math.nan)
+"""The estimate where no weight can be formed."""
 
 
 def elbo(log_w: LogWeights) -> Estimate:
-    """E_q[log p̂ - log q], of q restricted to where p̂ > 0."""
+    """E_q[log p̂ - log q] for q restricted to p̂ > 0, and its standard error."""
     if not _countable(log_w):
         return UNKNOWN
     inside = log_w[log_w > -np.inf]
@@ -62,8 +63,8 @@ def log_evidence(log_w: LogWeights, log_ratio: LogWeights | None = None) -> Esti
     log_w
         log p̂ - log r at draws from r.
     log_ratio
-        log q - log r there, for a density q that is known to integrate to one: a control variate.
-        Where p̂ = Z·q the estimate is exact. Owen & Zhou (2000), eq. 9.
+        log q - log r at the same draws, as a control variate: q is known to integrate to one. If
+        p̂ = Z·q the estimate is exact. Owen & Zhou (2000), eq. 9.
     """
     if not _countable(log_w):
         return UNKNOWN
@@ -72,16 +73,19 @@ def log_evidence(log_w: LogWeights, log_ratio: LogWeights | None = None) -> Esti
 
 
 def kl(
-    log_w_q: LogWeights, log_w: LogWeights | None = None, log_ratio: LogWeights | None = None
+    log_w_q: LogWeights,
+    log_w: Float[np.ndarray, " m"] | None = None,
+    log_ratio: Float[np.ndarray, " m"] | None = None,
 ) -> Estimate:
-    """KL[q ‖ p*] = log Z - ELBO, with the errors that the two have in common cancelled.
+    """KL[q ‖ p*] = log Z - ELBO; errors that the two have in common cancel in its standard error.
 
     Parameters
     ----------
     log_w_q
         log p̂ - log q at draws from q.
     log_w, log_ratio
-        As for `log_evidence`; the first draws are those of `log_w_q`. By default these alone.
+        As for `log_evidence`, at m ≥ n draws of which the first n are those of `log_w_q`; by
+        default those n alone.
     """
     log_w = log_w_q if log_w is None else log_w
     if not (_countable(log_w_q) and _countable(log_w)):
@@ -100,7 +104,7 @@ def kl(
 def _evidence(
     log_w: LogWeights, log_ratio: LogWeights | None
 ) -> tuple[float, Float[np.ndarray, " n"]]:
-    """log Z, and what each draw contributes to its error."""
+    """log Z, and each draw's influence on it: the standard error is the root of their squares."""
     w, shift = _scaled(log_w)
     mean, residual = float(w.mean()), np.asarray(w - w.mean())
     if log_ratio is not None:
@@ -116,7 +120,7 @@ def _evidence(
 
 
 def ess(log_w: LogWeights) -> float:
-    """Effective sample size (Σw)²/Σw² of n weighted draws; between 1 and n."""
+    """Effective sample size (Σw)²/Σw² of n weighted draws, between 1 and n."""
     if not _countable(log_w):
         return math.nan
     w, _ = _scaled(log_w)
@@ -124,7 +128,7 @@ def ess(log_w: LogWeights) -> float:
 
 
 def largest(log_w: LogWeights) -> float:
-    """The largest weight in units of their mean; between 1 and n."""
+    """The largest weight in units of the mean weight, between 1 and n."""
     if not _countable(log_w):
         return math.nan
     w, _ = _scaled(log_w)
@@ -132,9 +136,10 @@ def largest(log_w: LogWeights) -> float:
 
 
 def khat(log_w: LogWeights) -> float:
-    """Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ.
+    """k̂, the Pareto tail index of the weights (Vehtari et al. 2024), by ArviZ.
 
-    Above 0.7 their mean is not to be trusted. NaN where fewer than 100 draws have weight.
+    Above 0.7 the mean weight can't be trusted. NaN if fewer than 100 draws have weight, -inf if
+    all weights are equal.
     """
     if not _countable(log_w) or np.count_nonzero(log_w > -np.inf) < 100:
         return math.nan
@@ -147,17 +152,17 @@ def khat(log_w: LogWeights) -> float:
         return float(BaseArray().psislw(-finite)[1])
 
 
-def slower(n: int, tail: float) -> float:
-    """How much larger the error of n weights' mean is than by their own spread.
+def error_growth(n: int, tail: float) -> float:
+    """Factor by which the error of the mean of n weights exceeds what their spread suggests.
 
-    The mean of weights whose tail index k is above 1/2 has no variance, and its error falls with
-    n^(k - 1), not n^(-1/2) (Vehtari et al. 2024, section 3).
+    The mean of weights whose tail index k is above 1/2 has no variance. Its error falls as
+    n^(k - 1), not as n^(-1/2) (Vehtari et al. 2024, section 3).
     """
     return float(n ** (min(1.0, tail) - 0.5)) if tail > 0.5 else 1.0
 
 
 def normalised(log_w: LogWeights) -> Float[np.ndarray, " n"]:
-    """Weights that sum to one; NaN if they can't be formed."""
+    """Weights that sum to one; all NaN if they can't be formed."""
     if not _countable(log_w):
         return np.full(len(log_w), math.nan)
     w, _ = _scaled(log_w)
@@ -176,5 +181,5 @@ def _scaled(log_w: LogWeights) -> tuple[Float[np.ndarray, " n"], float]:
 
 
 def _floor(log_w: LogWeights) -> float:
-    """A finite stand-in for log 0 that leaves the right tail as it is."""
+    """A finite replacement for log 0, too small to change the right tail."""
     return float(log_w[log_w > -np.inf].min()) - 700.0

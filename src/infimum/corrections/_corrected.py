@@ -16,7 +16,7 @@ from infimum.answer.assessment import MOST_UNKNOWN
 from infimum.answer.resampling import converted
 from infimum.base.errors import coded
 from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
-from infimum.checks.quantities import KNOWN, most_of_one
+from infimum.checks.quantities import MOST_NOISE, heavy_share
 from infimum.checks.weights import Estimate
 from infimum.fitting.fit import Fit
 from infimum.target.datatree import model_groups, tree
@@ -161,7 +161,7 @@ class Corrected:
     def _known(self) -> np.ndarray:
         """Of which quantities the mean is known."""
         with np.errstate(invalid="ignore"):
-            known = (self._mcse <= KNOWN * self._sd) | (self._sd == 0)
+            known = (self._mcse <= MOST_NOISE * self._sd) | (self._sd == 0)
         return np.asarray(self.trusted & known & np.isfinite(self._values).all(axis=0))
 
     @functools.cached_property
@@ -171,7 +171,7 @@ class Corrected:
             square = (self._values - self._values.mean(axis=0)) ** 2
             largest = square.max(axis=0) / square.sum(axis=0)
             effective = np.clip((self._sd / self._mcse) ** 2, 1.0, len(self))
-            return np.asarray(largest > most_of_one(effective))
+            return np.asarray(largest > heavy_share(effective))
 
     @functools.cached_property
     def reason(self) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from infimum.answer.answer import Answer
 from infimum.checks import weights
-from infimum.checks.quantities import FEWEST_EFFECTIVE
+from infimum.checks.quantities import LEAST_ESS
 
 if TYPE_CHECKING:
     pass
@@ -97,7 +97,7 @@ def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
         seen = np.flatnonzero(w >= SMALLEST)
         panel.plot(seen + 1, w[seen], color=colour, linewidth=1.6, label=f"draws of {label}")
     panel.axhline(1.0, color=GREY, linewidth=1, linestyle=":")
-    panel.axvline(FEWEST_EFFECTIVE, color=GREY, linewidth=1, linestyle=":")
+    panel.axvline(LEAST_ESS, color=GREY, linewidth=1, linestyle=":")
     panel.set(xscale="log", yscale="log", xlim=(1, len(fit.log_p)))
     low, high = panel.get_ylim()
     panel.set_ylim(min(low, 0.1), max(high, 10.0))

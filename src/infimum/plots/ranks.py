@@ -65,7 +65,7 @@ def plot_ranks(
     chosen = range(len(known)) if names is None else sorted(set(positions(known, names)))
     panel = one_panel(axes, 3.6)
     n, levels = len(calibration.ranks), calibration.n_draws + 1
-    band = uniformity.band(n, levels, uniformity.LEAST / len(known))
+    band = uniformity.band(n, levels, uniformity.LEAST_P_VALUE / len(known))
     x = np.pad(band.level, 1, constant_values=(0, 1))
     low, high = (np.pad(edge - band.level, 1) for edge in (band.low, band.high))
     panel.fill_between(x, low, high, color=tints(2)[0], linewidth=0, label="uniform ranks")

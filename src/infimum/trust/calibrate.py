@@ -13,7 +13,7 @@ from jaxtyping import Int
 from infimum.base.errors import check_number, coded
 from infimum.base.seeds import CALIBRATE_STREAM, Seed, generator
 from infimum.checks import uniformity
-from infimum.checks.uniformity import LEAST
+from infimum.checks.uniformity import LEAST_P_VALUE
 from infimum.families import family_of
 from infimum.families._family import Family
 from infimum.fitting.display import telling
@@ -104,7 +104,7 @@ class Calibration:
     @property
     def passed(self) -> bool:
         """Whether the ranks may be uniform: a p-value of at least 0.01."""
-        return self.p_value >= LEAST
+        return self.p_value >= LEAST_P_VALUE
 
     def plot(self, **options: Any) -> Any:
         """ECDFs of the ranks less the uniform one, in their band; see `infimum.plots`."""

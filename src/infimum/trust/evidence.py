@@ -133,10 +133,10 @@ def _pooled(climb: Climb, seed: Seed) -> Evidence:
 def _judged(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> Evidence:
     effective, tail = weights.ess(log_w), weights.khat(log_w)
     value, se = weights.log_evidence(log_w, log_ratio)
-    estimate = Estimate(value, math.hypot(se * weights.slower(len(log_w), tail), fit.unseen_mass))
+    estimate = Estimate(value, math.hypot(se * weights.error_growth(len(log_w), tail), fit.unseen_mass))
     near = (log_w - log_ratio)[: fit.n_draws]
     trusted = quantities.trusted(near, log_w, fit.reason.converged) and fit.work.improper is None
-    trusted &= fit.unseen_mass <= quantities.UNSEEN
+    trusted &= fit.unseen_mass <= quantities.MOST_UNSEEN
     reliable = trusted and estimate.se <= MOST_ERROR
     why = f"{effective:.0f} of {len(log_w)} draws are effective, with tail index {tail:.2f}."
     return Evidence(estimate, fit.elbo, method, bool(reliable), why, fit.name)
