@@ -111,8 +111,8 @@ def _reweight(assessment: Assessment) -> str:
 def _why_not_good(assessment: Assessment) -> str:
     """Whether q is off, or not known to be near enough."""
     compared, judged = assessment.comparison, assessment.draws.space.judged
-    off = np.abs(compared.mean_error) > quantities.MEAN_ERROR
-    off |= np.abs(compared.sd_error) > quantities.SD_ERROR
+    off = np.abs(compared.mean_error) > quantities.MEAN_TOLERANCE
+    off |= np.abs(compared.sd_error) > quantities.SD_TOLERANCE
     if np.any(off & judged):
         return "q is off by more than 0.1 posterior sd somewhere"
     unsure = np.flatnonzero((assessment.verdicts != "good") & judged)
@@ -122,7 +122,7 @@ def _why_not_good(assessment: Assessment) -> str:
 def _unreliable(assessment: Assessment, family: Family) -> str:
     """Why neither q nor its weights can be used, and what to try."""
     affected = assessment.trusted and assessment.affected.any()
-    if assessment.unseen_mass > quantities.UNSEEN or affected:
+    if assessment.unseen_mass > quantities.MOST_UNSEEN or affected:
         return f"{unseen_sentence(assessment)} Try a larger family, or infimum.correct(fit)."
     draws = assessment.draws
     if assessment.trusted:

@@ -12,7 +12,7 @@ from jaxtyping import Float, PyTree
 
 from infimum.answer.advice import advice
 from infimum.answer.assessment import Assessment
-from infimum.answer.expectation import Expectation, expectation
+from infimum.answer.expectation import Expectation, expect
 from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, StartReport, Work
 from infimum.answer.resampling import Resampling, UnweighableError, converted, resample, some_stored
@@ -399,17 +399,7 @@ class Answer:
                     'lambda p: p["mu"] > 0; of single quantities summary() tells',
                 )
             )
-        draws, unseen = self.weighed, self.assessment.unseen
-        if self.constrains:
-            values = map(function, (self.space.draws(z) for z, *_ in draws.chunks()))
-        else:
-            values = map(function, [draws.stored])
-        reason = "" if self.trusted else self.advice
-        outside = None
-        if unseen is not None and len(unseen.z) and self.constrains:
-            outside = (function(self.space.draws(unseen.z)), unseen.mass)
-        limit = self.assessment.heavy_limit
-        return expectation(values, self.n_draws, self.log_weights, limit, reason, outside)
+        return expect(function, self.assessment, "" if self.trusted else self.advice)
 
     def positions(self, names: Sequence[str]) -> list[int]:
         """Where these quantities stand; a parameter's name stands for all of its entries."""

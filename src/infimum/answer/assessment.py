@@ -107,7 +107,7 @@ class Assessment:
         """Whether the weights can be believed at all."""
         if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
             return False
-        if self.unseen_mass > quantities.UNSEEN:
+        if self.unseen_mass > quantities.MOST_UNSEEN:
             return False
         draws = self.draws
         return quantities.trusted(draws.log_w, draws.log_weights, self.reason.converged)
@@ -132,13 +132,13 @@ class Assessment:
     @property
     def heavy_limit(self) -> float:
         """Share of a quantity's variance above which one draw decides it."""
-        return quantities.heavy(self.draws.log_w, self.draws.log_weights)
+        return quantities.heavy_limit(self.draws.log_w, self.draws.log_weights)
 
     @property
     def affected(self) -> np.ndarray:
         """Which judged quantities the unseen mass would change, shape (k,)."""
         judged = self.draws.space.judged
-        return np.asarray(judged & (np.asarray(self._shift) > quantities.KNOWN))
+        return np.asarray(judged & (np.asarray(self._shift) > quantities.MOST_NOISE))
 
     @property
     def _shift(self) -> Float[np.ndarray, " k"] | float:

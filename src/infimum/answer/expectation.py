@@ -1,14 +1,15 @@
-"""The expectation of a function of the draws: under q, corrected, and how far to believe it."""
+"""The expectation of any function of the draws, with its own verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
+from infimum.answer.assessment import Assessment
 from infimum.checks import quantities
 from infimum.checks.weights import Estimate
 
@@ -26,7 +27,7 @@ class Expectation:
     mean_error, sd_error
         q's error of the mean in posterior sds, and of the sd relative to it.
     verdict
-        "good", "reweight" or "unreliable"; an array of these where the value is one.
+        "good", "reweight" or "unreliable"; an array of these if the value is an array.
     reason
         Why something is unreliable; empty if nothing is.
     """
@@ -42,14 +43,14 @@ class Expectation:
     reason: str = ""
 
     def __str__(self) -> str:
-        said = f" ({self.reason})" if self.reason else ""
+        reason = f" ({self.reason})" if self.reason else ""
         if np.ndim(self.mean):
             shown = np.array2string(np.asarray(self.mean), precision=4, threshold=20)
-            return f"mean under q {shown}, verdicts {', '.join(np.unique(self.verdict))}{said}"
+            return f"mean under q {shown}, verdicts {', '.join(np.unique(self.verdict))}{reason}"
         return (
             f"mean {self.mean:.4g} and sd {self.sd:.4g} under q; corrected "
             f"{Estimate(float(self.weighted_mean), float(self.mcse))} and {self.weighted_sd:.4g}: "
-            f"{self.verdict}{said}"
+            f"{self.verdict}{reason}"
         )
 
 
@@ -58,6 +59,25 @@ FIELDS = ("mean", "sd", "weighted_mean", "weighted_sd", "mcse", "mean_error", "s
 
 class _UnfitError(ValueError):
     """The function's values can't be averaged."""
+
+
+def expect(function: Callable[[PyTree], Any], assessment: Assessment, reason: str) -> Expectation:
+    """The expectation of a function of constrained draws.
+
+    Parameters
+    ----------
+    reason
+        Why the weights can't be believed; empty if they can.
+    """
+    draws, unseen = assessment.draws, assessment.unseen
+    if draws.stored is None:
+        values = map(function, (draws.space.draws(z) for z, *_ in draws.chunks()))
+    else:
+        values = map(function, [draws.stored])
+    outside = None
+    if unseen is not None and len(unseen.z) and draws.stored is None:
+        outside = (function(draws.space.draws(unseen.z)), unseen.mass)
+    return expectation(values, draws.n, draws.log_weights, assessment.heavy_limit, reason, outside)
 
 
 def expectation(
@@ -77,27 +97,27 @@ def expectation(
     log_w
         Log weights of all draws.
     heavy
-        Part of a variance above which one draw decides it.
+        Share of a variance above which one draw decides it.
     reason
         Why the weights can't be believed; empty if they can.
     outside
         Its values at draws of the unseen mass, and the share of Z that these stand for.
     """
     shape: tuple[int, ...] = ()
-    seen = 0
+    rows = 0
 
     def flat() -> Iterator[np.ndarray]:
-        nonlocal shape, seen
+        nonlocal shape, rows
         for chunk in chunks:
             values = _numbers(chunk)
             shape = values.shape[1:] if values.ndim else ()
-            seen += len(values) if values.ndim else 0
+            rows += len(values) if values.ndim else 0
             yield values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
 
     try:
         compared = quantities.compare(flat(), n, log_w)
-        if seen != len(log_w):
-            raise _UnfitError(f"its value has no leading axis of draws: {seen}, not {len(log_w)}")
+        if rows != len(log_w):
+            raise _UnfitError(f"its value has no leading axis of draws: {rows}, not {len(log_w)}")
     except ValueError as unfit:
         nothing = dict.fromkeys(FIELDS, float("nan"))
         return Expectation(**nothing, verdict="unreliable", reason=f"the function: {unfit}")
@@ -108,13 +128,13 @@ def expectation(
     verdict = quantities.verdicts(compared, not reason, heavy, shift)
     if not (np.isfinite(compared.mean).all() and np.isfinite(compared.mean_error).all()):
         reason = "the function is NaN or infinite at some draws"
-    elif not reason and np.any(shift > quantities.KNOWN):
-        reason = "a part of p* that is beyond the weights seen would change it"
+    elif not reason and np.any(shift > quantities.MOST_NOISE):
+        reason = "unseen mass of p* would change it"
     elif not reason and np.any(verdict == "unreliable"):
-        reason = "few draws decide its mean or sd: its tails are too heavy for so many"
-    told = {name: getattr(compared, name).reshape(shape)[()] for name in FIELDS}
-    said = verdict.reshape(shape)
-    return Expectation(**told, verdict=said if shape else str(said), reason=reason)
+        reason = "too few draws determine its mean or sd, because its tails are heavy"
+    numbers = {name: getattr(compared, name).reshape(shape)[()] for name in FIELDS}
+    shaped = verdict.reshape(shape)
+    return Expectation(**numbers, verdict=shaped if shape else str(shaped), reason=reason)
 
 
 def _numbers(chunk: Any) -> np.ndarray:

@@ -13,12 +13,15 @@ from infimum.search.loop import SAME_LOSS
 from infimum.solvers._solver import Reason
 
 WIDTH = 80
-"""Columns of a printed fit."""
+"""Columns of a printed fit: what terminals, notebooks and columns of documentation hold."""
+
+LABEL = 16
+"""Columns of a line's label."""
 
 
 def rows(fit: Answer) -> list[tuple[str, str]]:
     """What `print` shows, as (label, text)."""
-    n = fit.n_draws
+    seconds = f"{fit.work.compile_seconds:.2f} compiling + {fit.work.run_seconds:.2f} running"
     rows = [
         ("ELBO", str(fit.elbo)),
         ("log Z", str(fit.log_evidence)),
@@ -26,74 +29,84 @@ def rows(fit: Answer) -> list[tuple[str, str]]:
         ("k̂", f"{fit.khat:.2f}"),
         (
             "importance ESS",
-            f"{fit.ess:.0f} of {n} draws of q, {fit.proposal_ess:.0f} of "
+            f"{fit.ess:.0f} of {fit.n_draws} draws of q, {fit.proposal_ess:.0f} of "
             f"{len(fit.log_p)} of its wider proposal",
         ),
         ("verdict", f"{fit.verdict}. {fit.advice}"),
         ("stopped", fit.reason.value),
         ("starts", _starts(fit)),
         ("work", _work(fit)),
-        (
-            "seconds",
-            f"{fit.work.compile_seconds:.2f} compiling + {fit.work.run_seconds:.2f} running",
-        ),
+        ("seconds", seconds),
     ]
-    if fit.route is not None:
-        rows.append(("climb", str(fit.route)))
-    if fit.zero_fraction:
-        told = f"{fit.zero_fraction:.2%} of draws have zero density; the ELBO is that of the "
-        rows.append(("zero density", told + "others"))
-    if fit.work.rows:
-        rows.append(("rows", fit.work.rows))
-    if fit.work.n_undefined:
-        told = f"{fit.work.n_undefined} steps rejected for NaN or +inf, first at "
-        rows.append(("undefined", told + (fit.work.first_undefined or "unknown")))
-    if fit.work.first_failure:
-        told = f"{fit.work.n_failed} points raised an error and count as "
-        rows.append(("errors", told + fit.work.first_failure))
-    if not fit.constrains:
-        told = f"from a file with {fit.n_draws} stored draws: it samples only those"
-        rows.append(("loaded", told))
-    return rows
+    return rows + _remarks(fit)
 
 
 def text(fit: Answer, width: int) -> str:
-    """What `print` shows, in so many columns."""
+    """What `print` shows, in lines of at most so many columns."""
     d = fit.q.dim
     head = (
         f"infimum fit of {fit.name!r}: {fit.family.name}, d = {d}, "
         f"{fit.family.n_parameters(d):,} parameters"
     )
-    lines = [f"  {label:<15} {told}" for label, told in rows(fit)]
-    broken = [
-        textwrap.fill(line, width, subsequent_indent=18 * " ", break_on_hyphens=False)
-        for line in lines
+    indent = (LABEL + 2) * " "
+    lines = [
+        textwrap.fill(
+            f"  {label:<{LABEL - 1}} {line}",
+            width,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+        for label, line in rows(fit)
     ]
-    return "\n".join([head, *broken])
+    return "\n".join([textwrap.fill(head, width, subsequent_indent="  "), *lines])
 
 
 def table(fit: Answer) -> str:
     """The same as HTML, for notebooks."""
+    left = "style='text-align:left'"
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-        f"<td style='text-align:left'>{html.escape(told)}</td></tr>"
-        for label, told in rows(fit)
+        f"<tr><th {left}>{html.escape(label)}</th><td {left}>{html.escape(line)}</td></tr>"
+        for label, line in rows(fit)
     )
     title = html.escape(f"infimum fit of {fit.name}: {fit.family.name}, d = {fit.q.dim}")
     return f"<table><caption>{title}</caption>{cells}</table>"
 
 
+def _remarks(fit: Answer) -> list[tuple[str, str]]:
+    """Lines for what not every fit has."""
+    work, rows = fit.work, []
+    if fit.route is not None:
+        rows.append(("climb", str(fit.route)))
+    if fit.zero_fraction:
+        zero = f"{fit.zero_fraction:.2%} of draws have zero density; the ELBO is that of the others"
+        rows.append(("zero density", zero))
+    if work.rows:
+        rows.append(("rows", work.rows))
+    if work.n_undefined:
+        first = work.first_undefined or "unknown"
+        rejected = f"{work.n_undefined} steps rejected for NaN or +inf, first at {first}"
+        rows.append(("undefined", rejected))
+    if work.first_failure:
+        failures = f"{work.n_failed} points raised an error and count as {work.first_failure}"
+        rows.append(("errors", failures))
+    if not fit.constrains:
+        file = f"from a file with {fit.n_draws} stored draws: it samples only those"
+        rows.append(("loaded", file))
+    return rows
+
+
 def _work(fit: Answer) -> str:
-    what = "gradients" if fit.work.differentiated else "values, for want of a gradient,"
-    return f"{fit.work.n_gradients:,} {what} in {fit.work.n_calls} batched calls"
+    kind = "gradients" if fit.work.differentiated else "values (there is no gradient)"
+    return f"{fit.work.n_gradients:,} {kind} in {fit.work.n_calls} batched calls"
 
 
 def _starts(fit: Answer) -> str:
+    """How many starts agree, and where the others ended."""
     best = max((s.elbo for s in fit.starts if np.isfinite(s.elbo)), default=math.nan)
     others = [
         f"{s.kind} {s.elbo:.2f}"
         for s in fit.starts
         if s.reason is not Reason.MERGED and not abs(s.elbo - best) <= SAME_LOSS
     ]
-    told = f"{len(fit.starts) - len(others)} of {len(fit.starts)} agree"
-    return told + (f"; others ended at ELBO: {', '.join(others)}" if others else "")
+    agreement = f"{len(fit.starts) - len(others)} of {len(fit.starts)} agree"
+    return agreement + (f"; others ended at ELBO: {', '.join(others)}" if others else "")

@@ -1,4 +1,4 @@
-"""What a fit records of its making: how each start ended, what it cost, which rungs led to it."""
+"""The record of how a fit was made: its starts, its work, and the climb that led to it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Work:
     first_undefined
         The parameters at the first such draw, in words.
     n_failed, first_failure
-        Points where the user's own code raised an error, and what the first of them said.
+        Points at which the user's own code raised an error, and the message of the first.
     improper
-        The direction along which p̂ can't be integrated, in words, where one was found.
+        The direction along which p̂ can't be integrated, in words, if there is one.
     differentiated
-        Whether gradients were used; without any, n_gradients counts values of log p̂.
+        Whether gradients were used; if not, n_gradients counts values of log p̂.
     rows
-        Of a target of many rows: how many, where they are and how they were gone through, in words.
+        Of a target of many rows: how many, where they are and how they were read, in words.
     """
 
     n_gradients: int
@@ -110,5 +110,5 @@ class Route:
 
     def __str__(self) -> str:
         steps = " → ".join(f"{rung.family} {rung.kl.value:.2g}" for rung in self.rungs)
-        told = "".join(f"; {name} skipped" for name, _ in self.skipped)
-        return f"KL {steps} nats in {self.seconds:.1f} s{told}; ended: {self.ended}"
+        skipped = "".join(f"; {name} skipped" for name, _ in self.skipped)
+        return f"KL {steps} nats in {self.seconds:.1f} s{skipped}; ended: {self.ended}"

@@ -1,4 +1,4 @@
-"""The verbs: `fit` one family, or `climb` the ladder of families from where the last one ended."""
+"""The climb: every rung that was tried, with the best fit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from infimum.fitting.fit import Fit
 
 @dataclass(frozen=True, eq=False)
 class Climb:
-    """Every rung that was tried, lowest first. Iterating gives the fits.
+    """Every rung that was tried, in order. Iterating gives the fits.
 
     Attributes
     ----------
     fits
-        A fit a rung.
+        One fit for each rung.
     skipped
-        Rungs not tried, with the reason.
+        (name, reason) of each rung that was not tried.
     ended
         Why the climb ended.
     """
@@ -57,8 +57,8 @@ class Climb:
             for row in rows
         ]
         lines.insert(1, "  ".join("─" * width for width in widths))
-        told = [f"{name}: skipped, {why}" for name, why in self.skipped]
-        return "\n".join([*lines, *told, *([f"ended: {self.ended}"] if self.ended else [])])
+        skipped = [f"{name}: skipped, {why}" for name, why in self.skipped]
+        return "\n".join([*lines, *skipped, *([f"ended: {self.ended}"] if self.ended else [])])
 
     def plot(self, **options: Any) -> Any:
         """KL left against seconds spent, a point a rung; see `infimum.plots`."""

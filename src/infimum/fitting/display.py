@@ -1,4 +1,4 @@
-"""What a person sees while a fit runs: one live line on a terminal or in a notebook."""
+"""The display of a running fit: one live line on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 from infimum.search.progress import Progress
 
 SILENT_SECONDS = 1.0
-"""A fit that takes less shows nothing."""
+"""A fit that takes fewer seconds shows nothing."""
 
 LINE_SECONDS = 10.0
-"""Seconds between two lines where there is no terminal to keep one line alive on."""
+"""Seconds between two plain lines, where there is no terminal."""
 
 PAGE_SECONDS = 0.5
-"""Seconds between two looks of a notebook's line, each a message to the browser."""
+"""Seconds between two updates of a notebook's line, each a message to the browser."""
 
 
 @contextlib.contextmanager
 def display(
-    wanted: bool | None, callback: Callable[[Progress], Any] | None
+    shown: bool | None, callback: Callable[[Progress], Any] | None
 ) -> Iterator[Callable[[Progress], Any]]:
     """A function that shows each `Progress`, and passes it on to the user's callback.
 
     Parameters
     ----------
-    wanted
-        None: only where standard error is a terminal, or in a notebook, as one live line. True:
-        also elsewhere, as a plain line now and then.
+    shown
+        None: only on a terminal or in a notebook, as one live line. True: elsewhere too, as a
+        plain line now and then.
     """
-    line = _line() if _is_shown(wanted) else None
+    line = _line() if _is_shown(shown) else None
     began = time.perf_counter()
 
     def watch(progress: Progress) -> Any:
@@ -51,39 +51,39 @@ def display(
 
 
 @contextlib.contextmanager
-def telling(wanted: bool | None) -> Iterator[Callable[[str], None]]:
-    """A function that shows where work of another kind is, in words; `wanted` as for `display`."""
+def display_text(shown: bool | None) -> Iterator[Callable[[str], None]]:
+    """A function that shows a line of text on the same display, for work that is not a fit."""
     line = _line()
     try:
-        yield line.tell if _is_shown(wanted) else lambda text: None
+        yield line.show_text if _is_shown(shown) else lambda text: None
     finally:
         line.close()
 
 
-def described(progress: Progress) -> str:
-    """Where a fit is, in words."""
+def describe(progress: Progress) -> str:
+    """One line on how far a fit is."""
     rung = f"rung {progress.rung}, " if progress.rung > 1 else ""
     starts = f"{progress.running} start{'s' * (progress.running != 1)} running"
-    told = [f"{rung}{progress.family}, {progress.stage}: {starts}"]
+    parts = [f"{rung}{progress.family}, {progress.stage}: {starts}"]
     if math.isfinite(progress.loss):
         noise = f" ± {progress.noise:.2g}" if math.isfinite(progress.noise) else ""
-        told.append(f"ELBO {-progress.loss:.3f}{noise}")
+        parts.append(f"ELBO {-progress.loss:.3f}{noise}")
     if math.isfinite(progress.kl):
-        told.append(f"KL {progress.kl:.2g} before it")
-    told.append(f"{progress.n_gradients:,} gradients in {progress.n_calls} calls")
+        parts.append(f"KL {progress.kl:.2g} before it")
+    parts.append(f"{progress.n_gradients:,} gradients in {progress.n_calls} calls")
     if progress.to_go > 0:
-        told.append(f"about {progress.to_go:.0f} s to go")
+        parts.append(f"about {progress.to_go:.0f} s to go")
     if math.isfinite(progress.left):
-        told.append(f"{progress.left:.0f} s of the budget left")
-    return ", ".join(told)
+        parts.append(f"{progress.left:.0f} s of the budget left")
+    return ", ".join(parts)
 
 
-def _is_shown(wanted: bool | None) -> bool:
-    return sys.stderr.isatty() or _in_notebook() if wanted is None else wanted
+def _is_shown(shown: bool | None) -> bool:
+    return sys.stderr.isatty() or _in_notebook() if shown is None else shown
 
 
 def _in_notebook() -> bool:
-    """Whether a kernel runs this, whose output a browser shows."""
+    """Whether this runs in the kernel of a notebook."""
     library = sys.modules.get("IPython")
     return library is not None and hasattr(library.get_ipython(), "kernel")
 
@@ -93,7 +93,7 @@ def _line() -> _Line:
 
 
 class _Line:
-    """On a terminal; elsewhere a line now and then."""
+    """The live line on a terminal; elsewhere a plain line now and then."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -104,9 +104,9 @@ class _Line:
         if progress.note:
             print(f"infimum: {progress.family} {progress.stage}: {progress.note}", file=sys.stderr)
             return
-        self.tell(described(progress))
+        self.show_text(describe(progress))
 
-    def tell(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         seconds = time.perf_counter() - self.began
         if seconds < SILENT_SECONDS:
             return
@@ -131,7 +131,7 @@ class _Line:
 
 
 class _Page(_Line):
-    """In a notebook: a line of HTML, which is gone when the fit is done."""
+    """The live line in a notebook: HTML that disappears when the fit is done."""
 
     def put(self, text: str, seconds: float) -> None:
         from IPython.display import HTML, display

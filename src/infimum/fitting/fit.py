@@ -12,7 +12,7 @@ import numpy as np
 
 from infimum.answer import file, printed
 from infimum.answer.answer import Answer
-from infimum.answer.initial import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
+from infimum.answer.samplers import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
 from infimum.base.errors import coded
 from infimum.base.seeds import Seed
 from infimum.target.datatree import model_groups, tree

@@ -1,4 +1,4 @@
-"""The order of the climb: what is left between q and p*, and which family promises most of it."""
+"""The order of a climb: the families ranked by the nats that they promise a second."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from infimum.objective.draws import fresh_draws
 from infimum.target.target import Target
 
 PAYS = 0.01
-"""Nats that a rung must promise: what the finite draws of a fit may cost."""
+"""Nats that a rung must promise to be tried: what the finite draws of a fit may cost."""
 
 TIMED = 32
-"""Gradients that tell what one takes: a compiled batch."""
+"""Gradients over which one is timed: a compiled batch."""
 
 
-def left(fit: Fit) -> Left:
-    """What is left of the KL, told apart by what would remove it."""
+def remaining_kl(fit: Fit) -> Left:
+    """The KL that is left, split by what would remove it: correlation, modes, shape."""
     own = weights.kl(fit.log_w).value
     modes = max(fit.kl.value - own, 0.0) if fit.rivals else 0.0
     correlation = _correlation(fit)
@@ -54,39 +54,39 @@ def _correlation(fit: Fit) -> float | None:
     return float(0.5 * np.log(precisions).sum() + np.log(np.diag(wide.factor)).sum())
 
 
-def each(fit: Fit, target: Target | None = None) -> float:
-    """Seconds of a gradient, from one batch at draws from q; of a density where there is none.
+def seconds_per_gradient(fit: Fit, target: Target | None = None) -> float:
+    """Seconds of a gradient, or of a value if there is none, timed on one batch of draws from q.
 
-    What a fit's gradients have cost it says too much: a sparse one's come with a Hessian.
+    The seconds of the fit itself would say too much: a sparse fit's gradients come with a Hessian.
     """
     target = target or fit.target
     if target is None:
         return fit.work.run_seconds / max(1, fit.work.n_gradients)
     z, _ = next(fresh_draws(fit.q, TIMED, fit.seed, CHOICE_STREAM))
     evaluate = target.value_and_gradient if target.differentiable else target.values
-    taken = []
+    seconds = []
     for _ in range(2):  # the first may compile
         began = time.perf_counter()
         evaluate(z)
-        taken.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - began)
     shared = fit.target is not None and fit.target.large is not None
-    return (processes.same(min(taken)) if shared else min(taken)) / len(z)
+    return (processes.same(min(seconds)) if shared else min(seconds)) / len(z)
 
 
-def ranked(
+def rank_by_promise(
     rungs: list[Family], fit: Fit, target: Target | None = None
 ) -> list[tuple[Family, float]]:
-    """The rungs that pay with their predicted seconds, most nats a second first.
+    """The rungs that pay, with their predicted seconds; the most nats a second come first.
 
     Parameters
     ----------
     target
         What will be searched, if that is not the fit's own target.
     """
-    remaining = left(fit)
-    promised = [(rung, rung.promise(remaining, fit.q.dim)) for rung in rungs]
-    paying = [(rung, promise) for rung, promise in promised if promise.gain >= PAYS]
-    gradient = each(fit, target) if paying else 0.0
-    taking = [promise.seconds + promise.gradients * gradient for _, promise in paying]
-    order = sorted(range(len(paying)), key=lambda i: -paying[i][1].gain / taking[i])
-    return [(paying[i][0], taking[i]) for i in order]
+    remaining = remaining_kl(fit)
+    promises = [(rung, rung.promise(remaining, fit.q.dim)) for rung in rungs]
+    paying = [(rung, promise) for rung, promise in promises if promise.gain >= PAYS]
+    gradient = seconds_per_gradient(fit, target) if paying else 0.0
+    seconds = [promise.seconds + promise.gradients * gradient for _, promise in paying]
+    order = sorted(range(len(paying)), key=lambda i: -paying[i][1].gain / seconds[i])
+    return [(paying[i][0], seconds[i]) for i in order]

@@ -39,21 +39,22 @@ CHECK_DRAWS = 4096
 """Fresh draws that every estimate of a fit rests on: an ELBO's se is then near sqrt(KL/2000)."""
 
 CHECK_NUMBERS = 2**24
-"""Numbers in all check draws of one component: fewer draws where d is above 4096. At d = 30,003
-with 240,000 rows 4096 densities take longer than the fit, and no weight of theirs is of use."""
+"""Numbers in all check draws of one component, so that there are fewer draws if d is above 4096. At
+d = 30,003 with 240,000 rows 4096 densities take longer than the fit, and their weights are of no
+use."""
 
 CHECK_ROWS = 2**29
-"""Rows times draws of a check: where rows are 10 million, 512 draws take 5 minutes as it is."""
+"""Rows times draws of a check: with 10 million rows, 512 draws already take 5 minutes."""
 
 FEWEST_CHECKED = 512
-"""Check draws where d is largest: with fewer than 400 effective ones no fit is trusted. At
-d = 100,000 an exact one, of 167 draws, was not."""
+"""Fewest check draws, however large d is: with fewer than 400 effective draws no fit is trusted. At
+d = 100,000 an exact one, checked by 167 draws, was not."""
 
-NAMED = 8
-"""Names of coordinates that a checkpoint spells out; of the others it has a digest."""
+NAMED_COORDINATES = 8
+"""Coordinates whose names a checkpoint spells out; the others have a digest."""
 
 LEAST_DRAWS = 100
-"""Fresh draws without which no tail can be judged; a check cut short by Ctrl-C takes no more."""
+"""Fresh draws without which no tail can be judged; a check that Ctrl-C cuts short takes no more."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,12 @@ class Request:
 
     @contextlib.contextmanager
     def checkpointed(self, folder: str | Path | None, **job: Any) -> Iterator[Request]:
-        """The same, with the target seen through the journal in a folder, if one is given.
+        """The same request, its target seen through the journal in a folder, if there is one.
 
         Parameters
         ----------
         job
-            The other arguments, for the journal to tell one job from another.
+            The other arguments, by which the journal tells jobs apart.
         """
         if folder is None:
             yield self
@@ -119,11 +120,12 @@ class Request:
 
     def _arguments(self) -> dict[str, str]:
         names = self.target.space.free_names
+        name_digest = digest(" ".join(names), ()).hex()[:8]
         own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
         return {
             "target": self.target.name,
             "dimension": str(self.target.dim),
-            "parameters": f"{', '.join(names[:NAMED])} {digest(' '.join(names), ()).hex()[:8]}",
+            "parameters": f"{', '.join(names[:NAMED_COORDINATES])} {name_digest}",
             "gradient": str(self.target.differentiable),
             "seed": " ".join(map(str, words(self.seed))),
             **own,
@@ -133,13 +135,13 @@ class Request:
 
     @property
     def n_starts(self) -> int:
-        """How many random starts."""
+        """Number of random starts."""
         large = self.target.dim > LARGEST_DENSE
         return int(self.starts or (1 if large else STARTS))
 
     @property
     def n_draws(self) -> int:
-        """How many check draws."""
+        """Number of check draws."""
         fitting = CHECK_NUMBERS // self.target.dim
         if self.target.large is not None:
             fitting = min(fitting, CHECK_ROWS // self.target.large.n_rows)
@@ -147,7 +149,7 @@ class Request:
 
     @property
     def shared(self) -> bool:
-        """Whether several processes work on this together, and must do the same."""
+        """Whether several processes work on this together, so that all must take the same steps."""
         return self.target.large is not None and processes.count() > 1
 
     def plan(self) -> Plan:
@@ -155,38 +157,50 @@ class Request:
         return Plan(self.target, self.seed, self.n_starts, self.solvers_for)
 
     def solvers_for(self, q: Distribution) -> list[Solver]:
-        """The solvers to use, with the user's limits."""
-        given: Any = self.solver
-        if isinstance(given, Solver | str):  # a name is none, and is refused whole
-            given = [given]
+        """The solvers that move this q, with the user's limits.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what the user gave is not a solver, or can't move this q.
+        """
+        own: Any = self.solver
+        if isinstance(own, Solver | str):  # a string would otherwise be read letter by letter
+            own = [own]
         differentiable = self.target.differentiable
-        chosen = solvers.plan(q, differentiable) if given is None else list(given)
+        chosen = solvers.plan(q, differentiable) if own is None else list(own)
         for solver in chosen:
-            if not isinstance(solver, Solver):
-                known = ", ".join(member.__name__ for member in solvers.members())
-                raise TypeError(coded("E310", f"{solver!r} is not a solver; known: {known}"))
-            if not solver.accepts(q):
-                raise ValueError(
-                    coded(
-                        "E310",
-                        f"{type(solver).__name__} can't move a {type(q).__name__}: leave solver "
-                        "out, to have the right ones chosen",
-                    )
-                )
-            if solver.needs_gradient and not differentiable:
-                raise ValueError(
-                    coded(
-                        "E110",
-                        f"{type(solver).__name__} needs a gradient, and the target has none: give "
-                        "it one, or leave out solver",
-                    )
-                )
+            _check_solver(solver, q, differentiable)
         limits = {"tolerance": self.tolerance, "max_steps": self.max_steps}
         return [_limited(solver, limits) for solver in chosen]
 
 
+def _check_solver(solver: Any, q: Distribution, differentiable: bool) -> None:
+    """Refuse what is not a solver, or can't move this q."""
+    if not isinstance(solver, Solver):
+        known = ", ".join(member.__name__ for member in solvers.members())
+        raise TypeError(coded("E310", f"{solver!r} is not a solver; known: {known}"))
+    name = type(solver).__name__
+    if not solver.accepts(q):
+        raise ValueError(
+            coded(
+                "E310",
+                f"{name} can't move a {type(q).__name__}: leave solver out, and the right ones are "
+                "chosen",
+            )
+        )
+    if solver.needs_gradient and not differentiable:
+        raise ValueError(
+            coded(
+                "E110",
+                f"{name} needs a gradient, and the target has none: give it one, or leave solver "
+                "out",
+            )
+        )
+
+
 def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
-    """The solver with those of the limits that it knows and that were given."""
+    """The solver with those of the limits that it has a field for."""
     known = {k: v for k, v in limits.items() if v is not None and hasattr(solver, k)}
     limited: Solver = dataclasses.replace(solver, **known)
     return limited

@@ -49,19 +49,19 @@ def fit(
         What to approximate.
     family
         "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh", "mixture", "flow"
-        or a `Family`; "auto" climbs, and gives the best rung's fit.
+        or a `Family`; "auto" climbs, and returns the best rung's fit.
     tol, budget
-        For "auto": nats of KL at which the climb ends, and seconds it may take; see `climb`.
+        For "auto": nats of KL at which the climb ends, and its time limit in seconds; see `climb`.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
     starts
-        Random starts, besides the cold one; by default 4, or 1 where d is above 2000.
+        Random starts, besides the cold one; by default 4, or 1 if d is above 2000.
     draws
-        Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer where d is
+        Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer if d is
         above that.
     solver
-        One of `infimum.solvers`, or several to run one after another; chosen by the family if not
-        given.
+        One of `infimum.solvers`, or several to run one after another; by default chosen to suit
+        the family.
     tolerance
         Nats of KL that the finite number of draws may cost.
     max_steps
@@ -71,18 +71,18 @@ def fit(
     callback
         Called with a `Progress` after each batched evaluation; returning True stops the fit.
     checkpoint
-        A folder that keeps what took long to evaluate, so that a fit that was killed or interrupted
-        goes on when it is called again with the same arguments. Its answer is that of a fit in one
-        go, bit for bit, but for the seconds in `work`. A new folder, or that of this same job.
+        A folder that keeps the evaluations, so that a long fit can be resumed: after a crash or
+        Ctrl-C the same call goes on, and gives the same answer bit for bit, except for the
+        seconds in `work`. Give a new folder, or that of this same job.
 
     Raises
     ------
     TypeError, ValueError
-        Before any optimisation, for wrong use and for a density that is zero or undefined at every
-        start tried.
+        Before any optimisation: for wrong use, or for a density that is zero or undefined at every
+        start that was tried.
     CheckpointError
         If the folder holds something else, or a checkpoint that is damaged, in use, or of another
-        job; nothing in it is changed.
+        job. Nothing in it is changed.
 
     Examples
     --------
@@ -123,18 +123,18 @@ def climb(
     target
         What to approximate.
     ladder
-        Families, smallest first, each of which is tried; "auto" chooses the next rung by the nats
-        that it promises a second, and leaves out what does not pay.
+        Families to try, smallest first; "auto" chooses the next rung by the nats that it promises
+        a second, and leaves out those that do not pay.
     tol
-        Nats of KL, two standard errors included, at which the climb ends if the verdict is "good"
+        Nats of KL, two standard errors included, at which the climb ends, if the verdict is "good"
         too. With 0 it goes on to the last rung.
     budget
-        Seconds that the climb may take. A rung on its way when they are spent ends there.
+        Time limit in seconds. A rung that is running when they are spent ends there.
     seed, starts, draws, progress, callback
         As for `fit`.
     checkpoint
-        As for `fit`. A climb that goes on takes the rungs that it took before, and counts the
-        seconds of before towards `budget`.
+        As for `fit`. A resumed climb repeats its rungs, and counts the earlier seconds towards
+        `budget`.
 
     Returns
     -------
@@ -143,8 +143,8 @@ def climb(
     Raises
     ------
     ValueError
-        If the ladder is empty, or has an unknown or repeated rung; if tol or budget is no positive
-        number; and as `fit` does, for `checkpoint` too.
+        If the ladder is empty, or has an unknown or repeated rung; if tol or budget is not a
+        positive number; or as for `fit`.
     """
     request = Request(target, seed, starts, draws)
     _check_limits(tol, budget)
@@ -172,11 +172,11 @@ def _climbed(
         if not way.fits or ladder is not None:
             rung, predicted = rungs[0], 0.0
         else:
-            chosen = way.chosen(rungs)
-            if chosen is None:
+            choice = way.choose(rungs)
+            if choice is None:
                 way.ended = f"no rung promises {PAYS} nats more"
                 break
-            rung, predicted = chosen
+            rung, predicted = choice
         rungs.remove(rung)
         way.go(rung, predicted)
     if not way.fits:

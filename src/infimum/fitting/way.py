@@ -1,4 +1,4 @@
-"""The way of a climb: which rung comes next, where it starts, and when the climb has ended."""
+"""The way of a climb: its next rung, where that starts, and when the climb has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infimum.families import family_of
 from infimum.families._distribution import LARGEST_DENSE
 from infimum.families._family import Family, Measured, Stacking
 from infimum.fitting.fit import Fit
-from infimum.fitting.ladder import ranked
+from infimum.fitting.ladder import rank_by_promise
 from infimum.fitting.request import Request, check_memory
 from infimum.fitting.rung import fit_rung
 from infimum.search.plan import Plan
@@ -57,18 +57,18 @@ class Way:
         return max(self.fits, key=lambda fit: np.nan_to_num(fit.elbo.value, nan=-np.inf))
 
     def within_reason(self, rungs: list[Family]) -> list[Family]:
-        """Those of reasonable size; of the others the estimate is told before the work."""
-        dim, fitting = self.request.target.dim, []
+        """Those of reasonable size. The others are skipped, and say what memory they would take."""
+        dim, kept = self.request.target.dim, []
         for rung in rungs:
             size = rung.n_parameters(dim)
             if size <= LARGEST_DENSE**2:
-                fitting.append(rung)
+                kept.append(rung)
                 continue
             n_bytes = rung.n_bytes(dim) if isinstance(rung, Measured) else 8 * size
             why = f"its {size:,} parameters would take about {in_words(n_bytes)} of memory"
             self.skipped.append((rung.name, why))
             self.watch(Progress("skipped", 0, np.inf, 0, 0, family=rung.name, note=why))
-        return fitting
+        return kept
 
     @property
     def spent(self) -> float:
@@ -78,25 +78,25 @@ class Way:
         return processes.same(seconds) if self.request.shared else seconds
 
     def decide(self, make: Callable[[], Any]) -> Any:
-        """What depends on time is decided once: a climb that goes on takes the same way."""
+        """Decide once what depends on time: a resumed climb repeats its decisions."""
         journal = self.request.target.journal
         return make() if journal is None else journal.decide(make)
 
-    def chosen(self, rungs: list[Family]) -> tuple[Family, float] | None:
-        """The rung that promises most nats a second, and its seconds; None if none pays."""
+    def choose(self, rungs: list[Family]) -> tuple[Family, float] | None:
+        """The rung that promises the most nats a second, with its seconds; None if none pays."""
 
         def make() -> tuple[str, float] | None:
-            paying = ranked(rungs, self.best, self.plan.searched)
-            return (paying[0][0].name, paying[0][1]) if paying else None
+            ranking = rank_by_promise(rungs, self.best, self.plan.searched)
+            return (ranking[0][0].name, ranking[0][1]) if ranking else None
 
-        chosen = self.decide(make)
-        if chosen is None:
+        choice = self.decide(make)
+        if choice is None:
             return None
-        name, predicted = chosen
+        name, predicted = choice
         return next(rung for rung in rungs if rung.name == name), predicted
 
     def too_long(self, predicted: float) -> str:
-        """Why a rung of so many seconds does not fit into the budget; nothing if it does."""
+        """Why a rung of so many seconds does not fit into the budget; empty if it does."""
         if self.budget is None or not self.fits:
             return ""
         spent = self.spent
@@ -129,7 +129,7 @@ class Way:
             self.ended = f"the KL is below {self.tol:g} nats"
 
     def _start(self, rung: Family) -> tuple[Family, list[State]]:
-        """The rung and where it starts: on the nearest fit that it can take over."""
+        """The rung, and where it starts: from the nearest fit whose q it can take over."""
         nearest = sorted(
             zip(self.fits, self.placed, strict=True), key=lambda pair: -pair[0].elbo.value
         )
@@ -161,7 +161,7 @@ class Way:
 
 
 def _as_state(fit: Fit) -> State:
-    """A fit as a place to start from."""
+    """A fit as the start of another one."""
     return State(q=fit.q, info=Info("climb"), loss=-fit.elbo.value)
 
 

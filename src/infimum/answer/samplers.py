@@ -1,4 +1,4 @@
-"""Where a sampler may start, and how it is preconditioned, by what a fit knows."""
+"""What a fit hands to a sampler: starting points for chains, with an inverse mass matrix."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from infimum.target.space import Space
 from infimum.target.target import Target
 
 MOST_STARTS = 8
-"""Draws looked at for each chain."""
+"""Draws tried for each chain."""
 
 MOST_MASS = 200
-"""Largest d for which an inverse mass matrix is dense if nothing is said: every leapfrog step of a
-sampler multiplies with it."""
+"""Largest d for which an inverse mass matrix is dense by default: every leapfrog step of a sampler
+multiplies by it."""
 
 MASS_DRAWS = 4096
 """Draws from which the covariance of a q that is not Gaussian is taken."""
@@ -53,7 +53,13 @@ class Inits:
 
 
 def inits(z: Float[np.ndarray, "n d"], chains: int, space: Space, target: Target | None) -> Inits:
-    """The first distinct ones of these draws at which the density is fine."""
+    """The first distinct draws at which density and gradient are finite.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `chains`.
+    """
     fine = np.isfinite(z).all(axis=1)
     if target is not None and target.differentiable:
         log_p, gradient = target.value_and_gradient(z)
@@ -65,8 +71,8 @@ def inits(z: Float[np.ndarray, "n d"], chains: int, space: Space, target: Target
         raise ValueError(
             coded(
                 "E405",
-                f"of {len(z)} draws {len(distinct)} are distinct and have a finite density and "
-                f"gradient, and {chains} chains were asked for: see fit.advice",
+                f"only {len(distinct)} of {len(z)} draws are distinct with a finite density and "
+                f"gradient, too few for {chains} chains: see fit.advice",
             )
         )
     chosen = z[fine][distinct[:chains]]
@@ -76,7 +82,7 @@ def inits(z: Float[np.ndarray, "n d"], chains: int, space: Space, target: Target
 
 
 def inverse_mass_matrix(q: Distribution, dense: bool, points: Callable[[int], Any]) -> np.ndarray:
-    """Covariance of q, of its draws where q is not Gaussian.
+    """Covariance of q, or of its draws if q is not Gaussian.
 
     Parameters
     ----------
