@@ -7,6 +7,7 @@ extra of `pyproject.toml`, and is imported through `required`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from infimum.base.errors import UnsuitableError, coded
@@ -47,3 +48,8 @@ def required(module: str, extra: str) -> Any:
             coded("E602", f'{missing} is not installed: pip install "infimum[{extra}]"'),
             name=missing,
         ) from error
+
+
+def installed(library: str) -> bool:
+    """Tell whether a library is there, for work that can do without it."""
+    return importlib.util.find_spec(library) is not None

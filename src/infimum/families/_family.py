@@ -67,11 +67,16 @@ class Family(eqx.Module):
         target couples, or all.
     below
         The family whose fit this one starts from; without one it finds starts of its own.
+    libraries, extra
+        Optional libraries that its fit needs, and the extra of this package that brings them. If
+        one is missing, a fit is refused before any work, and a climb skips the rung.
     """
 
     name: ClassVar[str]
     correlations: ClassVar[Literal["none", "some", "coupled", "all"]] = "all"
     below: ClassVar[str | None] = None
+    libraries: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
 
     @abc.abstractmethod
     def init(self, mean: np.ndarray, scale: np.ndarray) -> Distribution:

@@ -51,6 +51,8 @@ class Flow(Stacking, Directed):
     """
 
     name: ClassVar[str] = "flow"
+    libraries: ClassVar[tuple[str, ...]] = ("flowjax",)
+    extra: ClassVar[str] = "flows"
     base: str = "fullrank"
     layers: int = 8
     width: int = 32

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse
 
 from infimum.base.errors import UnsuitableError, coded
-from infimum.base.extras import required
 from infimum.base.memory import demand, total
 from infimum.families._distribution import (
     LARGEST_DENSE,
@@ -31,9 +30,6 @@ from infimum.gaussian.sparse import (
 )
 from infimum.structure.pattern import checked_edges, find_edges
 from infimum.target.target import Target
-
-LIBRARIES = ("asdex", "numba", "qdldl")
-"""What the extra "sparse" installs: asked for before any work."""
 
 ENTRY = 100
 """Bytes that a fit takes for each entry of the factor."""
@@ -62,14 +58,14 @@ class Sparse(Adaptive):
     """
 
     name: ClassVar[str] = "sparse"
+    libraries: ClassVar[tuple[str, ...]] = ("asdex", "numba", "qdldl")
+    extra: ClassVar[str] = "sparse"
     correlations: ClassVar[Any] = "coupled"
     edges: Any = None
     n_below: int = eqx.field(default=0, static=True)
 
     def adapted(self, target: Target, rng: np.random.Generator) -> Family:
         """Find the pattern of this target's Hessian, or check the one that was given."""
-        for library in LIBRARIES:
-            required(library, "sparse")
         found = find_edges if self.edges is None else checked_edges
         edges = found(target, self.edges, rng)
         _affordable(target.dim, edges)
