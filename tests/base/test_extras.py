@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
@@ -25,21 +26,21 @@ NAMES = {"arviz_base": "arviz-base", "xarray_einstats": "arviz-stats", "stanio":
 """Libraries whose requirement has another name, or that come with another one."""
 
 
-class Absent:
-    """A finder of modules that says of some libraries that they are not installed."""
+class Blind:
+    """A finder of modules that does not see some libraries."""
 
-    def __init__(self, libraries: tuple[str, ...]) -> None:
-        self.libraries = libraries
+    def __init__(self, finder: Any, libraries: tuple[str, ...]) -> None:
+        self.finder, self.libraries = finder, libraries
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        library = name.split(".")[0]
-        if library in self.libraries:
-            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        unseen = name.split(".")[0] in self.libraries
+        return None if unseen else self.finder.find_spec(name, path, target)
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
     """Make imports of these libraries fail, loaded or not."""
-    monkeypatch.setattr(sys, "meta_path", [Absent(libraries), *sys.meta_path])
+    finders = [Blind(finder, libraries) for finder in sys.meta_path]
+    monkeypatch.setattr(sys, "meta_path", finders)
     for module in list(sys.modules):
         if module.split(".")[0] in libraries:
             monkeypatch.delitem(sys.modules, module)
