@@ -71,6 +71,7 @@ class Clock:
 
 
 CLOCK = Clock()
+jax.monitoring.register_event_duration_secs_listener(CLOCK.hear)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from infimum.fitting.forecast import forecast
 from infimum.fitting.request import LEAST_DRAWS, Request, check_memory
 from infimum.objective.draws import structured_draws
 from infimum.objective.quadratic import n_coefficients, quadratic
-from infimum.search.loop import Search, optima
+from infimum.search.loop import Search, remaining_optima
 from infimum.search.modes import rival_optima, scouted_modes
 from infimum.search.optima import find_optima, improper_direction
 from infimum.search.plan import Plan
@@ -78,7 +78,7 @@ def fit_rung(
         model=target.model,
         target=target.plain,
     )
-    return fit, optima(search)
+    return fit, remaining_optima(search)
 
 
 @dataclass
