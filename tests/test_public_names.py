@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import numpy as np
 import pytest
 
 import infimum
@@ -26,7 +27,7 @@ RENAMED_IN_FIT = "beyond lacking missed stored"
 
 CLIMB = "best ended fits plot report route skipped table"
 
-TARGET = "describe differentiable dim example large log_prob model name plain space value_and_gradient values"
+TARGET = "describe differentiable dim example large log_p name names model plain space value_and_gradient values"
 
 
 def test_the_package_exports_these_names():
@@ -53,7 +54,7 @@ def test_an_old_name_works_and_names_the_new_one(fit, name):
 
 def test_a_climb_and_a_target_have_these_attributes():
     assert set(CLIMB.split()) <= set(dir(infimum.Climb)) | {"fits", "skipped", "ended"}
-    target = infimum.Target(lambda z: -0.5 * (z**2).sum(), [0.0, 0.0])
+    target = infimum.Target(lambda z: -0.5 * (z**2).sum(), np.zeros(2))
     assert set(TARGET.split()) <= set(dir(target))
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum.fitting import display
 from infimum import families
-from infimum.families._family import Left
 from infimum.base.errors import UnsuitableError
-from infimum.fitting.ladder import left
-from infimum.fitting.ladder import ranked
+from infimum.families._family import Left
+from infimum.fitting import display
+from infimum.fitting.ladder import rank_by_promise, remaining_kl
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +64,11 @@ def test_what_is_left_is_told_apart(climbed, make_gaussian):
     low = infimum.fit(known.target, "meanfield")
     precisions = np.diag(known.precision)
     lost = 0.5 * (np.log(precisions).sum() - np.linalg.slogdet(known.precision)[1])
-    remaining = left(low)
+    remaining = remaining_kl(low)
     assert remaining.correlation == pytest.approx(lost, rel=1e-3)
     assert remaining.modes == 0.0
     assert remaining.shape < 3 * low.kl.se
-    bent = left(climbed.fits[1])
+    bent = remaining_kl(climbed.fits[1])
     assert bent.correlation == 0.0
     assert bent.shape == climbed.fits[1].kl.value
 
@@ -77,7 +76,7 @@ def test_what_is_left_is_told_apart(climbed, make_gaussian):
 def test_rungs_are_ranked_by_nats_a_second(climbed):
     """A Gaussian lacks shape: a flow is promised to help, a dense covariance is not."""
     rungs = [families.named(name) for name in ("fullrank", "flow")]
-    assert [rung.name for rung, _ in ranked(rungs, climbed.fits[1])] == ["flow"]
+    assert [rung.name for rung, _ in rank_by_promise(rungs, climbed.fits[1])] == ["flow"]
     nothing = Left(0.0, 0.0, 0.0)
     for name in families.members():
         assert families.named(name).promise(nothing, 10).gain == 0.0

@@ -6,7 +6,6 @@ import time
 import numpy as np
 
 import infimum
-from infimum.fitting import forecast
 from infimum import families
 from infimum.fitting.forecast import forecast
 
@@ -41,7 +40,7 @@ def test_a_slow_density_is_timed_once():
 def test_memory_is_told_above_half(monkeypatch):
     target = infimum.Target(lambda z: -0.5 * (z**2).sum(), np.zeros(1000))
     family = families.named("fullrank")
-    monkeypatch.setattr(forecast._memory, "total", lambda: int(1.5 * family.n_bytes(1000)))
+    monkeypatch.setattr("infimum.base.memory.total", lambda: int(1.5 * family.n_bytes(1000)))
     _, note = forecast(target, family, 1, 512, None)
     assert "of memory" in note
 
