@@ -22,7 +22,7 @@ from infimum import CheckpointError
 from infimum.fitting import climb
 from infimum.target import journal
 from infimum import solvers
-from infimum.fitting.forecast import LOOKED
+from infimum.fitting.forecast import TIMED_POINTS
 
 SLOW = """
     import time
@@ -158,7 +158,7 @@ def test_what_is_known_is_not_asked_again(tmp_path, keeping_all):
     first = len(asked)
     asked.clear()
     assert bits(infimum.fit(target, "fullrank", draws=200, checkpoint=tmp_path)) == bits(whole)
-    again = 1 + 2 + LOOKED  # one as a proof, the others for the forecast
+    again = 1 + 2 + TIMED_POINTS  # one as a proof, the others for the forecast
     assert first + len(asked) == every + again
     asked.clear()
     assert bits(infimum.fit(target, "fullrank", draws=200, checkpoint=tmp_path)) == bits(whole)
@@ -187,7 +187,7 @@ def test_failures_are_booked_as_in_one_go(tmp_path, keeping_all):
 
 def test_code_that_a_compiled_loop_calls_is_remembered_within_a_chunk(tmp_path, keeping_all):
     target, asked = counted()
-    chosen = {"solver": solvers.Stochastic(optax.adam(0.01), max_steps=1), "draws": 200}
+    chosen = {"solver": solvers.StochasticGradient(optax.adam(0.01), max_steps=1), "draws": 200}
     whole = infimum.fit(target, "meanfield", **chosen)
     every = len(asked)
     interrupted, tried = counted(5000)
@@ -210,7 +210,7 @@ def test_a_density_without_gradient(tmp_path, keeping_all):
 
 def test_optimisers_are_told_apart(skewed, tmp_path, keeping_all):
     def fitted(rate, **options):
-        chosen = solvers.Stochastic(optax.sgd(rate), max_steps=1)
+        chosen = solvers.StochasticGradient(optax.sgd(rate), max_steps=1)
         return infimum.fit(skewed, "meanfield", solver=chosen, draws=200, **options)
 
     fitted(1e-3, checkpoint=tmp_path)  # both are described in the same words

@@ -12,7 +12,7 @@ from infimum.families._family import Left
 from infimum.base.errors import UnsuitableError
 from infimum.solvers._solver import Info
 from infimum.solvers._solver import Reason
-from infimum.solvers import Rounds
+from infimum.solvers import FlowAdam
 
 MEAN, SCALE = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 2.0, 1.0, 0.1])
 LOG_Z = np.log(2 * np.pi) + 3.0
@@ -78,7 +78,7 @@ def test_a_fit_comes_back_from_disk(bent, tmp_path):
 
 def test_the_same_seed_gives_the_same_flow():
     target = infimum.Target(banana, np.zeros(2))
-    solver = Rounds(max_steps=3)
+    solver = FlowAdam(max_steps=3)
     q = families.Flow().init(np.zeros(2), np.ones(2))
     ends = []
     for _ in range(2):
@@ -118,7 +118,7 @@ def test_undefined_draws_are_rejected_and_named():
 
     target = infimum.Target(half, {"a": 0.0, "b": 0.0})
     q = families.Flow().init(np.zeros(2), np.ones(2))
-    solver = Rounds(max_steps=2)
+    solver = FlowAdam(max_steps=2)
     state = solver.init(q, Info("cold"), np.random.default_rng(0))
     while state.reason is None:
         solver.step([state], target)

@@ -5,7 +5,7 @@ import pytest
 
 import infimum
 from infimum.solvers._solver import Reason
-from infimum.solvers import Stochastic
+from infimum.solvers import StochasticGradient
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +85,7 @@ def test_an_error_inside_a_compiled_loop_is_survived_too():
     fit = infimum.fit(
         infimum.from_numpy(picky, 2),
         "meanfield",
-        solver=Stochastic(max_steps=1),
+        solver=StochasticGradient(max_steps=1),
         draws=400,
         starts=1,
     )
@@ -122,7 +122,7 @@ def test_errors_of_an_earlier_fit_are_not_counted_again():
     assert infimum.fit(target, "meanfield", draws=200).work.n_failed == 0
 
 
-@pytest.mark.parametrize("solver", [None, Stochastic(max_steps=2)])
+@pytest.mark.parametrize("solver", [None, StochasticGradient(max_steps=2)])
 def test_ctrl_c_in_the_users_code_returns_the_best_so_far(solver):
     """Also where the code runs inside a compiled loop."""
     calls = [0]
@@ -173,8 +173,8 @@ def test_without_a_gradient_many_dimensions_are_refused():
     with pytest.raises(ValueError, match="up to 20 coordinates, this has 21"):
         infimum.from_numpy(lambda z: -0.5 * z @ z, 21)
     target = infimum.from_numpy(lambda z: -0.5 * z @ z, 2)
-    with pytest.raises(ValueError, match="Stochastic needs a gradient, and the target has none"):
-        infimum.fit(target, "meanfield", solver=Stochastic())
+    with pytest.raises(ValueError, match="StochasticGradient needs a gradient, and the target has none"):
+        infimum.fit(target, "meanfield", solver=StochasticGradient())
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------

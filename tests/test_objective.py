@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from infimum import families
-from infimum.objective.loss import OUTSIDE
+from infimum.objective.loss import OUTSIDE_PENALTY
 from infimum.objective.draws import chunk_sizes
 from infimum.objective.draws import fresh_draws
 from infimum.base.seeds import generator
@@ -37,7 +37,7 @@ def test_loss_is_minus_the_elbo():
 def test_zero_density_restricts_q_and_costs():
     log_q, log_p = np.zeros(4), np.array([1.0, 1.0, 1.0, -np.inf])
     result = outcome(log_q, log_p)
-    np.testing.assert_allclose(result.loss, -1 - np.log(0.75) + 0.25 * OUTSIDE)
+    np.testing.assert_allclose(result.loss, -1 - np.log(0.75) + 0.25 * OUTSIDE_PENALTY)
     assert result.inside.tolist() == [True, True, True, False]
     assert outcome(log_q, np.full(4, -np.inf)).loss == np.inf
 

@@ -10,9 +10,9 @@ from infimum.solvers._solver import Info
 from infimum.solvers._solver import Reason
 from infimum.solvers._solver import Solver
 from infimum.solvers import FixedDraws
-from infimum.solvers import Natural
-from infimum.solvers import Stochastic
-from infimum.solvers import Subspace
+from infimum.solvers import NaturalGradient
+from infimum.solvers import StochasticGradient
+from infimum.solvers import SubspaceNewton
 
 
 def placed(family, mean, scale):
@@ -83,10 +83,10 @@ class TestContract:
 
 def test_plan_takes_the_best_and_falls_back_to_the_general():
     q = families.named("fullrank").init(np.zeros(2), np.ones(2))
-    assert [type(solver) for solver in solvers.plan(q)] == [Natural, FixedDraws]
+    assert [type(solver) for solver in solvers.plan(q)] == [NaturalGradient, FixedDraws]
     large = families.named("meanfield").init(np.zeros(5000), np.ones(5000))
-    assert [type(solver) for solver in solvers.plan(large)] == [Subspace]
-    assert [type(solver) for solver in solvers.plan(object())] == [Stochastic]
+    assert [type(solver) for solver in solvers.plan(large)] == [SubspaceNewton]
+    assert [type(solver) for solver in solvers.plan(object())] == [StochasticGradient]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_stochastic_takes_any_optax_optimiser(make_gaussian):
     import optax
 
     known = make_gaussian(2)
-    solver = Stochastic(optax.sgd(0.05))
+    solver = StochasticGradient(optax.sgd(0.05))
     fit = infimum.fit(known.target, "fullrank", solver=solver, starts=1)
     assert known.kl_from(fit.q) < 0.05
 

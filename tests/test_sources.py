@@ -8,7 +8,7 @@ import pytest
 from languages import EFFECT, ERROR, LANGUAGES, MODELS
 
 import infimum
-from infimum.solvers import Stochastic
+from infimum.solvers import StochasticGradient
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_it_is_saved_summarised_and_drawn(fitted, language, tmp_path):
 @pytest.mark.parametrize("language", ["stan", "torch", "numpy", "pytensor"])
 def test_a_stochastic_solver_moves_it(built, language):
     fit = infimum.fit(
-        built(language), "meanfield", solver=Stochastic(max_steps=1), starts=1, draws=500
+        built(language), "meanfield", solver=StochasticGradient(max_steps=1), starts=1, draws=500
     )
     assert abs(fit.elbo.value - -31.60) < 0.2
 

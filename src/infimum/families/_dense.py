@@ -16,6 +16,7 @@ from infimum.families._distribution import (
     NaturalGaussian,
     bounded,
 )
+from infimum.gaussian.factor import lower_factor
 
 
 def raw_of(factor: np.ndarray) -> np.ndarray:
@@ -40,12 +41,6 @@ def solve(factor: Any, rows: Any) -> Any:
         solved = scipy.linalg.blas.dtrsm(1.0, upper, columns, lower=0, trans_a=1)
         return solved.T.reshape(rows.shape)
     return jax.scipy.linalg.solve_triangular(factor, rows.T, lower=True).T
-
-
-def triangular(root: np.ndarray) -> np.ndarray:
-    """The Cholesky factor of root·rootᵀ, which is not formed."""
-    factor = np.asarray(np.linalg.qr(root.T, mode="r")).T
-    return factor * np.where(np.diag(factor) < 0, -1.0, 1.0)
 
 
 def natural_step(
@@ -161,4 +156,4 @@ def mean_and_factor(q: Distribution, name: str) -> tuple[np.ndarray, np.ndarray]
                 f"{name} can start from a Gaussian, not from {type(q).__name__}: begin with init",
             )
         )
-    return np.asarray(q.mean), triangular(np.asarray(q.spread(np.eye(q.dim))).T)
+    return np.asarray(q.mean), lower_factor(np.asarray(q.spread(np.eye(q.dim))).T)

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from infimum.gaussian.stack import LOG_2PI, Stack
 
-LARGEST_FACTOR = 20.0
+LARGEST_CHANGE = 20.0
 """One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] cold
 starts solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
 
-SINGULAR = 1e-12
+LEAST_CURVATURE = 1e-12
 """Curvatures below this part of the largest are rounding: 1e-12 leaves room for condition numbers
 of 1e8 at the sixteen digits of float64."""
 
@@ -26,8 +26,8 @@ LARGEST_DENSE = 2000
 
 
 def bounded(precision: np.ndarray) -> np.ndarray:
-    """Keep the whitened precisions of one step within `LARGEST_FACTOR`."""
-    return np.clip(precision, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
+    """Keep the whitened precisions of one step within `LARGEST_CHANGE`."""
+    return np.clip(precision, 1 / LARGEST_CHANGE, LARGEST_CHANGE)
 
 
 class Distribution(eqx.Module):
@@ -88,7 +88,7 @@ class Hosted(Distribution):
 class Pooled(Hosted):
     """Capability: q = Σ_k w_k N(m_k, L_k L_kᵀ), with at most so many components."""
 
-    most: eqx.AbstractVar[int]
+    max_components: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def stack(self) -> Stack:
@@ -220,7 +220,7 @@ class Charted(Pushforward):
         """
 
 
-class NaturalGradient(Charted):
+class NaturalPushforward(Charted):
     """Capability: natural-gradient steps in ε, with a curvature that is held as a d×d matrix."""
 
     @abc.abstractmethod
@@ -234,7 +234,9 @@ class NaturalGradient(Charted):
         """
 
     @abc.abstractmethod
-    def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGradient:
+    def natural_step(
+        self, pull: np.ndarray, curvature: np.ndarray, rho: float
+    ) -> NaturalPushforward:
         """Member reached by a natural-gradient step of size rho.
 
         Parameters
@@ -336,7 +338,7 @@ class SparseGaussian(Gaussian):
         return np.bincount(np.asarray(self.edges).ravel(), minlength=self.dim)[self.order]
 
 
-class NaturalGaussian(Gaussian, NaturalGradient):
+class NaturalGaussian(Gaussian, NaturalPushforward):
     """Capability: a Gaussian with a covariance that is held as a d×d matrix."""
 
     @abc.abstractmethod

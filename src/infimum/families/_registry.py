@@ -5,64 +5,59 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import inspect
-import pkgutil
 from typing import Any
 
+from infimum.base.discovery import classes_in
 from infimum.base.errors import coded
 from infimum.families._family import Family
+
+PACKAGE = __name__.rpartition(".")[0]
+"""The folder whose files are looked through."""
 
 
 @functools.cache
 def members() -> dict[str, type[Family]]:
     """Every family by its name, in the order of the files."""
-    found: dict[str, type[Family]] = {}
-    for name in _modules():
-        module = importlib.import_module(name)
-        for member in vars(module).values():
-            own = inspect.isclass(member) and member.__module__.startswith(name)
-            if own and issubclass(member, Family):
-                found[member.name] = member
-    return found
+    families = classes_in(PACKAGE, Family)  # type: ignore[type-abstract]
+    return {family.name: family for family in families}
 
 
 def named(name: str) -> Family:
-    """The family of this name, with its defaults."""
+    """The family of this name, with its defaults.
+
+    Raises
+    ------
+    ValueError
+        If no family is called so; the message has the names, and the nearest of them.
+    """
     if name not in members():
         near = difflib.get_close_matches(str(name), members(), 1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        told = f"unknown family {name!r}; known: auto, {', '.join(members())}.{meant}"
-        raise ValueError(coded("E201", told))
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(members())
+        raise ValueError(coded("E201", f"unknown family {name!r}; known: auto, {known}.{guess}"))
     return members()[name]()
 
 
-def family_of(given: Any) -> Family:
-    """The family that a name, a type or a family says."""
-    if isinstance(given, str):
-        return named(given)
-    if isinstance(given, type) and issubclass(given, Family):
-        return given()
-    if not isinstance(given, Family):
+def family_of(choice: Any) -> Family:
+    """The family that a user's choice stands for: a name, a subclass of `Family`, or a family."""
+    if isinstance(choice, str):
+        return named(choice)
+    if isinstance(choice, type) and issubclass(choice, Family):
+        return choice()
+    if not isinstance(choice, Family):
         known = ", ".join(members())
         raise TypeError(
-            coded("E201", f"{given!r} is not a family: give a name (auto, {known}) or a Family")
+            coded("E201", f"{choice!r} is not a family: give a name (auto, {known}) or a Family")
         )
-    return given
+    return choice
 
 
-def _modules() -> list[str]:
-    """The modules of this folder that hold a member; a leading underscore marks the others."""
-    package = __name__.rpartition(".")[0]
-    files = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return [f"{package}.{file.name}" for file in files if not file.name.startswith("_")]
+def __dir__() -> list[str]:
+    return list(importlib.import_module(PACKAGE).__all__)
 
 
 def __getattr__(name: str) -> Any:
     for member in members().values():
         if member.__name__ == name:
             return member
-    raise AttributeError(f"module {__package__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return ["family_of", "members", "named", *(member.__name__ for member in members().values())]
+    raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")

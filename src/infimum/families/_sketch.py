@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from infimum.families._distribution import LARGEST_FACTOR, Gaussian, bounded
+from infimum.families._distribution import LARGEST_CHANGE, Gaussian, bounded
 
-DEPENDENT = 1e-6
+DEPENDENT_PART = 1e-6
 """Part of the largest below which a direction is a combination of others. They are told apart by
 their Gram matrix, which knows squares to 1e-16."""
 
-ROWS = 8192
+BLOCK_ROWS = 8192
 """Coordinates taken at a time where an array like the directions themselves is to be spared."""
 
 
@@ -47,7 +47,7 @@ class Sketch(NamedTuple):
 
 
 class Inverted(NamedTuple):
-    """H = diag(diagonal) + basis·core·basisᵀ with eigenvalues within `LARGEST_FACTOR` of 1.
+    """H = diag(diagonal) + basis·core·basisᵀ with eigenvalues within `LARGEST_CHANGE` of 1.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def inverted(sketch: Sketch) -> Inverted:
     """
     steep = np.maximum(sketch.diagonal, 1.0)
     frame, values = _diagonalised(sketch, steep)
-    slow = 1 / np.maximum(values, 1 / LARGEST_FACTOR) - 1
+    slow = 1 / np.maximum(values, 1 / LARGEST_CHANGE) - 1
     pull = sketch.pull / steep
     step = pull + sketch.basis @ (frame @ (slow * (frame.T @ (sketch.basis.T @ pull)))) / steep
     diagonal = bounded(np.maximum(sketch.diagonal, np.minimum(sketch.noise, 1.0)))
@@ -105,22 +105,22 @@ def gains(log_values: np.ndarray) -> np.ndarray:
 def gram(columns: Float[np.ndarray, "d k"], weight: Float[np.ndarray, " d"]) -> np.ndarray:
     """columnsᵀ·diag(weight)·columns, shape (k, k), with no more memory than that."""
     total = np.zeros((columns.shape[1], columns.shape[1]))
-    for start in range(0, len(columns), ROWS):
-        rows = columns[start : start + ROWS]
-        total += rows.T @ (weight[start : start + ROWS, None] * rows)
+    for start in range(0, len(columns), BLOCK_ROWS):
+        rows = columns[start : start + BLOCK_ROWS]
+        total += rows.T @ (weight[start : start + BLOCK_ROWS, None] * rows)
     return total
 
 
 def diagonal_of(columns: Float[np.ndarray, "d k"], core: np.ndarray) -> Float[np.ndarray, " d"]:
     """Diagonal of columns·core·columnsᵀ."""
-    pieces = (columns[start : start + ROWS] for start in range(0, len(columns), ROWS))
+    pieces = (columns[start : start + BLOCK_ROWS] for start in range(0, len(columns), BLOCK_ROWS))
     return np.concatenate([np.sum((rows @ core) * rows, axis=1) for rows in pieces])
 
 
 def frame_of(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """F and R of columns with this Gram matrix: V = columns·F is orthonormal, columns = V·R."""
     values, vectors = np.linalg.eigh(gram)
-    kept = np.flatnonzero(values > DEPENDENT**2 * values.max(initial=0.0))[::-1]
+    kept = np.flatnonzero(values > DEPENDENT_PART**2 * values.max(initial=0.0))[::-1]
     root = np.sqrt(values[kept])
     return vectors[:, kept] / root, root[:, None] * vectors[:, kept].T
 
@@ -138,7 +138,7 @@ class SketchedGaussian(Gaussian):
 
     @property
     @abc.abstractmethod
-    def most(self) -> int:
+    def max_directions(self) -> int:
         """Largest number of directions that it may have."""
 
     @abc.abstractmethod

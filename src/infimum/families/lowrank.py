@@ -10,7 +10,13 @@ import numpy as np
 import scipy.linalg
 
 from infimum.base.errors import coded
-from infimum.families._distribution import LARGEST_DENSE, SINGULAR, Distribution, Gaussian, bounded
+from infimum.families._distribution import (
+    LARGEST_DENSE,
+    LEAST_CURVATURE,
+    Distribution,
+    Gaussian,
+    bounded,
+)
 from infimum.families._family import Family, Growing, Left, Measured, Promise
 from infimum.families._sketch import (
     Sketch,
@@ -22,25 +28,25 @@ from infimum.families._sketch import (
     inverted,
 )
 
-WORTH = 0.01
+LEAST_GAIN = 0.01
 """Nats that a direction must gain to be worth d more numbers, where the rank is not given: what the
 draws of a fit may cost in all."""
 
-WAITING = 1e-3
+WAITING_PART = 1e-3
 """Part of all that a step gains below which a direction waits: far from the optimum the diagonal is
 wrong, and hundreds of directions would mend it that are of no use once it is right."""
 
-LARGEST_BASIS = 2**22
+BASIS_NUMBERS = 2**22
 """Most numbers in the directions that a fit chooses by itself: 32 MB, 41 directions at d = 100,000.
 A rank that the user gives may be larger."""
 
-PASSES = 10
+MOST_PASSES = 10
 """Most units tried for a precision of which not every direction is kept."""
 
-SETTLED = 1e-4
+SETTLED_CHANGE = 1e-4
 """Relative change of the units at which they are settled: later steps of a fit see the rest."""
 
-SMALL = 500
+LARGEST_SKIPPED_DIM = 500
 """Largest d at which a climb leaves this family out, for a dense covariance."""
 
 
@@ -129,7 +135,7 @@ class LowRank(Growing, Measured):
 
         Measured: 0.37 GB at d = 20,000 and rank 0, 0.59 GB at d = 100,000 and rank 20.
         """
-        r = self.rank or max(1, min(dim - 1, LARGEST_BASIS // dim))
+        r = self.rank or max(1, min(dim - 1, BASIS_NUMBERS // dim))
         return int(3.5e8 + dim * (1600 + 80 * r))
 
     def promise(self, left: Left, dim: int) -> Promise:
@@ -138,7 +144,7 @@ class LowRank(Growing, Measured):
         Nothing where a dense covariance is as quick: at d = 100 of a dense Gaussian it took 50,000
         gradients in place of 2,800.
         """
-        gain = 0.5 * left.correlation if dim > SMALL else 0.0
+        gain = 0.5 * left.correlation if dim > LARGEST_SKIPPED_DIM else 0.0
         return Promise(gain, 2500.0, 0.1 + 3e-4 * dim)
 
     def settled(self, q: Distribution) -> Family:
@@ -173,7 +179,7 @@ class LowRankGaussian(SketchedGaussian):
     log_scale: Any
     basis: Any
     log_stretch: Any
-    given: int = eqx.field(static=True)
+    user_rank: int = eqx.field(static=True)
 
     @property
     def dim(self) -> int:
@@ -186,9 +192,9 @@ class LowRankGaussian(SketchedGaussian):
         return int(self.log_stretch.shape[-1])
 
     @property
-    def most(self) -> int:
-        """The rank given; without one, what `LARGEST_BASIS` holds."""
-        return self.given or min(self.dim - 1, max(1, LARGEST_BASIS // self.dim))
+    def max_directions(self) -> int:
+        """The rank given; without one, what `BASIS_NUMBERS` holds."""
+        return self.user_rank or min(self.dim - 1, max(1, BASIS_NUMBERS // self.dim))
 
     @property
     def scale(self) -> Any:
@@ -232,18 +238,18 @@ class LowRankGaussian(SketchedGaussian):
         """scale²·(1 + Σ_k U²·(exp(2a) - 1))."""
         return np.asarray(self.scale**2 * (1 + self.directions**2 @ np.expm1(2 * self.log_stretch)))
 
-    def limited(self, given: int) -> LowRankGaussian:
+    def limited(self, user_rank: int) -> LowRankGaussian:
         """The same with another largest rank; the directions of most gain are kept."""
-        kept = np.sort(_order(-2 * self.log_stretch)[: given or self.rank])
+        kept = np.sort(_order(-2 * self.log_stretch)[: user_rank or self.rank])
         basis, stretch = self.basis, self.log_stretch
         if len(kept) < self.rank:
             basis, stretch = self.directions[:, kept], stretch[kept]
-        return LowRankGaussian(self.mean, self.log_scale, basis, stretch, given)
+        return LowRankGaussian(self.mean, self.log_scale, basis, stretch, user_rank)
 
     def stretched(self, factor: float) -> LowRankGaussian:
         """All scales times the factor."""
         log_scale = self.log_scale + np.log(factor)
-        return LowRankGaussian(self.mean, log_scale, self.basis, self.log_stretch, self.given)
+        return LowRankGaussian(self.mean, log_scale, self.basis, self.log_stretch, self.user_rank)
 
     def of_precision(
         self,
@@ -251,7 +257,7 @@ class LowRankGaussian(SketchedGaussian):
         diagonal: np.ndarray,
         basis: np.ndarray,
         core: np.ndarray,
-        worth: float = WORTH,
+        worth: float = LEAST_GAIN,
     ) -> LowRankGaussian:
         """Nearest member to N(mean, Λ⁻¹), Λ = S⁻¹(diag(diagonal) + basis·core·basisᵀ)S⁻¹.
 
@@ -270,28 +276,30 @@ class LowRankGaussian(SketchedGaussian):
         """
         total = diagonal + diagonal_of(basis, core)
         unit = diagonal
-        for _ in range(PASSES):
+        for _ in range(MOST_PASSES):
             frame, turn = frame_of(gram(basis, 1 / unit))
             beside = frame.T @ gram(basis, (diagonal / unit - 1) / unit) @ frame
             values, vectors = np.linalg.eigh(turn @ core @ turn.T + beside)
-            values = np.maximum(1 + values, SINGULAR * max(1.0, 1 + values.max(initial=0.0)))
+            values = np.maximum(1 + values, LEAST_CURVATURE * max(1.0, 1 + values.max(initial=0.0)))
             log_values = np.log(values)
-            chosen = _order(log_values)[: self.most]
-            if not self.given:
+            chosen = _order(log_values)[: self.max_directions]
+            if not self.user_rank:
                 chosen = chosen[gains(log_values[chosen]) >= worth]
             directions = basis @ (frame @ vectors[:, chosen]) / np.sqrt(unit)[:, None]
-            if not self.given:
+            if not self.user_rank:
                 own = _beyond_diagonal(directions, log_values[chosen]) >= worth
                 chosen, directions = chosen[own], directions[:, own]
             left = total / unit - directions**2 @ (values[chosen] - 1)
             used, unit = unit, unit * bounded(left)
-            if np.abs(unit / used - 1).max() <= SETTLED:
+            if np.abs(unit / used - 1).max() <= SETTLED_CHANGE:
                 break
         log_scale = self.log_scale - 0.5 * np.log(used)
-        return LowRankGaussian(mean, log_scale, directions, -0.5 * log_values[chosen], self.given)
+        return LowRankGaussian(
+            mean, log_scale, directions, -0.5 * log_values[chosen], self.user_rank
+        )
 
     def towards(self, sketch: Sketch) -> LowRankGaussian:
-        """Precision (ST)⁻ᵀ·H·(ST)⁻¹ and mean + S T H⁻¹·pull, H within `LARGEST_FACTOR` of I."""
+        """Precision (ST)⁻ᵀ·H·(ST)⁻¹ and mean + S T H⁻¹·pull, H within `LARGEST_CHANGE` of I."""
         h, core, step, gain = inverted(sketch)
         u, n = self.directions, np.expm1(-self.log_stretch)
         k, r = sketch.basis.shape[1], self.rank
@@ -303,7 +311,7 @@ class LowRankGaussian(SketchedGaussian):
         whole[:k, :k] = core
         whole[k : k + r, k : k + r] = 2 * np.diag(n) + n[:, None] * gram(u, h) * n
         whole[k : k + r, k + r :] = whole[k + r :, k : k + r] = np.diag(n)
-        worth = max(WORTH, WAITING * gain)
+        worth = max(LEAST_GAIN, WAITING_PART * gain)
         return self.of_precision(self.push(step), h, basis, whole, worth)
 
     def between(self, other: LowRankGaussian, rho: float) -> LowRankGaussian:

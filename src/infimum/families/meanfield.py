@@ -9,7 +9,7 @@ import numpy as np
 from infimum.base.errors import coded
 from infimum.families._distribution import (
     LARGEST_DENSE,
-    SINGULAR,
+    LEAST_CURVATURE,
     Chart,
     Distribution,
     NaturalGaussian,
@@ -128,7 +128,7 @@ class DiagonalGaussian(NaturalGaussian, SketchedGaussian):
         return np.zeros((self.dim, 0))
 
     @property
-    def most(self) -> int:
+    def max_directions(self) -> int:
         """None."""
         return 0
 
@@ -197,4 +197,4 @@ class _DiagonalChart(Chart):
 def _roots(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, made positive, and eigenvectors of the curvature's symmetric part."""
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
-    return np.maximum(np.abs(values), SINGULAR * np.abs(values).max()), vectors
+    return np.maximum(np.abs(values), LEAST_CURVATURE * np.abs(values).max()), vectors

@@ -17,10 +17,10 @@ from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian
 from infimum.families._family import Growing, Left, Pooling, Promise
 from infimum.gaussian.stack import LOG_2PI, Stack, normalised
 
-MOST = 64
+MOST_COMPONENTS = 64
 """Components at most, if the user does not say. Rings of radius 4 and width 0.1 end with fewer."""
 
-LARGEST_FACTORS = LARGEST_DENSE**2
+FACTOR_NUMBERS = LARGEST_DENSE**2
 """Numbers in all factors together (32 MB): K falls as d grows, and where not even two dense
 factors fit, components are diagonal."""
 
@@ -87,7 +87,7 @@ class Mixture(Pooling, Growing):
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> GaussianMixture:
         """From `logits` (K,), `means` (K, d), and `raw` (K, d, d) or (K, d)."""
-        return GaussianMixture(**arrays, most=self._most(arrays["means"].shape[-1]))
+        return GaussianMixture(**arrays, max_components=self._most(arrays["means"].shape[-1]))
 
     def n_parameters(self, dim: int) -> int:
         """Of all components where their number is chosen; of one where it is not."""
@@ -111,11 +111,11 @@ class Mixture(Pooling, Growing):
         return Promise(left.modes, 1e4, 1.0 + 1e-5 * dim**3)
 
     def _dense(self, dim: int) -> bool:
-        return 2 * dim**2 <= LARGEST_FACTORS
+        return 2 * dim**2 <= FACTOR_NUMBERS
 
     def _most(self, dim: int) -> int:
         size = dim**2 if self._dense(dim) else dim
-        return int(self.components or max(1, min(MOST, LARGEST_FACTORS // size)))
+        return int(self.components or max(1, min(MOST_COMPONENTS, FACTOR_NUMBERS // size)))
 
     def _member(self, stack: Stack) -> GaussianMixture:
         """With its heaviest components, no more than there may be."""
@@ -132,14 +132,14 @@ class GaussianMixture(Pooled):
     ----------
     raw
         Shape (K, d, d); or (K, d), the logarithms of sds, where components are diagonal.
-    most
+    max_components
         How many components a fit may give it.
     """
 
     logits: Any
     means: Any
     raw: Any
-    most: int = eqx.field(static=True)
+    max_components: int = eqx.field(static=True)
 
     @property
     def dim(self) -> int:
@@ -168,7 +168,7 @@ class GaussianMixture(Pooled):
 
     def restacked(self, stack: Stack) -> GaussianMixture:
         """Other components."""
-        return _of(stack, self.most)
+        return _of(stack, self.max_components)
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
         """N draws, stratified by component, in random order."""
@@ -208,7 +208,9 @@ class GaussianMixture(Pooled):
 
 def _of(stack: Stack, most: int) -> GaussianMixture:
     raw = np.array([raw_of(x) for x in stack.factors]) if stack.dense else np.log(stack.factors)
-    return GaussianMixture(logits=stack.log_weights, means=stack.means, raw=raw, most=most)
+    return GaussianMixture(
+        logits=stack.log_weights, means=stack.means, raw=raw, max_components=most
+    )
 
 
 def _whitened(leaves: Any, z: Any) -> tuple[Any, Any]:

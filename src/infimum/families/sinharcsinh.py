@@ -18,7 +18,7 @@ from infimum.families._distribution import Chart, Charted, Distribution
 from infimum.families._family import Left, Measured, Promise
 from infimum.gaussian.stack import LOG_2PI
 
-SHIFT, SHRINK = 1.3545, 1.4615
+SKEW_SHIFT, TAIL_SHRINK = 1.3545, 1.4615
 """Skew moves the mean, and tail the logarithm of the scale, by so much at the Gaussian: with that
 undone they are orthogonal to mean and factor in Fisher's sense. By Gauss-Hermite quadrature."""
 
@@ -147,8 +147,8 @@ class Skewed(Charted):
         tail = skew * grown * np.arcsinh(y) + 1
         return _Parts(
             spread,
-            skew - SHIFT * unit * score,
-            tail - SHRINK * (spread * (eps @ self.factor.T) + 1),
+            skew - SKEW_SHIFT * unit * score,
+            tail - TAIL_SHRINK * (spread * (eps @ self.factor.T) + 1),
         )
 
 
@@ -172,14 +172,14 @@ class _SkewedChart(Chart):
         gaussian, skew, tail = np.split(theta, [self.gaussian.size, self.size - self.q.dim])
         mean, factor = self.gaussian.move(gaussian)
         skew, tail = (x / np.sqrt(i) for x, i in zip((skew, tail), INFORMATION, strict=True))
-        mean = mean - SHIFT * np.exp(self.q.log_unit) * skew
-        factor = np.exp(-SHRINK * tail)[:, None] * factor
+        mean = mean - SKEW_SHIFT * np.exp(self.q.log_unit) * skew
+        factor = np.exp(-TAIL_SHRINK * tail)[:, None] * factor
         return Skewed(mean, raw_of(factor), self.q.log_unit, self.q.skew + skew, self.q.tail + tail)
 
     def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
         q = self.move(theta)
         parts = q.parts(eps, score)
-        shrunk = np.exp(-SHRINK * (q.tail - self.q.tail))
+        shrunk = np.exp(-TAIL_SHRINK * (q.tail - self.q.tail))
         gaussian = self.gaussian.pull(
             theta[: self.gaussian.size], eps, score, parts.spread * shrunk
         )

@@ -14,7 +14,7 @@ from infimum.base.program import double_precision
 from infimum.base.seeds import Seed, generator
 from infimum.families._distribution import Distribution, Hosted, Pushforward
 
-CHUNK = 1024
+CHUNK_ROWS = 1024
 """Most fresh draws made at a time."""
 
 CHUNK_NUMBERS = 2**21
@@ -23,7 +23,7 @@ CHUNK_NUMBERS = 2**21
 
 def chunk_sizes(n: int, dim: int) -> list[int]:
     """Rows of the chunks in which n draws of R^d are made."""
-    rows = max(1, min(CHUNK, CHUNK_NUMBERS // dim))
+    rows = max(1, min(CHUNK_ROWS, CHUNK_NUMBERS // dim))
     return [min(rows, n - start) for start in range(0, n, rows)]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-OUTSIDE = 10.0
+OUTSIDE_PENALTY = 10.0
 """Nats that a search adds for the share of draws where p̂ = 0, so that q looks for the region of
 positive density and not only for the right shape on it."""
 
@@ -25,8 +25,8 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     loss
-        Estimate of KL[q ‖ p̂] in nats, with `OUTSIDE` for each draw of zero density; inf where it
-        can't be formed.
+        Estimate of KL[q ‖ p̂] in nats, with `OUTSIDE_PENALTY` times the share of draws of zero
+        density; inf if it can't be formed.
     inside
         Which draws have positive density, shape (n,).
     undefined
@@ -71,7 +71,7 @@ def outcome(
     kept = None if counted is None else counted[inside]
     log_ratio = log_q[inside] - log_p[inside]
     loss = np.average(log_ratio, weights=kept)
-    loss += -np.log(share) + OUTSIDE * (1 - share)
+    loss += -np.log(share) + OUTSIDE_PENALTY * (1 - share)
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(log_ratio.std())
     return Outcome(float(loss), inside, None, spread)

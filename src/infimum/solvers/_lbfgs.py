@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MEMORY = 10
+PAIRS_KEPT = 10
 """Pairs kept: with 10 every one of fifteen posteriors is solved, and cost is linear in it."""
 
-CURVED = 1e-8
+LEAST_COSINE = 1e-8
 """A pair whose cosine is below this has no positive curvature worth keeping."""
 
 
@@ -24,10 +24,10 @@ class History:
     def add(self, step: np.ndarray, change: np.ndarray) -> None:
         """Keep a pair, unless the function curves downwards along it."""
         product = step @ change
-        if product > CURVED * np.linalg.norm(step) * np.linalg.norm(change):
-            self.steps = [*self.steps, step][-MEMORY:]
-            self.changes = [*self.changes, change][-MEMORY:]
-            self.products = [*self.products, product][-MEMORY:]
+        if product > LEAST_COSINE * np.linalg.norm(step) * np.linalg.norm(change):
+            self.steps = [*self.steps, step][-PAIRS_KEPT:]
+            self.changes = [*self.changes, change][-PAIRS_KEPT:]
+            self.products = [*self.products, product][-PAIRS_KEPT:]
 
     def direction(self, gradient: np.ndarray) -> np.ndarray:
         """The quasi-Newton descent direction at a point with this gradient."""

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
-import pkgutil
 from typing import Any
 
+from infimum.base.deprecation import warn_renamed
+from infimum.base.discovery import classes_in
 from infimum.base.errors import UnsuitableError, coded
 from infimum.families._distribution import Distribution
 from infimum.solvers._solver import Solver
+
+PACKAGE = __name__.rpartition(".")[0]
+"""The folder whose files are looked through."""
+
+RENAMED = {
+    "Natural": "NaturalGradient",
+    "Rounds": "FlowAdam",
+    "Stochastic": "StochasticGradient",
+    "Subspace": "SubspaceNewton",
+    "Values": "GradientFree",
+}
+"""Solvers under the names that they had before 0.2.0."""
 
 
 @functools.cache
 def members() -> tuple[type[Solver], ...]:
     """Every solver, in their order."""
-    found = []
-    for name in _modules():
-        module = importlib.import_module(name)
-        for member in vars(module).values():
-            own = inspect.isclass(member) and member.__module__.startswith(name)
-            if own and issubclass(member, Solver):
-                found.append(member)
-    return tuple(sorted(found, key=lambda solver: solver.order))
+    solvers = classes_in(PACKAGE, Solver)  # type: ignore[type-abstract]
+    return tuple(sorted(solvers, key=lambda solver: solver.order))
 
 
 def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
@@ -37,7 +43,7 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
     Raises
     ------
     UnsuitableError
-        If there is none: a family that needs gradients, and a target without.
+        If no solver moves q: the family needs gradients, and the target has none.
     """
     able = [
         solver()
@@ -56,19 +62,14 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
     return special or able
 
 
-def _modules() -> list[str]:
-    """The modules of this folder that hold a member; a leading underscore marks the others."""
-    package = __name__.rpartition(".")[0]
-    files = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return [f"{package}.{file.name}" for file in files if not file.name.startswith("_")]
+def __dir__() -> list[str]:
+    return list(importlib.import_module(PACKAGE).__all__)
 
 
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        warn_renamed(f"{PACKAGE}.{name}", f"{PACKAGE}.{RENAMED[name]}")
     for member in members():
-        if member.__name__ == name:
+        if member.__name__ == RENAMED.get(name, name):
             return member
-    raise AttributeError(f"module {__package__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return ["members", "plan", *(member.__name__ for member in members())]
+    raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")

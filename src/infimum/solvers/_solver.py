@@ -21,14 +21,14 @@ from infimum.target.target import Target
 FARTHEST = 1e100
 """Coordinates beyond this are on the way to infinity; their squares would soon overflow."""
 
-LARGEST_KEPT = 100_000
+LARGEST_TRACED = 100_000
 """Numbers in a q above which the path of a fit keeps its losses only."""
 
 TOLERANCE = 0.01
 """Nats of KL that the finite number of draws may cost. On fifteen posteriors this keeps every seed
 within 0.1 nats of the best known ELBO, where 0.04 loses up to 0.2."""
 
-FEWEST = 64
+FEWEST_DRAWS = 64
 """Smallest number of draws; 16 lost up to 0.8 nats on posteriors of 5 to 203 dimensions."""
 
 
@@ -93,7 +93,7 @@ class Info:
     def record(self, loss: float, decrement: float, q: Distribution) -> None:
         """Note an accepted step; a large q is not kept."""
         size = sum(np.size(leaf) for leaf in jax.tree_util.tree_leaves(q))
-        kept = q if size <= LARGEST_KEPT else None
+        kept = q if size <= LARGEST_TRACED else None
         self.trace.append((self.n_gradients, loss, decrement, kept))
 
     def count(self, z: np.ndarray, result: Outcome) -> None:

@@ -21,7 +21,7 @@ from infimum.objective.draws import structured_draws
 from infimum.objective.loss import outcome
 from infimum.solvers._lbfgs import History
 from infimum.solvers._solver import (
-    FEWEST,
+    FEWEST_DRAWS,
     TOLERANCE,
     Info,
     Reason,
@@ -31,22 +31,22 @@ from infimum.solvers._solver import (
 )
 from infimum.target.target import Target
 
-NEGLIGIBLE = 1e-6
+NEGLIGIBLE_PART = 1e-6
 """Optimisation ends when it has left this part of the draws' error. In other units of the
 parameters means then move by at most 7e-5 sds; with 1e-3 by 6e-4, for a batch or two less."""
 
-SETTLED = 1e-3
+SETTLED_PART = 1e-3
 """Part of the tolerance below which a search that finds no way down has arrived all the same. Also
 the part of the draws' error that is left where q is flat: the last thousandth of a nat took 100
 batches of 150 there."""
 
-EXACT = 1e-14
+EXACT_NATS = 1e-14
 """Nats at which optimisation ends where the draws make no error: a Gaussian target."""
 
-MOST = 8192
+MOST_DRAWS = 8192
 """Largest number of draws, unless 8·d is more."""
 
-TRUST = 2.0
+LONGEST_STEP = 2.0
 """Longest step along any natural coordinate, where 1 is about one sd of q."""
 
 
@@ -101,7 +101,7 @@ class FixedDraws(Solver):
     def init(self, q: Charted, info: Info, rng: np.random.Generator) -> FixedDrawsState:
         """Fix the first draws."""
         enough = 4 * (q.dim + 2) if q.dim <= LARGEST_DENSE else 0
-        eps = structured_draws(rng, self.draws or max(FEWEST, enough), q.dim)
+        eps = structured_draws(rng, self.draws or max(FEWEST_DRAWS, enough), q.dim)
         return FixedDrawsState(q=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
 
     def step(self, states: list[FixedDrawsState], target: Target) -> None:
@@ -115,7 +115,7 @@ class FixedDraws(Solver):
     def grow(self, state: FixedDrawsState) -> bool:
         """Go on with twice as many draws, or four times where the error calls for more."""
         factor = 2 if state.error <= 8 * self.tolerance else 4
-        n = min(max(MOST, 8 * state.q.dim), factor * len(state.eps))
+        n = min(max(MOST_DRAWS, 8 * state.q.dim), factor * len(state.eps))
         if n <= len(state.eps):
             return False
         state.eps = structured_draws(state.rng, n, state.q.dim)
@@ -178,15 +178,15 @@ class FixedDraws(Solver):
         decrement = -0.5 * float(state.gradient @ state.direction)
         state.info.record(state.loss, decrement, state.q)
         enough = state.error <= self.tolerance
-        part = SETTLED if state.q.flat else NEGLIGIBLE
-        left = max(EXACT, state.rounding / 8, (part if enough else 0.1) * state.error)
+        part = SETTLED_PART if state.q.flat else NEGLIGIBLE_PART
+        left = max(EXACT_NATS, state.rounding / 8, (part if enough else 0.1) * state.error)
         if decrement <= left:
             if enough:
                 state.reason = Reason.CONVERGED
             elif not self.grow(state):
                 state.reason = Reason.DRAWS
         longest = float(np.abs(state.direction).max())
-        state.length = min(1.0, TRUST / longest) if longest > 0 else 1.0
+        state.length = min(1.0, LONGEST_STEP / longest) if longest > 0 else 1.0
 
     def _reject(self, state: FixedDrawsState) -> None:
         if state.chart is None:
@@ -195,7 +195,7 @@ class FixedDraws(Solver):
         state.length *= 0.4
         slope = -float(state.gradient @ state.direction)
         if state.length * slope <= state.rounding or state.length < 1e-8:
-            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance * SETTLED)
+            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance * SETTLED_PART)
             if state.history.steps and not fine:
                 state.history = History()
                 self._aim(state)

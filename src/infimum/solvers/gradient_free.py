@@ -17,20 +17,29 @@ from infimum.families._distribution import Distribution, NaturalGaussian
 from infimum.objective.draws import structured_draws
 from infimum.objective.loss import outcome
 from infimum.objective.quadratic import Quadratic, n_coefficients, quadratic
-from infimum.solvers._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State, apart, narrower
+from infimum.solvers._solver import (
+    FEWEST_DRAWS,
+    TOLERANCE,
+    Info,
+    Reason,
+    Solver,
+    State,
+    apart,
+    narrower,
+)
 from infimum.target.target import Target
 
-NEGLIGIBLE = 0.01
+NEGLIGIBLE_PART = 0.01
 """Optimisation ends when it has left this part of the draws' error, 1e-4 nats at the end."""
 
-EXACT = 1e-12
+EXACT_NATS = 1e-12
 """Nats at which it ends where the draws make no error: a Gaussian target."""
 
-MOST = 16_384
+MOST_DRAWS = 16_384
 """Largest number of draws. With four times as many, eight schools took up to 2.7 million values and
 ended no nearer."""
 
-PATIENCE = 20
+PATIENT_STEPS = 20
 """Steps on the same draws after which these are too few to settle on."""
 
 SMALLEST_STEP = 1e-4
@@ -38,7 +47,7 @@ SMALLEST_STEP = 1e-4
 
 
 @dataclass(kw_only=True)
-class ValuesState(State):
+class GradientFreeState(State):
     """`candidate` is evaluated next; `slope` and `curvature` belong to `q`."""
 
     q: NaturalGaussian
@@ -55,7 +64,7 @@ class ValuesState(State):
 
 
 @dataclass(frozen=True)
-class Values(Solver):
+class GradientFree(Solver):
     """Damped natural-gradient steps on quadratics fitted to values.
 
     Parameters
@@ -73,24 +82,24 @@ class Values(Solver):
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians in as many dimensions as the draws suffice for."""
-        return isinstance(q, NaturalGaussian) and 4 * n_coefficients(q.dim) <= MOST
+        return isinstance(q, NaturalGaussian) and 4 * n_coefficients(q.dim) <= MOST_DRAWS
 
-    def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> ValuesState:
+    def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> GradientFreeState:
         """Fix the first draws."""
-        eps = structured_draws(rng, max(FEWEST, 4 * n_coefficients(q.dim)), q.dim)
-        return ValuesState(q=q, candidate=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
+        eps = structured_draws(rng, max(FEWEST_DRAWS, 4 * n_coefficients(q.dim)), q.dim)
+        return GradientFreeState(q=q, candidate=q, info=info, eps=eps, rng=rng, n_draws=len(eps))
 
-    def step(self, states: list[ValuesState], target: Target) -> None:
+    def step(self, states: list[GradientFreeState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         batches = [state.candidate.push(state.eps) for state in states]
         values = apart(target.values(np.concatenate(batches)), batches)
         for state, z, log_p in zip(states, batches, values, strict=True):
             self._advance(state, z, log_p)
 
-    def grow(self, state: ValuesState) -> bool:
+    def grow(self, state: GradientFreeState) -> bool:
         """Go on with as many draws as the error calls for."""
         wanted = len(state.eps) * min(4.0, max(2.0, 1.5 * state.error / self.tolerance))
-        n = min(MOST, int(wanted))
+        n = min(MOST_DRAWS, int(wanted))
         if n <= len(state.eps):
             return False
         state.eps = structured_draws(state.rng, n, state.q.dim)
@@ -99,7 +108,7 @@ class Values(Solver):
         state.level = 0
         return True
 
-    def _advance(self, state: ValuesState, z: np.ndarray, log_p: np.ndarray) -> None:
+    def _advance(self, state: GradientFreeState, z: np.ndarray, log_p: np.ndarray) -> None:
         result = outcome(state.candidate.log_prob_base(state.eps), log_p)
         state.info.count(z, result)
         state.steps += 1
@@ -110,14 +119,14 @@ class Values(Solver):
         else:
             self._consider(state, result.loss, fitted)
         state.level += 1
-        if state.reason is None and state.level > PATIENCE and not self.grow(state):
+        if state.reason is None and state.level > PATIENT_STEPS and not self.grow(state):
             state.reason = Reason.STALLED
         if state.reason is None and state.steps >= self.max_steps:
             state.reason = Reason.STEPS
         if state.reason is None and state.curvature is not None and state.slope is not None:
             state.candidate = state.q.natural_step(state.slope, state.curvature, state.rho)
 
-    def _consider(self, state: ValuesState, loss: float, fitted: Quadratic) -> None:
+    def _consider(self, state: GradientFreeState, loss: float, fitted: Quadratic) -> None:
         """Move if the loss falls, or if, within its noise, less is left to gain."""
         d = state.q.dim
         slope, curvature = fitted.slope, -fitted.curvature
@@ -132,17 +141,17 @@ class Values(Solver):
         state.slope, state.curvature = slope, curvature
         state.info.record(loss, decrement, state.q)
         state.rho = min(1.0, 2 * state.rho) if moved else 1.0
-        left = NEGLIGIBLE if error <= self.tolerance else 1.0
-        if decrement <= max(EXACT, left * error):
+        left = NEGLIGIBLE_PART if error <= self.tolerance else 1.0
+        if decrement <= max(EXACT_NATS, left * error):
             self._end(state)
 
-    def _end(self, state: ValuesState) -> None:
+    def _end(self, state: GradientFreeState) -> None:
         if state.error <= self.tolerance:
             state.reason = Reason.CONVERGED
         elif not self.grow(state):
             state.reason = Reason.DRAWS
 
-    def _reject(self, state: ValuesState) -> None:
+    def _reject(self, state: GradientFreeState) -> None:
         state.rho *= 0.5
         if state.rho >= SMALLEST_STEP:
             if state.curvature is None:

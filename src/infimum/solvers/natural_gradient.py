@@ -15,17 +15,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from infimum.families._distribution import LARGEST_DENSE, Distribution, NaturalGradient
+from infimum.families._distribution import LARGEST_DENSE, Distribution, NaturalPushforward
 from infimum.objective.draws import structured_draws
 from infimum.objective.loss import outcome
 from infimum.solvers._solver import Info, Reason, Solver, State, evaluate_together, narrower
 from infimum.target.target import Target
 
-HANDOVER = 0.05
+HANDOVER_NATS = 0.05
 """Nats of predicted decrease below which a quasi-Newton method on more draws takes over. Few draws
 until 0.05 nats, then more, reached 0.1 nats after a median of 188 gradients on 47 posteriors."""
 
-NOISE = 0.5
+MOST_NOISE = 0.5
 """Nats of sampling error up to which few draws may end on their own noise; where the estimate is
 larger, q is far from the optimum and the error says nothing yet."""
 
@@ -34,12 +34,12 @@ SMALLEST_STEP = 1e-6
 
 
 @dataclass(kw_only=True)
-class NaturalState(State):
+class NaturalGradientState(State):
     """`candidate` is evaluated next; `pull` and `curvature` belong to `q`."""
 
-    q: NaturalGradient
+    q: NaturalPushforward
     eps: np.ndarray
-    candidate: NaturalGradient
+    candidate: NaturalPushforward
     pull: np.ndarray | None = None
     curvature: np.ndarray | None = None
     rho: float = 1.0
@@ -47,7 +47,7 @@ class NaturalState(State):
 
 
 @dataclass(frozen=True)
-class Natural(Solver):
+class NaturalGradient(Solver):
     """Damped natural-gradient steps on M = 2(d + 2) whitened draws.
 
     Parameters
@@ -60,22 +60,24 @@ class Natural(Solver):
 
     order: ClassVar[int] = 1
     max_steps: int = 40
-    handover: float = HANDOVER
+    handover: float = HANDOVER_NATS
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians, and what is made from one, of up to `LARGEST_DENSE` dimensions."""
-        return isinstance(q, NaturalGradient) and q.dim <= LARGEST_DENSE
+        return isinstance(q, NaturalPushforward) and q.dim <= LARGEST_DENSE
 
-    def init(self, q: NaturalGradient, info: Info, rng: np.random.Generator) -> NaturalState:
+    def init(
+        self, q: NaturalPushforward, info: Info, rng: np.random.Generator
+    ) -> NaturalGradientState:
         """Fix the draws."""
         eps = structured_draws(rng, 2 * (q.dim + 2), q.dim)
-        return NaturalState(q=q, info=info, eps=eps, candidate=q, n_draws=len(eps))
+        return NaturalGradientState(q=q, info=info, eps=eps, candidate=q, n_draws=len(eps))
 
-    def grow(self, state: NaturalState) -> bool:
+    def grow(self, state: NaturalGradientState) -> bool:
         """Few draws are this solver's point: it never takes more."""
         return False
 
-    def step(self, states: list[NaturalState], target: Target) -> None:
+    def step(self, states: list[NaturalGradientState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         batches = [state.candidate.push(state.eps) for state in states]
         outcomes = evaluate_together(target, batches)
@@ -83,7 +85,7 @@ class Natural(Solver):
             self._advance(state, z, log_p, gradient)
 
     def _advance(
-        self, state: NaturalState, z: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
+        self, state: NaturalGradientState, z: np.ndarray, log_p: np.ndarray, gradient: np.ndarray
     ) -> None:
         result = outcome(state.candidate.log_prob_base(state.eps), log_p, gradient)
         state.info.count(z, result)
@@ -99,7 +101,7 @@ class Natural(Solver):
             decrement = state.q.decrement(state.pull, state.curvature)
             state.info.record(state.loss, decrement, state.q)
             error = state.q.sampling_error(state.eps, score)
-            if decrement <= max(self.handover, min(error, NOISE)):
+            if decrement <= max(self.handover, min(error, MOST_NOISE)):
                 state.reason = Reason.CONVERGED
             state.rho = 1.0 if first else min(1.0, 2 * state.rho)
         else:

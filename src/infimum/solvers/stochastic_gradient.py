@@ -25,7 +25,7 @@ from infimum.families._distribution import Distribution
 from infimum.solvers._solver import Info, Reason, Solver, State
 from infimum.target.target import Target
 
-EPOCH = 250
+EPOCH_STEPS = 250
 """Optimiser steps between two looks at the loss."""
 
 BATCH = 16
@@ -34,18 +34,18 @@ BATCH = 16
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Step sizes tried for Adam, a factor of three apart: posteriors differ in theirs by a hundred."""
 
-DECAY = 1 / 3
+RATE_DECAY = 1 / 3
 """What the step size is multiplied with when an epoch brought no gain."""
 
-DECAYS = 3
+MOST_DECAYS = 3
 """Decays in a row without a gain after which the fit has converged."""
 
-LOOK = 1024
+LOOK_DRAWS = 1024
 """Draws that an epoch's average is judged by, the same for every epoch of a fit."""
 
 
 @dataclass(kw_only=True)
-class StochasticState(State):
+class StochasticGradientState(State):
     """`q` is the best average so far, `current` the iterate."""
 
     current: Distribution
@@ -59,7 +59,7 @@ class StochasticState(State):
 
 
 @dataclass(frozen=True)
-class Stochastic(Solver):
+class StochasticGradient(Solver):
     """Any Optax optimiser on sticking-the-landing gradients.
 
     Parameters
@@ -82,21 +82,23 @@ class Stochastic(Solver):
         """Every family."""
         return True
 
-    def init(self, q: Distribution, info: Info, rng: np.random.Generator) -> StochasticState:
+    def init(
+        self, q: Distribution, info: Info, rng: np.random.Generator
+    ) -> StochasticGradientState:
         """Keep q and a key for judging it by."""
         with double_precision():
             current = jax.tree_util.tree_map(jnp.asarray, q)
             look = jax.random.key(int(rng.integers(2**32)))
             memory = self._rule().init(eqx.filter(current, eqx.is_inexact_array))
-        return StochasticState(
-            q=q, info=info, current=current, memory=memory, rng=rng, look=look, n_draws=LOOK
+        return StochasticGradientState(
+            q=q, info=info, current=current, memory=memory, rng=rng, look=look, n_draws=LOOK_DRAWS
         )
 
-    def grow(self, state: StochasticState) -> bool:
+    def grow(self, state: StochasticGradientState) -> bool:
         """Every draw is new: there are no more to take."""
         return False
 
-    def step(self, states: list[StochasticState], target: Target) -> None:
+    def step(self, states: list[StochasticGradientState], target: Target) -> None:
         """One epoch of each start; the first also chooses the step size."""
         for state in states:
             with double_precision():
@@ -108,13 +110,13 @@ class Stochastic(Solver):
     def _rule(self) -> Any:
         return _adam() if self.optimiser is None else self.optimiser
 
-    def _epoch(self, state: StochasticState, target: Target) -> None:
+    def _epoch(self, state: StochasticGradientState, target: Target) -> None:
         rates = (state.rate,) if state.rate else (RATES if self.optimiser is None else (1.0,))
         key = jax.random.key(int(state.rng.integers(2**32)))
         trials = []
         for rate in rates:
             current, memory, average, wrong = self._ran(state, target, key, rate)
-            state.info.n_gradients += EPOCH * BATCH
+            state.info.n_gradients += EPOCH_STEPS * BATCH
             state.info.n_undefined += int(wrong)
             values = self._look(state, average, target)
             trials.append((_mean(values), rate, current, memory, average, values))
@@ -125,12 +127,12 @@ class Stochastic(Solver):
         state.steps += 1
         self._judge(state, loss, average, values)
 
-    def _ran(self, state: StochasticState, target: Target, key: Any, rate: float) -> Any:
+    def _ran(self, state: StochasticGradientState, target: Target, key: Any, rate: float) -> Any:
         """One epoch at one step size."""
         q, memory, program = state.current, state.memory, target.program
 
         def compute() -> Any:
-            keys, step = jax.random.split(key, EPOCH), jnp.asarray(rate)
+            keys, step = jax.random.split(key, EPOCH_STEPS), jnp.asarray(rate)
             found = _run(program.structure, self._rule(), q, memory, program.constants, keys, step)
             jax.block_until_ready(found)
             target.resume()
@@ -153,13 +155,13 @@ class Stochastic(Solver):
         return closed.consts, np.frombuffer(text.encode(), np.uint8)
 
     def _judge(
-        self, state: StochasticState, loss: float, average: Distribution, values: np.ndarray
+        self, state: StochasticGradientState, loss: float, average: Distribution, values: np.ndarray
     ) -> None:
         """Keep the average if it is better; else lower the step size, or end."""
         assert state.values is not None
         assert state.rate is not None
         gain = state.values - values
-        noise = 2 * float(np.std(gain)) / np.sqrt(LOOK) if np.isfinite(gain).all() else np.inf
+        noise = 2 * float(np.std(gain)) / np.sqrt(LOOK_DRAWS) if np.isfinite(gain).all() else np.inf
         better = np.isfinite(loss) and not state.loss <= loss
         progress = better and (not np.isfinite(noise) or state.loss - loss > noise + self.tolerance)
         if better:
@@ -168,18 +170,18 @@ class Stochastic(Solver):
             state.info.record(loss, float(np.mean(gain)), state.q)
         if not progress:
             state.idle += 1
-            state.rate *= DECAY
+            state.rate *= RATE_DECAY
             state.current = jax.tree_util.tree_map(jnp.asarray, state.q)
-            if state.idle >= DECAYS:
+            if state.idle >= MOST_DECAYS:
                 state.reason = Reason.CONVERGED if np.isfinite(state.loss) else Reason.LOST
         else:
             state.idle = 0
         if state.reason is None and state.steps >= self.max_steps:
             state.reason = Reason.STEPS
 
-    def _look(self, state: StochasticState, q: Distribution, target: Target) -> np.ndarray:
+    def _look(self, state: StochasticGradientState, q: Distribution, target: Target) -> np.ndarray:
         """log q - log p̂ at the draws that q is judged by."""
-        z, log_q = _draws(q, jax.random.split(state.look, LOOK))
+        z, log_q = _draws(q, jax.random.split(state.look, LOOK_DRAWS))
         return np.asarray(log_q) - target.values(np.asarray(z))
 
 
@@ -233,8 +235,8 @@ def _run(
         average = jax.tree_util.tree_map(lambda a, x: a + weight * x, average, kept[0])
         return (*kept, average, wrong + jnp.where(fine, 0, 1)), None
 
-    half = EPOCH // 2
-    weights = jnp.where(jnp.arange(EPOCH) < half, 0.0, 1.0 / (EPOCH - half))
+    half = EPOCH_STEPS // 2
+    weights = jnp.where(jnp.arange(EPOCH_STEPS) < half, 0.0, 1.0 / (EPOCH_STEPS - half))
     zero = jax.tree_util.tree_map(jnp.zeros_like, leaves)
     start = (leaves, memory, zero, jnp.zeros((), int))
     (leaves, memory, average, wrong), _ = jax.lax.scan(step, start, (keys, weights))

@@ -17,10 +17,10 @@ import numpy as np
 from infimum.base.extras import required
 from infimum.base.program import double_precision
 
-ROWS = 512
+BATCH_ROWS = 512
 """Points in one compiled batch on the host: a flow costs microseconds a point, a call 100."""
 
-INTERVAL = 6.0
+SPLINE_HALF_WIDTH = 6.0
 """Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
 
 FORWARD, BACKWARD = "transform_and_log_det", "inverse_and_log_det"
@@ -46,9 +46,9 @@ def _on_host(skeleton: Skeleton, method: str, f: Any, rows: Any) -> tuple[Any, A
     """The same for NumPy arrays, in padded batches of one compiled program."""
     parts = []
     with double_precision():
-        for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            padded = np.concatenate([part, np.zeros((ROWS - len(part), part.shape[1]))])
+        for start in range(0, len(rows), BATCH_ROWS):
+            part = rows[start : start + BATCH_ROWS]
+            padded = np.concatenate([part, np.zeros((BATCH_ROWS - len(part), part.shape[1]))])
             y, log_det = _compiled(skeleton, method, f, padded)
             parts.append((np.asarray(y)[: len(part)], np.asarray(log_det)[: len(part)]))
     y, log_det = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -62,7 +62,9 @@ class Skeleton:
         bijections = required("flowjax.bijections", "flows")
         with double_precision():
             if dim == 1:
-                spline = bijections.RationalQuadraticSpline(knots=2 * layers, interval=INTERVAL)
+                spline = bijections.RationalQuadraticSpline(
+                    knots=2 * layers, interval=SPLINE_HALF_WIDTH
+                )
                 f: Any = bijections.Vmap(spline, axis_size=1)
             else:
                 both = [_couplings(dim, layers, width), _shuffles(dim, layers)]

@@ -14,11 +14,11 @@ from infimum.families._distribution import Gaussian, SparseGaussian
 from infimum.families._sketch import SketchedGaussian
 from infimum.target.target import Target
 
-HUB = 100
+HUB_NEIGHBOURS = 100
 """A coordinate coupled to more others than this is a hub."""
 
-DRAWS = 512
-NUMBERS = 2**22
+MOST_DRAWS = 512
+DRAW_NUMBERS = 2**22
 """Draws that the derivatives are averaged over, and numbers in all of them (32 MB)."""
 
 
@@ -29,7 +29,7 @@ def least_gaussian(q: Gaussian, target: Target, rng: np.random.Generator, most: 
     coordinates share, those of least Gaussian shape first.
     """
     d = q.dim
-    half = rng.standard_normal((max(16, min(DRAWS, NUMBERS // d) // 2), d))
+    half = rng.standard_normal((max(16, min(MOST_DRAWS, DRAW_NUMBERS // d) // 2), d))
     eps = np.concatenate([half, -half])
     log_p, gradient = target.value_and_gradient(np.asarray(q.push(eps)))
     fine = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
@@ -70,4 +70,4 @@ def _hubs(q: Gaussian) -> np.ndarray:
         return np.zeros(0, np.int64)
     neighbours = q.n_neighbours()
     found = np.argsort(-neighbours, kind="stable")
-    return np.asarray(found[neighbours[found] > HUB])
+    return np.asarray(found[neighbours[found] > HUB_NEIGHBOURS])

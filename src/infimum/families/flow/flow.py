@@ -24,7 +24,7 @@ from infimum.families.flow.directions import least_gaussian
 from infimum.gaussian.stack import LOG_2PI
 from infimum.target.target import Target
 
-LARGEST = 1000
+LARGEST_FULL_DIM = 1000
 """Largest d for a flow of all coordinates. A step of 128 draws takes 10 ms of the processor at
 d = 100, 42 at 300, 155 here."""
 
@@ -92,18 +92,18 @@ class Flow(Stacking, Directed):
                     "with init",
                 )
             )
-        return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST else None)
+        return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST_FULL_DIM else None)
 
     def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> _Bent:
         """The same, with the directions along which this target is least like q."""
-        if q.dim <= LARGEST or isinstance(q, _Bent):
+        if q.dim <= LARGEST_FULL_DIM or isinstance(q, _Bent):
             return self.start_from(q)
         if not isinstance(q, Gaussian):
             raise UnsuitableError(
                 coded(
                     "E211",
-                    f"in {q.dim:,} dimensions, more than {LARGEST:,}, a flow goes on a Gaussian "
-                    f"only, and not on a {type(q).__name__}: give a base such as "
+                    f"in {q.dim:,} dimensions, more than {LARGEST_FULL_DIM:,}, a flow goes on a "
+                    f"Gaussian only, and not on a {type(q).__name__}: give a base such as "
                     'Flow(base="sparse")',
                 )
             )
@@ -130,7 +130,7 @@ class Flow(Stacking, Directed):
 
     def n_parameters(self, dim: int) -> int:
         """Those of the base and of the networks."""
-        moved = dim if dim <= LARGEST else self.directions
+        moved = dim if dim <= LARGEST_FULL_DIM else self.directions
         identity = skeleton_of(moved, self.layers, self.width).identity
         return self._family().n_parameters(dim) + sum(np.size(x) for x in identity.values())
 
@@ -140,7 +140,7 @@ class Flow(Stacking, Directed):
         In 66,000 to 195,000 gradients, and some 4 s of compilation. Nothing above 1,000 dimensions,
         where most of what is left is not along a few directions.
         """
-        gain = 0.95 * left.shape if dim <= LARGEST else 0.0
+        gain = 0.95 * left.shape if dim <= LARGEST_FULL_DIM else 0.0
         return Promise(gain, 150_000.0, 4.0 + 0.15 * dim)
 
     def on(self, family: Family) -> Flow:

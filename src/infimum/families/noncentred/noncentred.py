@@ -18,22 +18,22 @@ from infimum.families._dense import (
     natural_step,
     raw_of,
     solve,
-    triangular,
 )
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Chart,
     Distribution,
     Gaussian,
-    NaturalGradient,
+    NaturalPushforward,
 )
 from infimum.families._family import Adaptive, Branching, Left, Promise
 from infimum.families.noncentred.warp import Warp
+from infimum.gaussian.factor import lower_factor
 from infimum.gaussian.stack import LOG_2PI
 from infimum.target.model import Hierarchical
 from infimum.target.target import Target
 
-EXTREME = 4.0
+EXTREME_LOG_ODDS = 4.0
 """Log-odds of a start's centring, at most: at 0 and 1 itself the loss has no slope in the angle."""
 
 LEAST_INFORMATION = 0.1
@@ -126,7 +126,7 @@ class Noncentred(Branching, Adaptive):
         return [first, self._as_stated(mean, factor, -1.0), guess]
 
     def _as_stated(self, mean: np.ndarray, factor: np.ndarray, sign: float) -> PartlyCentred:
-        stated = np.where(self.warp.hierarchy.centred, EXTREME, -EXTREME)
+        stated = np.where(self.warp.hierarchy.centred, EXTREME_LOG_ODDS, -EXTREME_LOG_ODDS)
         return self._placed(mean, factor, sign * stated)
 
     def _placed(
@@ -145,7 +145,7 @@ class Noncentred(Branching, Adaptive):
         ahead, behind = (warp.backward(mean + s * factor.T, numbers) for s in (1.0, -1.0))
         centre = warp.backward(mean[None], numbers)[0]
         root = 0.5 * (ahead - behind).T
-        return PartlyCentred(centre, raw_of(triangular(root)), *numbers, warp)
+        return PartlyCentred(centre, raw_of(lower_factor(root)), *numbers, warp)
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> PartlyCentred:
         """From `mean`, `raw`, `value`, `angle` and `reference`."""
@@ -160,7 +160,7 @@ class Noncentred(Branching, Adaptive):
         return Promise(0.6 * left.shape, 1e3 * (dim + 2), 3.0)
 
 
-class PartlyCentred(NaturalGradient):
+class PartlyCentred(NaturalPushforward):
     """One of them.
 
     Attributes

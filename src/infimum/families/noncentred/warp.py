@@ -14,10 +14,10 @@ from infimum.base.program import WIDE, Program
 from infimum.target.hierarchy import Hierarchy, Parents
 from infimum.target.target import Target
 
-LOOKS = 128
+LOOK_DRAWS = 128
 """Draws at which a start asks what the data say; a straight line is all that is fitted to them."""
 
-NOTHING = 1e-8
+LEAST_ODDS = 1e-8
 """Odds of centring below which what the data say is rounding: the root of float64's precision."""
 
 
@@ -30,7 +30,7 @@ class Warp:
 
     def __init__(self, hierarchy: Hierarchy, target: Target, rng: np.random.Generator) -> None:
         self.hierarchy, self.target, self.dim = hierarchy, target, target.dim
-        self.eps = rng.standard_normal((LOOKS, self.dim))
+        self.eps = rng.standard_normal((LOOK_DRAWS, self.dim))
         self.passes = [
             np.flatnonzero(hierarchy.level == i) for i in range(hierarchy.level.max() + 1)
         ]
@@ -152,7 +152,7 @@ class Warp:
         away = theta - middle
         information = -(away * (data - level)).sum(axis=0) / (away**2).sum(axis=0)
         odds = information * reference[3] ** 2 * np.exp(2 * reference[1])
-        heard = odds > NOTHING
+        heard = odds > LEAST_ODDS
         value = middle + np.divide(level, information, where=heard, out=np.zeros(len(odds)))
         return np.log(odds, where=heard, out=np.full(len(odds), -np.inf)), value
 

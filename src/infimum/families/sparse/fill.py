@@ -15,7 +15,7 @@ import scipy.sparse.linalg
 
 from infimum.gaussian.sparse import compiled
 
-CROWDED = 10.0
+CROWDED_FACTOR = 10.0
 """A row that couples more than so many times √d others is ordered last."""
 
 
@@ -58,7 +58,7 @@ def fill(dim: int, edges: np.ndarray, most: int) -> Fill:
 def _order(dim: int, edges: np.ndarray) -> np.ndarray:
     """Coordinates in the order of elimination."""
     degree = np.bincount(edges.ravel(), minlength=dim)
-    crowded = degree > CROWDED * np.sqrt(dim)
+    crowded = degree > CROWDED_FACTOR * np.sqrt(dim)
     rest, last = np.flatnonzero(~crowded), np.flatnonzero(crowded)
     n = len(rest)
     if n == 0:

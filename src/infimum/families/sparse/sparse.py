@@ -31,13 +31,13 @@ from infimum.gaussian.sparse import (
 from infimum.structure.pattern import checked_edges, find_edges
 from infimum.target.target import Target
 
-ENTRY = 100
+ENTRY_BYTES = 100
 """Bytes that a fit takes for each entry of the factor."""
 
 MOST_FLOPS = 3e10
 """Multiplications a factor that are too many: a step takes several, and a fit a hundred steps."""
 
-FLOPS = 1e9
+FLOPS_A_SECOND = 1e9
 """Multiplications a second that factorisation was measured at, on patterns of 1e7 to 3e8."""
 
 
@@ -127,17 +127,17 @@ class Sparse(Adaptive):
 def _affordable(dim: int, edges: np.ndarray) -> None:
     """Raise UnsuitableError where the factor takes more memory or time than a fit can have."""
     held = total()
-    most = 10**10 if held is None else held // ENTRY
+    most = 10**10 if held is None else held // ENTRY_BYTES
     needed = fill(dim, edges, most)
     more = "" if needed.complete else "more than "
     what = f"the factor of the sparse family, of {more}{needed.entries:,} entries at d = {dim:,},"
-    demand(what, ENTRY * needed.entries, 'try "lowrank"')
+    demand(what, ENTRY_BYTES * needed.entries, 'try "lowrank"')
     if needed.flops > MOST_FLOPS:
         raise UnsuitableError(
             coded(
                 "E222",
-                f"{what} would take about {needed.flops / FLOPS:,.0f} s to form, once and more a "
-                'step: the Hessian is sparse, and its factor hardly. Try "lowrank"',
+                f"{what} would take about {needed.flops / FLOPS_A_SECOND:,.0f} s to form, once and "
+                'more a step: the Hessian is sparse, and its factor hardly. Try "lowrank"',
             )
         )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
-from infimum.families._distribution import LARGEST_FACTOR, SparseGaussian
+from infimum.families._distribution import LARGEST_CHANGE, SparseGaussian
 from infimum.gaussian.sparse import Analysis
 from infimum.gaussian.stack import LOG_2PI
 from infimum.objective.loss import Outcome
@@ -19,7 +19,7 @@ from infimum.structure.hessian import Evaluated
 GROUPS = 4
 """Groups of draws, each stratified by itself: from their differences the sampling error is told."""
 
-SHARE = 100
+TOLERANCE_DIM = 100
 """The tolerance holds for every so many coordinates: the error of a sum over thousands of groups
 grows with their number, while that of each quantity is what matters. Coordinates that more than
 so many others are coupled to must meet it together."""
@@ -27,11 +27,11 @@ so many others are coupled to must meet it together."""
 PROBES = 16
 """Random vectors from which the error of the curvature is estimated: within a third of it."""
 
-REPAIRS = 30
+MOST_REPAIRS = 30
 """Most rounds in which an indefinite curvature is made positive."""
 
 
-class Seen(NamedTuple):
+class GroupEstimates(NamedTuple):
     """What the draws of one q say.
 
     Attributes
@@ -78,7 +78,7 @@ def stratified_draws(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 def look(
     q: SparseGaussian, eps: np.ndarray, z: np.ndarray, evaluated: Evaluated, result: Outcome
-) -> Seen | None:
+) -> GroupEstimates | None:
     """What these draws of q say; None if they do not say enough.
 
     The loss is -mean(log p̂ + ½ δᵀAδ) + ½ tr(A Λ⁻¹) - entropy with δ = z - mean: without noise for
@@ -96,7 +96,7 @@ def look(
     if not (np.isfinite(curvatures).all() and np.isfinite(pulls).all()):
         return None
     if not result.inside.all():
-        return Seen(result.loss, 0.0, pulls, curvatures)
+        return GroupEstimates(result.loss, 0.0, pulls, curvatures)
     curvature = curvatures.mean(axis=0)
     analysis = Analysis.of(d, q.edges)
     offset = z - np.asarray(q.mean)
@@ -107,7 +107,7 @@ def look(
     plain = _by_group(np.asarray(q.log_prob_base(eps)) - evaluated.log_p)
     parts = min(quiet, plain, key=lambda parts: float(parts.std(ddof=1)))
     doubt = 2.0 * float(parts.std(ddof=1)) / np.sqrt(GROUPS)
-    return Seen(float(parts.mean()), doubt, pulls, curvatures)
+    return GroupEstimates(float(parts.mean()), doubt, pulls, curvatures)
 
 
 def _by_group(values: np.ndarray) -> np.ndarray:
@@ -119,23 +119,23 @@ def bounded(
 ) -> tuple[np.ndarray, SparseGaussian]:
     """The curvature made a precision that q may step to: positive definite and not far from q's.
 
-    Each pivot stays within `LARGEST_FACTOR` of q's own. Small and negative ones are raised on the
+    Each pivot stays within `LARGEST_CHANGE` of q's own. Small and negative ones are raised on the
     diagonal; the rows of large ones are scaled down. Where the diagonal can't mend it, the
     precision of q is mixed in.
     """
     analysis, order = Analysis.of(q.dim, q.edges), q.order
     d, own = q.dim, q.pivots()
     values = curvature
-    for _ in range(REPAIRS):
+    for _ in range(MOST_REPAIRS):
         factor = analysis.factor(values)
-        low = None if factor is None else factor.pivots < own / LARGEST_FACTOR * (1 - 1e-9)
+        low = None if factor is None else factor.pivots < own / LARGEST_CHANGE * (1 - 1e-9)
         if low is not None and not low.any():
             break
         if factor is None or low is None:
             values = 0.5 * (values + precision)
             continue
         shift = np.zeros(len(values))
-        shift[order[low]] = (own / LARGEST_FACTOR - factor.pivots)[low]
+        shift[order[low]] = (own / LARGEST_CHANGE - factor.pivots)[low]
         values = values + shift
     else:
         factor = None
@@ -143,7 +143,7 @@ def bounded(
         values = 0.5 * (values + precision)
         factor = analysis.factor(values)
     scale = np.ones(d)
-    scale[order] = np.sqrt(np.minimum(1.0, LARGEST_FACTOR * own / factor.pivots))
+    scale[order] = np.sqrt(np.minimum(1.0, LARGEST_CHANGE * own / factor.pivots))
     if np.any(scale < 1):
         row, column = q.edges
         values = values * np.concatenate([scale**2, scale[row] * scale[column]])
@@ -166,12 +166,14 @@ def decrease(
     return float(0.5 * (goal.whiten(pull) ** 2).sum() + 0.5 * max(shape, 0.0))
 
 
-def sampling_error(q: SparseGaussian, seen: Seen, rng: np.random.Generator) -> tuple[float, float]:
-    """Nats that the finite number of draws costs, for every `SHARE` coordinates and in all.
+def sampling_error(
+    q: SparseGaussian, seen: GroupEstimates, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Nats that the finite number of draws costs, for every `TOLERANCE_DIM` coordinates and in all.
 
     Half the variance of the whitened mean score and a quarter of that of the whitened curvature,
-    both from the differences between groups. The coordinates that more than `SHARE` others are
-    coupled to must meet it by themselves.
+    both from the differences between groups. The coordinates that more than `TOLERANCE_DIM`
+    others are coupled to must meet it by themselves.
     """
     d = q.dim
     parts = GROUPS * (GROUPS - 1)
@@ -184,6 +186,6 @@ def sampling_error(q: SparseGaussian, seen: Seen, rng: np.random.Generator) -> t
     for curvature in seen.curvatures - seen.curvatures.mean(axis=0):
         images = q.whiten(analysis.times(curvature, vectors))
         error += 0.25 * (images**2).sum(axis=0) / parts / (1 if few else PROBES)
-    shared = q.n_neighbours() > SHARE
+    shared = q.n_neighbours() > TOLERANCE_DIM
     total = float(error.sum())
-    return max(total / max(1.0, d / SHARE), float(error[shared].sum())), total
+    return max(total / max(1.0, d / TOLERANCE_DIM), float(error[shared].sum())), total

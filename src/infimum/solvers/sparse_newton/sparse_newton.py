@@ -24,8 +24,8 @@ from infimum.objective.loss import outcome
 from infimum.solvers._solver import TOLERANCE, Info, Reason, Solver, State
 from infimum.solvers.sparse_newton.expected_hessian import (
     GROUPS,
-    SHARE,
-    Seen,
+    TOLERANCE_DIM,
+    GroupEstimates,
     bounded,
     decrease,
     look,
@@ -39,84 +39,86 @@ from infimum.target.target import Target
 FIRST_DRAWS = 8
 """Draws to begin with: the Hessian is averaged, so that these already give every curvature."""
 
-MOST = 8192
+MOST_DRAWS = 8192
 """Largest number of draws."""
 
 MOST_NUMBERS = 2**24
 """Numbers in a batch of draws (128 MB) that they do not outgrow."""
 
-NEGLIGIBLE = 1e-3
+NEGLIGIBLE_PART = 1e-3
 """Optimisation ends when it has left this part of the draws' error. Of three models (intercepts of
 d = 3,003, a walk of 2,000, crossed effects of 1,543; two seeds) 1e-2 spared 7 % of the gradients
 of one, 1e-4 cost 4 % more of another."""
 
-ROUGH = 1.0
+ROUGH_PART = 1.0
 """The same for draws that are too few and will be replaced by more, of their error in all: with a
 third of that two crossed sets of effects at d = 20,003 took 59 steps, of which 22 at too few."""
 
-SETTLED = 0.1
+SETTLED_PART = 0.1
 """Part of the draws' error at which a search that finds no way down has arrived, if that is not
 within the tolerance anyway: the loss and the steps are estimated from the same draws in two ways,
 which agree no better than that."""
 
-NEARER = 0.9
+NEARER_FACTOR = 0.9
 """Factor by which what is left must fall for a step that the noise of the loss hides. On the same
 models 0.7 and 0.97 took the same steps but in one fit, 8 % fewer with 0.7."""
 
-EXACT = 1e-14
+EXACT_NATS = 1e-14
 """Nats at which optimisation ends where the draws make no error: a Gaussian target."""
 
-MEMORY = 5
+REMEMBERED_STEPS = 5
 """Steps that acceleration remembers. On the same models 0, 2 and 10 ended one walk each at the
 limit of steps, and took up to twice the gradients elsewhere."""
 
 SMALLEST_STEP = 1e-6
 """A damping below this has found no way down."""
 
-HIDDEN = 0.1
+HIDDEN_STEP = 0.1
 """A damping below this, while draws are too few, says that their noise hides the way down. On the
 same models only a walk noticed: 17 % more gradients with 0.01, 14 % fewer with 0.4."""
 
-NOISE = 0.5
-"""Nats of sampling error, for every `SHARE` coordinates, above which it says nothing yet: q is far
-from the optimum. On the same models 0.1 took the same steps."""
+MOST_NOISE = 0.5
+"""Nats of sampling error, for every `TOLERANCE_DIM` coordinates, above which the estimate says
+nothing yet: q is far from the optimum. On the same models 0.1 took the same steps."""
 
-TRUST = 2.0
+FIRST_TRUST = 2.0
 """sds of q that the first step may move any coordinate, given those that come after it in the
 order; a step that succeeds doubles it, one that fails halves it. Scales of hierarchies of 30,000
 groups otherwise leap, from a cold start, to where the density overflows. On smaller models 0.5 and
 10 took the same steps."""
 
-HOPELESS = 100.0
-BEHIND = 50.0
+HOPELESS_FACTOR = 100.0
+BEHIND_NATS = 50.0
 """A start ends that is so many times what it is about to gain, and so many nats, behind another.
 Hierarchies have a second optimum where a scale is nearly zero, in which ascents end: it is wide and
 flat, and hundreds of nats below."""
 
-DEPENDENT = 1e-8
+DEPENDENT_PART = 1e-8
 """Singular values, as a part of the largest, below which remembered steps say nothing new."""
 
-REACH = 3.0
+FIRST_REACH = 3.0
 """sds of q that the first accelerated step may move any coordinate; each that succeeds doubles it,
 each that fails halves it twice. On the same models 0.5 and 20 took the same steps."""
 
-NARROWINGS = 20
+MOST_NARROWINGS = 20
 """Times that a start is made half as wide for want of draws with a density: 1e-6 of its width."""
 
 
-class Place(NamedTuple):
+class MeanPrecision(NamedTuple):
     """Where q may be: mean (d,) and values of the precision, its diagonal and its edges."""
 
     mean: np.ndarray
     precision: np.ndarray
 
-    def plus(self, other: Place, factor: float = 1.0) -> Place:
+    def plus(self, other: MeanPrecision, factor: float = 1.0) -> MeanPrecision:
         """Entry by entry."""
-        return Place(self.mean + factor * other.mean, self.precision + factor * other.precision)
+        return MeanPrecision(
+            self.mean + factor * other.mean, self.precision + factor * other.precision
+        )
 
 
 @dataclass(kw_only=True)
-class NewtonState(State):
+class SparseNewtonState(State):
     """`place` is that of q; `candidate`, at `trial`, is evaluated next.
 
     Attributes
@@ -126,7 +128,7 @@ class NewtonState(State):
     goal
         Where a whole step from q leads; None before q has been evaluated with these draws.
     error
-        Nats for every `SHARE` coordinates that the draws' sampling error costs.
+        Nats for every `TOLERANCE_DIM` coordinates that the draws' sampling error costs.
     total
         Nats that it costs in all.
     last
@@ -138,11 +140,11 @@ class NewtonState(State):
     q: SparseGaussian
     rng: np.random.Generator
     eps: np.ndarray
-    place: Place
-    trial: Place
+    place: MeanPrecision
+    trial: MeanPrecision
     candidate: SparseGaussian
     pull: np.ndarray | None = None
-    goal: Place | None = None
+    goal: MeanPrecision | None = None
     decrement: float = np.inf
     doubt: float = 0.0
     error: float = np.inf
@@ -150,10 +152,10 @@ class NewtonState(State):
     rounding: float = 0.0
     rho: float = 1.0
     accelerated: bool = False
-    reach: float = REACH
-    trust: float = TRUST
-    last: tuple[Place, Place] | None = None
-    changes: list[tuple[Place, Place]] = field(default_factory=list)
+    reach: float = FIRST_REACH
+    trust: float = FIRST_TRUST
+    last: tuple[MeanPrecision, MeanPrecision] | None = None
+    changes: list[tuple[MeanPrecision, MeanPrecision]] = field(default_factory=list)
     steps: int = 0
     failures: int = 0
 
@@ -181,11 +183,11 @@ class SparseNewton(Solver):
         """Gaussians with a sparse precision."""
         return isinstance(q, SparseGaussian)
 
-    def init(self, q: SparseGaussian, info: Info, rng: np.random.Generator) -> NewtonState:
+    def init(self, q: SparseGaussian, info: Info, rng: np.random.Generator) -> SparseNewtonState:
         """Fix the first draws."""
         eps = stratified_draws(rng, self.draws, q.dim)
-        place = Place(np.asarray(q.mean), q.precision())
-        return NewtonState(
+        place = MeanPrecision(np.asarray(q.mean), q.precision())
+        return SparseNewtonState(
             q=q,
             info=info,
             rng=rng,
@@ -196,7 +198,7 @@ class SparseNewton(Solver):
             n_draws=len(eps),
         )
 
-    def step(self, states: list[NewtonState], target: Target) -> None:
+    def step(self, states: list[SparseNewtonState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         for state in states:
             z = state.candidate.push(state.eps)
@@ -207,13 +209,15 @@ class SparseNewton(Solver):
         best = min((state.loss + state.doubt for state in states), default=np.inf)
         for state in states:
             behind = state.loss - state.doubt - best
-            if state.reason is None and behind > max(HOPELESS * state.decrement, BEHIND):
+            if state.reason is None and behind > max(
+                HOPELESS_FACTOR * state.decrement, BEHIND_NATS
+            ):
                 state.reason = Reason.OUTRUN
 
-    def grow(self, state: NewtonState) -> bool:
+    def grow(self, state: SparseNewtonState) -> bool:
         """Go on with as many draws as the error calls for, at least twice as many."""
         wanted = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
-        most = min(MOST, MOST_NUMBERS // state.q.dim)
+        most = min(MOST_DRAWS, MOST_NUMBERS // state.q.dim)
         n = int(min(most // (2 * GROUPS) * 2 * GROUPS, wanted * len(state.eps)))
         if n <= len(state.eps):
             return False
@@ -222,7 +226,7 @@ class SparseNewton(Solver):
         state.trial, state.candidate, state.rho = state.place, state.q, 1.0
         return True
 
-    def _verify(self, state: NewtonState, target: Target) -> None:
+    def _verify(self, state: SparseNewtonState, target: Target) -> None:
         """Check the pattern where q is."""
         z = state.q.push(state.rng.standard_normal((1, state.q.dim)))
         rows = missing(target, state.q.edges, z, state.rng)[0]
@@ -237,7 +241,7 @@ class SparseNewton(Solver):
                 )
             )
 
-    def _advance(self, state: NewtonState, z: np.ndarray, evaluated: Evaluated) -> None:
+    def _advance(self, state: SparseNewtonState, z: np.ndarray, evaluated: Evaluated) -> None:
         q = state.candidate
         log_q = np.asarray(q.log_prob_base(state.eps))
         result = outcome(log_q, evaluated.log_p, evaluated.gradient)
@@ -254,7 +258,7 @@ class SparseNewton(Solver):
         if state.reason is None and state.steps >= self.max_steps:
             state.reason = Reason.STEPS
 
-    def _judge(self, state: NewtonState, seen: Seen, rounding: float) -> None:
+    def _judge(self, state: SparseNewtonState, seen: GroupEstimates, rounding: float) -> None:
         """Move to the candidate if the loss, taken high, falls; or noise hides it and q is nearer.
 
         Few draws from a q with heavy tails under p̂ can make a bad q look good by the control
@@ -265,13 +269,13 @@ class SparseNewton(Solver):
         decrement = decrease(q, pull, precision, goal)
         gain = state.loss + state.doubt - seen.loss - seen.doubt
         hidden = gain >= -state.total - state.rounding
-        nearer = hidden and decrement < NEARER * state.decrement
+        nearer = hidden and decrement < NEARER_FACTOR * state.decrement
         if state.goal is not None and not (gain > state.rounding or nearer):
             self._reject(state)
             return
         state.q, state.place, state.loss, state.decrement = q, state.trial, seen.loss, decrement
         state.pull, state.rounding, state.doubt = pull, rounding, seen.doubt
-        state.goal = Place(goal.push(goal.whiten(pull)), precision)
+        state.goal = MeanPrecision(goal.push(goal.whiten(pull)), precision)
         state.error, state.total = sampling_error(q, seen, state.rng)
         state.info.record(state.loss, decrement, q)
         state.reach *= 2.0 if state.accelerated else 1.0
@@ -283,12 +287,12 @@ class SparseNewton(Solver):
         if not state.accelerated:
             self._damp(state)
 
-    def _ended(self, state: NewtonState) -> bool:
+    def _ended(self, state: SparseNewtonState) -> bool:
         """Say why the search ends, if it does; or go on with more draws."""
         enough = state.error <= self.tolerance
-        noise = min(state.total, NOISE * max(1.0, state.q.dim / SHARE))
-        part = NEGLIGIBLE * state.error if enough else ROUGH * noise
-        left = max(EXACT, state.rounding / 8, part)
+        noise = min(state.total, MOST_NOISE * max(1.0, state.q.dim / TOLERANCE_DIM))
+        part = NEGLIGIBLE_PART * state.error if enough else ROUGH_PART * noise
+        left = max(EXACT_NATS, state.rounding / 8, part)
         if state.decrement > left:
             return False
         if enough:
@@ -297,7 +301,7 @@ class SparseNewton(Solver):
             state.reason = Reason.DRAWS
         return True
 
-    def _damp(self, state: NewtonState) -> None:
+    def _damp(self, state: SparseNewtonState) -> None:
         """Next try a part rho of the whole step."""
         assert state.goal is not None
         assert state.pull is not None
@@ -309,20 +313,20 @@ class SparseNewton(Solver):
             return
         step = np.asarray(state.q.pull_back(moved.push(rho * moved.whiten(state.pull))))
         mean = np.asarray(state.q.push(np.clip(step, -state.trust, state.trust)))
-        state.trial = Place(mean, precision)
+        state.trial = MeanPrecision(mean, precision)
         state.candidate = eqx.tree_at(lambda q: q.mean, moved, mean)
 
-    def _remember(self, state: NewtonState) -> None:
+    def _remember(self, state: SparseNewtonState) -> None:
         """Keep how the whole step has changed since the last place seen with these draws."""
         assert state.goal is not None
         step = state.goal.plus(state.place, -1.0)
         if state.last is not None:
             place, before = state.last
             change = (state.place.plus(place, -1.0), step.plus(before, -1.0))
-            state.changes = [*state.changes, change][-MEMORY:]
+            state.changes = [*state.changes, change][-REMEMBERED_STEPS:]
         state.last = (state.place, step)
 
-    def _accelerate(self, state: NewtonState) -> bool:
+    def _accelerate(self, state: SparseNewtonState) -> bool:
         """Next try where the whole step, seen as linear in the place, would vanish.
 
         If that is uphill the loss curves downwards, and the way of the last step is gone further.
@@ -332,7 +336,7 @@ class SparseNewton(Solver):
             return False
         d = state.q.dim
 
-        def seen_from_q(step: Place) -> np.ndarray:
+        def seen_from_q(step: MeanPrecision) -> np.ndarray:
             mean = np.asarray(state.q.pull_back(state.place.mean + step.mean))
             diagonal = step.precision[:d] / state.place.precision[:d]
             return np.concatenate([mean, diagonal / np.sqrt(2)])
@@ -340,7 +344,7 @@ class SparseNewton(Solver):
         place, step = state.last
         columns = np.stack([seen_from_q(change) for _, change in state.changes], axis=1)
         way = seen_from_q(step)
-        weights = np.linalg.lstsq(columns, way, rcond=DEPENDENT)[0]
+        weights = np.linalg.lstsq(columns, way, rcond=DEPENDENT_PART)[0]
         move = step
         for weight, (moved, changed) in zip(weights, state.changes, strict=True):
             move = move.plus(moved, -weight).plus(changed, -weight)
@@ -348,44 +352,46 @@ class SparseNewton(Solver):
         along = seen_from_q(last)
         if seen_from_q(move) @ way <= 0 and along @ way > 0:  # where it vanishes is no minimum
             further = state.reach / float(np.abs(along).max())
-            move = Place(step.mean + further * last.mean, step.precision)
+            move = MeanPrecision(step.mean + further * last.mean, step.precision)
         far = float(np.abs(seen_from_q(move)).max())
         trial = place.plus(move, min(1.0, state.reach / far) if far > 0 else 1.0)
         candidate = state.q.placed(*trial)
         if candidate is None:
-            trial = Place(trial.mean, place.plus(step).precision)
+            trial = MeanPrecision(trial.mean, place.plus(step).precision)
             candidate = state.q.placed(*trial)
         if candidate is None or not np.isfinite(trial.mean).all():
             return False
         state.trial, state.candidate = trial, candidate
         return True
 
-    def _reject(self, state: NewtonState) -> None:
+    def _reject(self, state: SparseNewtonState) -> None:
         """Back to the plain step, or a shorter one; a start whose draws see nothing is narrowed."""
         if state.goal is None:
             state.failures += 1
             precision = 4.0 * state.trial.precision
             narrow = state.candidate.placed(state.trial.mean, precision)
-            if narrow is None or state.failures > NARROWINGS:
+            if narrow is None or state.failures > MOST_NARROWINGS:
                 state.reason = Reason.LOST
                 return
-            state.trial, state.candidate = Place(state.trial.mean, precision), narrow
+            state.trial, state.candidate = MeanPrecision(state.trial.mean, precision), narrow
             return
         if state.accelerated:
             state.accelerated, state.changes, state.reach = False, [], 0.25 * state.reach
         else:
             state.rho, state.trust = 0.5 * state.rho, 0.5 * state.trust
-        hidden = state.rho < HIDDEN and self.tolerance < state.error <= NOISE
+        hidden = state.rho < HIDDEN_STEP and self.tolerance < state.error <= MOST_NOISE
         enough = state.error <= self.tolerance
-        little = max(SETTLED * state.total, self.tolerance * max(1.0, state.q.dim / SHARE))
-        if state.rho < HIDDEN and enough and state.decrement <= little:
+        little = max(
+            SETTLED_PART * state.total, self.tolerance * max(1.0, state.q.dim / TOLERANCE_DIM)
+        )
+        if state.rho < HIDDEN_STEP and enough and state.decrement <= little:
             state.reason = Reason.CONVERGED
             return
         lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
         if hidden and lost and self.grow(state):
             return
         if state.rho * state.decrement <= state.rounding or state.rho < SMALLEST_STEP:
-            fine = state.decrement <= max(100 * state.rounding, 0.1 * min(state.error, NOISE))
+            fine = state.decrement <= max(100 * state.rounding, 0.1 * min(state.error, MOST_NOISE))
             state.reason = Reason.ROUNDING if fine else Reason.STALLED
             return
         self._damp(state)

@@ -10,38 +10,39 @@ import numpy as np
 from infimum.checks.weights import Estimate
 from infimum.families._dense import factor_error
 from infimum.families._distribution import Pooled
-from infimum.gaussian.stack import Stack, StackChart
+from infimum.gaussian.stack import Stack
+from infimum.gaussian.stack_chart import StackChart
 from infimum.objective.draws import structured_draws
 from infimum.solvers._lbfgs import History
 from infimum.solvers._solver import (
-    FEWEST,
+    FEWEST_DRAWS,
     Reason,
     State,
 )
 from infimum.solvers.stratified_draws.missing_mass import (
-    Place,
-    View,
+    LookDraws,
+    MissingMass,
 )
 
-FIRST, PART = 0.02, 0.05
+FIRST_NATS, KL_PART = 0.02, 0.05
 """Nats that the draws may cost before anything is known of the KL, and part of it afterwards. With
 0.05 and a tenth, eight components on a banana ended 1 nat below what their own draws told."""
 
-FIRST_OF_MANY = 0.1
+FIRST_NATS_OF_MANY = 0.1
 """The same for several components, whose KL may still be large."""
 
-CROWD = 16
+MOST_PLACED = 16
 """Components placed at once, at most; otherwise as many as there are."""
 
-WEIGHTLESS = 1e-4
+LEAST_WEIGHT = 1e-4
 """Components of less weight are removed: they could add no more than that to any probability."""
 
-SAME = 0.02
+SAME_DISTANCE = 0.02
 """Bhattacharyya distance below which two components are one: their means then differ by 0.4 sd at
 most, or their sds by a fifth."""
 
 
-class Stage(enum.Enum):
+class Purpose(enum.Enum):
     """What the next evaluation is for."""
 
     REFINE = enum.auto()
@@ -51,7 +52,7 @@ class Stage(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Seen:
+class RefinedMixture:
     """A mixture that was refined, and what weights say of it.
 
     Attributes
@@ -81,7 +82,7 @@ class StratifiedState(State):
     q: Pooled
     eps: np.ndarray
     rng: np.random.Generator
-    stage: Stage = Stage.REFINE
+    stage: Purpose = Purpose.REFINE
     chart: StackChart | None = None
     candidate: Stack
     points: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -98,11 +99,11 @@ class StratifiedState(State):
     rounding: float = 0.0
     steps: int = 0
     since: int = 0
-    seen: Seen | None = None
+    seen: RefinedMixture | None = None
     outcome: Reason = Reason.CONVERGED
     last: bool = False
-    view: View | None = None
-    places: list[Place] = field(default_factory=list)
+    view: LookDraws | None = None
+    places: list[MissingMass] = field(default_factory=list)
 
     @property
     def stack(self) -> Stack:
@@ -117,7 +118,7 @@ def component_draws(rng: np.random.Generator, k: int, m: int, dim: int) -> np.nd
 
 def first_draws(stack: Stack) -> int:
     """Draws of each component to begin with."""
-    fewest = FEWEST if len(stack) == 1 else FEWEST // 2
+    fewest = FEWEST_DRAWS if len(stack) == 1 else FEWEST_DRAWS // 2
     return max(fewest, 4 * (stack.dim + 2)) if stack.dense else fewest
 
 
@@ -153,11 +154,11 @@ def _diagonal_error(eps: np.ndarray, pulled: np.ndarray) -> float:
 def tidied(stack: Stack) -> Stack:
     """Without components that have collapsed or weigh nothing; those that are one made one."""
     sound = np.isfinite(stack.means).all(axis=1) & np.isfinite(stack.log_dets())
-    sound &= stack.weights >= WEIGHTLESS
+    sound &= stack.weights >= LEAST_WEIGHT
     if not sound.all():
         stack = stack.taken(np.flatnonzero(sound))
     for k in np.argsort(-stack.log_weights):
         for other in range(len(stack)):
-            if other != k and stack.overlap(int(k), other) < SAME:
+            if other != k and stack.overlap(int(k), other) < SAME_DISTANCE:
                 return tidied(stack.merged(int(k), other))
     return stack

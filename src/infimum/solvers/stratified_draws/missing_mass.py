@@ -13,29 +13,32 @@ import numpy as np
 
 from infimum.checks import weights
 from infimum.checks.weights import Estimate
-from infimum.gaussian.stack import Stack, Tails, normalised
+from infimum.gaussian.factor import Diagonal, Factor
+from infimum.gaussian.stack import Stack, normalised
+from infimum.gaussian.student_t_mixture import StudentTMixture
+from infimum.structure.differences import difference_steps, slope_changes
 
-LOOK, LOOK_LONG = 2048, 8192
+LOOK_DRAWS, LONG_LOOK_DRAWS = 2048, 8192
 """Draws by which one component is judged, and several: the se of a KL of 0.1 nats is 0.015 and
 0.007. With 2,048 two of forty modes, not far apart, stayed one component."""
 
-LONGEST = 2**16
+MOST_LOOK_DRAWS = 2**16
 """Draws at most, where the KL is small: whether it falls by a quarter takes 500 / KL."""
 
-SOUND = 0.25
+LEAST_EFFECTIVE_PART = 0.25
 """Effective part of the draws without which weights of components are left as they are."""
 
-SHAPED = 64
+LARGEST_SHAPED_DIM = 64
 """Largest d for which a new component takes its shape from the local curvature, 2d gradients."""
 
-NARROWEST = 1e6
+LARGEST_CURVATURE = 1e6
 """Largest curvature of a new component in units of its nearest neighbour's precision."""
 
-STEP = 1e-3
+PROBE_STEP = 1e-3
 """Of finite differences, in sds of the nearest component."""
 
 
-class View(NamedTuple):
+class LookDraws(NamedTuple):
     """Draws from q, then as many from a wider proposal.
 
     Attributes
@@ -51,7 +54,7 @@ class View(NamedTuple):
     log_r: np.ndarray
 
 
-class Place(NamedTuple):
+class MissingMass(NamedTuple):
     """Where a component is wanted: the point, the component nearest to it, and the mass there."""
 
     z: np.ndarray
@@ -59,24 +62,24 @@ class Place(NamedTuple):
     mass: float
 
 
-def view(stack: Stack, rng: np.random.Generator, kl: float = np.inf) -> View:
+def view(stack: Stack, rng: np.random.Generator, kl: float = np.inf) -> LookDraws:
     """Draw what a mixture is judged by, given what KL it is thought to have."""
-    n = LOOK if len(stack) == 1 else LOOK_LONG
+    n = LOOK_DRAWS if len(stack) == 1 else LONG_LOOK_DRAWS
     if len(stack) > 1 and 0 < kl < np.inf:
-        n = int(np.clip(500 / kl, LOOK_LONG, LONGEST))
-    tails = Tails.around(stack)
+        n = int(np.clip(500 / kl, LONG_LOOK_DRAWS, MOST_LOOK_DRAWS))
+    tails = StudentTMixture.around(stack)
     z = np.concatenate([stack.draw(rng, n // 2), tails.draw(rng, n // 2)])
     log_q = stack.log_density(z)
-    return View(z, log_q, np.logaddexp(log_q, tails.log_prob(z)) - np.log(2))
+    return LookDraws(z, log_q, np.logaddexp(log_q, tails.log_prob(z)) - np.log(2))
 
 
-def divergence(seen: View, log_p: np.ndarray) -> tuple[Estimate, Estimate]:
+def divergence(seen: LookDraws, log_p: np.ndarray) -> tuple[Estimate, Estimate]:
     """ELBO and KL[q ‖ p*]; NaN where log p̂ is NaN or +inf at a draw."""
     log_w = (log_p - seen.log_q)[: len(log_p) // 2]
     return weights.elbo(log_w), weights.kl(log_w, log_p - seen.log_r, seen.log_q - seen.log_r)
 
 
-def balanced(seen: View, log_p: np.ndarray, stack: Stack) -> Stack:
+def balanced(seen: LookDraws, log_p: np.ndarray, stack: Stack) -> Stack:
     """The components with weights w_k = E_p*[share of component k], by importance weights.
 
     The same sum for q, whose expectation is known, is a control variate: the weights of an exact q
@@ -85,9 +88,9 @@ def balanced(seen: View, log_p: np.ndarray, stack: Stack) -> Stack:
     on too few draws, or where the ELBO would fall.
     """
     log_w = log_p - seen.log_r
-    if not weights.ess(log_w) >= SOUND * len(log_w):
+    if not weights.ess(log_w) >= LEAST_EFFECTIVE_PART * len(log_w):
         return stack
-    shares = stack.mixed(seen.z).shares
+    shares = stack.evaluate(seen.z).shares
     mass = shares @ weights.normalised(log_w) / (shares @ np.exp(seen.log_q - seen.log_r))
     with np.errstate(divide="ignore"):
         other = normalised(stack.means, stack.factors, stack.log_weights + np.log(mass))
@@ -103,29 +106,29 @@ def balanced(seen: View, log_p: np.ndarray, stack: Stack) -> Stack:
 
 
 def lacking(
-    seen: View, log_p: np.ndarray, stack: Stack, n: int, rng: np.random.Generator
-) -> list[Place]:
+    seen: LookDraws, log_p: np.ndarray, stack: Stack, n: int, rng: np.random.Generator
+) -> list[MissingMass]:
     """At most n places that lack mass, apart from each other; masses are parts of Z."""
     log_w = log_p - seen.log_r
     w = weights.normalised(log_w)
     held = np.exp(seen.log_q - seen.log_r) / len(w)
     left = np.maximum(w - held, 0.0)
     parents = np.argmax(stack.log_densities(seen.z) + stack.log_weights[:, None], axis=0)
-    found: list[Place] = []
+    found: list[MissingMass] = []
     total = left.sum()
     while len(found) < n and left.sum() > 0.05 * total:
         i = int(rng.choice(len(left), p=left / left.sum()))
         k = int(parents[i])
         apart = stack.pull_back(k, seen.z) - stack.pull_back(k, seen.z[i : i + 1])
         near = np.exp(-0.5 * (apart**2).sum(axis=1))
-        found.append(Place(seen.z[i], k, float(left @ near)))
+        found.append(MissingMass(seen.z[i], k, float(left @ near)))
         left = left * (1 - near)
     return found
 
 
-def probes(stack: Stack, places: list[Place]) -> np.ndarray:
+def probes(stack: Stack, places: list[MissingMass]) -> np.ndarray:
     """Points around each place for the curvature there, (2d a place, d)."""
-    steps = STEP * np.concatenate([np.eye(stack.dim), -np.eye(stack.dim)])
+    steps = difference_steps(np.eye(stack.dim), PROBE_STEP)
     parts = []
     for place in places:
         one = stack.taken(np.array([place.parent]))
@@ -133,7 +136,7 @@ def probes(stack: Stack, places: list[Place]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def shaped(stack: Stack, places: list[Place], gradient: np.ndarray | None) -> Stack:
+def shaped(stack: Stack, places: list[MissingMass], gradient: np.ndarray | None) -> Stack:
     """New components, with the local curvature of log p̂ or their neighbours' shape.
 
     Parameters
@@ -145,27 +148,26 @@ def shaped(stack: Stack, places: list[Place], gradient: np.ndarray | None) -> St
     d = stack.dim
     factors = []
     for b, place in enumerate(places):
-        factor = stack.factors[place.parent]
+        spread = stack.spreads[place.parent]
         if gradient is not None:
             rows = gradient[2 * d * b : 2 * d * (b + 1)]
-            factor = _narrowed(factor, (rows[:d] - rows[d:]) / (2 * STEP))
-        factors.append(factor)
+            spread = _narrowed(spread, slope_changes(rows, PROBE_STEP))
+        factors.append(spread.entries)
     masses = np.log([max(place.mass, 1e-300) for place in places])
     return normalised(np.array([place.z for place in places]), np.array(factors), masses)
 
 
-def _narrowed(factor: np.ndarray, change: np.ndarray) -> np.ndarray:
+def _narrowed(spread: Factor, change: np.ndarray) -> Factor:
     """A neighbour's factor with the curvature -change of log p̂ along each of its columns.
 
     Nowhere wider than the neighbour, and as wide where log p̂ does not curve downwards.
     """
     if not np.isfinite(change).all():
-        return factor
-    if factor.ndim == 1:
-        curvature = -np.diag(change) * factor
-        return factor / np.sqrt(np.clip(curvature, 1.0, NARROWEST))
-    curvature = -change @ factor
+        return spread
+    if isinstance(spread, Diagonal):
+        curvature = -np.diag(change) * spread.entries
+        return Diagonal(spread.entries / np.sqrt(np.clip(curvature, 1.0, LARGEST_CURVATURE)))
+    curvature = -change @ spread.entries
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
-    values = np.clip(values, 1.0, NARROWEST)
-    upper = np.linalg.qr((factor @ (vectors / np.sqrt(values))).T, mode="r")
-    return (upper * np.sign(np.diag(upper))[:, None]).T
+    values = np.clip(values, 1.0, LARGEST_CURVATURE)
+    return spread.scaled(vectors / np.sqrt(values))

@@ -20,8 +20,9 @@ from typing import ClassVar
 import numpy as np
 
 from infimum.families._distribution import Distribution, Pooled
-from infimum.gaussian.stack import Stack, StackChart
-from infimum.objective.loss import OUTSIDE, Outcome, outcome
+from infimum.gaussian.stack import Stack
+from infimum.gaussian.stack_chart import StackChart
+from infimum.objective.loss import OUTSIDE_PENALTY, Outcome, outcome
 from infimum.solvers._lbfgs import History
 from infimum.solvers._solver import (
     TOLERANCE,
@@ -31,12 +32,12 @@ from infimum.solvers._solver import (
     evaluate_together,
 )
 from infimum.solvers.stratified_draws.components import (
-    CROWD,
-    FIRST,
-    FIRST_OF_MANY,
-    PART,
-    Seen,
-    Stage,
+    FIRST_NATS,
+    FIRST_NATS_OF_MANY,
+    KL_PART,
+    MOST_PLACED,
+    Purpose,
+    RefinedMixture,
     StratifiedState,
     component_draws,
     first_draws,
@@ -44,7 +45,7 @@ from infimum.solvers.stratified_draws.components import (
     tidied,
 )
 from infimum.solvers.stratified_draws.missing_mass import (
-    SHAPED,
+    LARGEST_SHAPED_DIM,
     balanced,
     divergence,
     lacking,
@@ -54,42 +55,42 @@ from infimum.solvers.stratified_draws.missing_mass import (
 )
 from infimum.target.target import Target
 
-NEGLIGIBLE = 1e-6
+NEGLIGIBLE_PART = 1e-6
 """Part of the draws' error that a search for one component leaves, as for every Gaussian."""
 
-CHART = 8
+CHART_STEPS = 8
 """Steps on the same draws for several components. These can lower log q at their own draws by
 moving weight to where there are none: on one set of draws, sixteen on a banana told 0.06 nats more
 than they had gained, thirty-two 0.2."""
 
-EXACT = 1e-14
+EXACT_NATS = 1e-14
 """Nats at which a search ends where the draws make no error."""
 
-MOST = 8192
+MOST_DRAWS = 8192
 """Draws of all components together, at most."""
 
-TRUST = 2.0
+LONGEST_STEP = 2.0
 """Longest step along any natural coordinate of a component, where 1 is about one sd of it."""
 
-ENOUGH = TOLERANCE
+ENOUGH_KL = TOLERANCE
 """Nats of KL at which no more components are tried: what draws may cost."""
 
-SPENT = 200_000
+MOST_GRADIENTS = 200_000
 """Gradients after which no more components are tried. Two rings take 150,000 to 24 components."""
 
-PAYS_PART, PAYS = 0.25, 0.1
+LEAST_PART, LEAST_GAIN = 0.25, 0.1
 """More components pay if they take this part from the KL, or so many nats."""
 
-PATIENCE = 4
+PATIENT_CHARTS = 4
 """Sets of draws, each new to the q it meets, that may show no fall of the loss by the tolerance."""
 
-ROUND, LAST_ROUND = 40, 120
+ROUND_STEPS, LAST_ROUND_STEPS = 40, 120
 """Steps for each new number of components, and for the last."""
 
-SEVERAL = 2
-"""Components placed beside a single one; later as many as there are, but no more than `CROWD`."""
+FIRST_PLACED = 2
+"""Components placed beside a single one; later as many as there are, at most `MOST_PLACED`."""
 
-LEAST, MUCH = 0.05, 0.5
+LEAST_SHARE, LARGEST_SHARE = 0.05, 0.5
 """Share of the weight that new components begin with: what is missing, within these."""
 
 
@@ -128,11 +129,11 @@ class StratifiedDraws(Solver):
         outcomes = evaluate_together(target, [state.points for state in states])
         for state, (log_p, gradient) in zip(states, outcomes, strict=True):
             state.steps += 1
-            if state.stage is Stage.REFINE:
+            if state.stage is Purpose.REFINE:
                 self._refine(state, log_p, gradient)
-            elif state.stage is Stage.LOOK:
+            elif state.stage is Purpose.LOOK:
                 self._judge(state, log_p)
-            elif state.stage is Stage.BALANCE:
+            elif state.stage is Purpose.BALANCE:
                 self._balance(state, log_p)
             else:
                 self._place(state, gradient)
@@ -143,24 +144,24 @@ class StratifiedDraws(Solver):
         """Go on with twice as many draws, or four times where the error calls for more."""
         k, m = len(state.stack), state.eps.shape[1]
         factor = 2 if state.error <= 8 * self.tolerance else 4
-        more = min(factor * m, max(MOST, 8 * state.q.dim) // k)
+        more = min(factor * m, max(MOST_DRAWS, 8 * state.q.dim) // k)
         if more <= m:
             return False
         state.eps = component_draws(state.rng, k, more, state.q.dim)
         state.chart, state.reason, state.n_draws = None, None, k * more
-        state.stage, state.candidate, state.since = Stage.REFINE, state.stack, 0
+        state.stage, state.candidate, state.since = Purpose.REFINE, state.stack, 0
         state.entries = []
         return True
 
     def _prepare(self, state: StratifiedState) -> None:
         """Choose the points to evaluate."""
-        if state.stage is Stage.REFINE:
+        if state.stage is Purpose.REFINE:
             if state.chart is None:
                 state.candidate = state.stack
             else:
                 state.candidate = state.chart.move(state.theta + state.length * state.direction)
             state.points = state.candidate.push(state.eps).reshape(-1, state.q.dim)
-        elif state.stage in (Stage.LOOK, Stage.BALANCE):
+        elif state.stage in (Purpose.LOOK, Purpose.BALANCE):
             kl = np.inf if state.seen is None else state.seen.kl
             state.view = view(state.stack, state.rng, kl)
             state.points = state.view.z
@@ -172,7 +173,7 @@ class StratifiedDraws(Solver):
     def _refine(self, state: StratifiedState, log_p: np.ndarray, gradient: np.ndarray) -> None:
         stack, (k, m, d) = state.candidate, state.eps.shape
         counted = np.repeat(stack.weights / m, m)
-        mixed = stack.mixed(state.points)
+        mixed = stack.evaluate(state.points)
         result = outcome(mixed.log_q, log_p, gradient, counted)
         state.info.count(state.points, result)
         state.since += 1
@@ -190,7 +191,7 @@ class StratifiedDraws(Solver):
         ratio = np.where(inside, mixed.log_q - np.where(inside, log_p, 0.0), 0.0)
         residual = np.where(inside[:, None], gradient - mixed.score, 0.0) / share
         centre = float(counted @ ratio) / share
-        values = np.where(inside, (ratio - centre - 1) / share - OUTSIDE, 0.0)
+        values = np.where(inside, (ratio - centre - 1) / share - OUTSIDE_PENALTY, 0.0)
         residual, values = residual.reshape(k, m, d), values.reshape(k, m)
         own = state.chart.of_density(theta, state.points, mixed.shares, counted * inside / share)
         if first:
@@ -221,27 +222,27 @@ class StratifiedDraws(Solver):
         state.direction = state.history.direction(state.gradient)
         decrement = -0.5 * float(state.gradient @ state.direction)
         state.info.record(state.loss, decrement, state.q)
-        part = 0.1 if state.error > self._wanted(state) else NEGLIGIBLE
-        left = max(EXACT, state.rounding / 8, part * state.error)
+        part = 0.1 if state.error > self._wanted(state) else NEGLIGIBLE_PART
+        left = max(EXACT_NATS, state.rounding / 8, part * state.error)
         arrived = first and state.seen is None and state.info.kind == "climb"
         if len(state.chart.stack) > 1:
-            if decrement <= left or state.charted >= CHART:
+            if decrement <= left or state.charted >= CHART_STEPS:
                 self._leave_chart(state)
         elif decrement <= left or (arrived and decrement <= state.error <= self._wanted(state)):
             self._settle(state, Reason.CONVERGED)
-        elif state.since >= ROUND:
+        elif state.since >= ROUND_STEPS:
             self._refined(state, Reason.STEPS)
         if state.chart is None:
             return
         longest = float(np.abs(state.chart.steps(state.direction)).max())
-        state.length = min(1.0, TRUST / longest) if longest > 0 else 1.0
+        state.length = min(1.0, LONGEST_STEP / longest) if longest > 0 else 1.0
 
     def _wanted(self, state: StratifiedState) -> float:
         """Error of the draws that is small enough: while components are added, more of it is."""
         if state.last:
             return self.tolerance
-        first = FIRST if len(state.stack) == 1 else FIRST_OF_MANY
-        return max(self.tolerance, first if state.seen is None else PART * state.seen.kl)
+        first = FIRST_NATS if len(state.stack) == 1 else FIRST_NATS_OF_MANY
+        return max(self.tolerance, first if state.seen is None else KL_PART * state.seen.kl)
 
     def _leave_chart(self, state: StratifiedState) -> None:
         """Go on around the new q with new draws, unless the gain was no more than what they make.
@@ -249,13 +250,13 @@ class StratifiedDraws(Solver):
         Minimised over the same n draws a loss falls by as much as these draws cost, on average.
         """
         gain = state.entry - state.loss
-        left = self.tolerance if state.last else NEGLIGIBLE
+        left = self.tolerance if state.last else NEGLIGIBLE_PART
         state.entries.append(state.entry)
-        old, new = state.entries[:-PATIENCE], state.entries[-PATIENCE:]
+        old, new = state.entries[:-PATIENT_CHARTS], state.entries[-PATIENT_CHARTS:]
         idle = bool(old) and min(new) > min(old) - self.tolerance
         if idle or gain <= max(2 * state.error + left, state.rounding):
             self._settle(state, Reason.CONVERGED)
-        elif state.since >= (LAST_ROUND if state.last else ROUND):
+        elif state.since >= (LAST_ROUND_STEPS if state.last else ROUND_STEPS):
             self._refined(state, Reason.CONVERGED if gain <= self.tolerance else Reason.STEPS)
         else:
             self._restart(state, state.stack)
@@ -293,24 +294,24 @@ class StratifiedDraws(Solver):
         """Remove what is superfluous; then look, or end."""
         fewer = tidied(state.stack)
         if len(fewer) < len(state.stack):
-            if state.since < ROUND and not state.last:
+            if state.since < ROUND_STEPS and not state.last:
                 self._restart(state, fewer)
                 return
             state.q = state.q.restacked(fewer)
         if state.last and len(fewer) == 1:
             state.reason = reason
         elif state.last:
-            state.stage, state.outcome = Stage.BALANCE, reason
+            state.stage, state.outcome = Purpose.BALANCE, reason
         else:
-            state.stage, state.outcome = Stage.LOOK, reason
+            state.stage, state.outcome = Purpose.LOOK, reason
 
     def _restart(self, state: StratifiedState, stack: Stack) -> None:
         """Refine these components, with draws for each."""
         state.q, state.candidate = state.q.restacked(stack), stack
-        m = max(first_draws(stack), min(state.eps.shape[1], MOST // len(stack)))
+        m = max(first_draws(stack), min(state.eps.shape[1], MOST_DRAWS // len(stack)))
         state.eps = component_draws(state.rng, len(stack), m, stack.dim)
         state.n_draws = state.eps[..., 0].size
-        state.chart, state.stage = None, Stage.REFINE
+        state.chart, state.stage = None, Purpose.REFINE
 
     def _judge(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Compare with fewer components; place more if that may pay."""
@@ -318,28 +319,28 @@ class StratifiedDraws(Solver):
         state.info.count(state.points, Outcome(np.nan, log_p > -np.inf))
         before, stack = state.seen, state.stack
         elbo, kl = divergence(state.view, log_p)
-        seen = Seen(state.q, state.loss, state.error, state.outcome, elbo, kl.value)
+        seen = RefinedMixture(state.q, state.loss, state.error, state.outcome, elbo, kl.value)
         state.seen = seen
         if before is not None:
             gain = seen.elbo.value - before.elbo.value
             noise = 2 * float(np.hypot(before.elbo.se, seen.elbo.se))
-            pays = gain > max(noise, min(PAYS_PART * before.kl, PAYS))
+            pays = gain > max(noise, min(LEAST_PART * before.kl, LEAST_GAIN))
             if not pays:
                 if not gain > noise or len(before.q.stack()) == 1:
                     state.seen = before
                 self._end(state)
                 return
-        n = min(max(SEVERAL, len(stack)), CROWD, state.q.most - len(stack))
-        if not seen.kl > ENOUGH or n < 1 or state.info.n_gradients > SPENT:
+        n = min(max(FIRST_PLACED, len(stack)), MOST_PLACED, state.q.max_components - len(stack))
+        if not seen.kl > ENOUGH_KL or n < 1 or state.info.n_gradients > MOST_GRADIENTS:
             self._end(state)
             return
         state.places = lacking(state.view, log_p, stack, n, state.rng)
         if not state.places:
             self._end(state)
-        elif state.q.dim > SHAPED:
+        elif state.q.dim > LARGEST_SHAPED_DIM:
             self._place(state, None)
         else:
-            state.stage = Stage.SHAPE
+            state.stage = Purpose.SHAPE
 
     def _place(self, state: StratifiedState, gradient: np.ndarray | None) -> None:
         """Add the new components and refine all."""
@@ -349,7 +350,9 @@ class StratifiedDraws(Solver):
         new = shaped(state.stack, state.places, gradient)
         state.since, state.eps, state.entries = 0, state.eps[:, :0], []
         mass = sum(place.mass for place in state.places)
-        self._restart(state, state.stack.joined(new, float(np.clip(mass, LEAST, MUCH))))
+        self._restart(
+            state, state.stack.joined(new, float(np.clip(mass, LEAST_SHARE, LARGEST_SHARE)))
+        )
 
     def _balance(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Give every component the mass that importance weights find at it, and end."""
@@ -360,7 +363,7 @@ class StratifiedDraws(Solver):
 
     def _stop(self, state: StratifiedState) -> None:
         """At the limit of steps: settle what was seen, or stop where it is."""
-        if state.seen is None or (state.last and state.since >= LAST_ROUND):
+        if state.seen is None or (state.last and state.since >= LAST_ROUND_STEPS):
             state.reason = Reason.STEPS
         elif not state.last:
             self._end(state)

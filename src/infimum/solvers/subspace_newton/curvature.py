@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from infimum.families._sketch import (
-    DEPENDENT,
-    ROWS,
+    BLOCK_ROWS,
+    DEPENDENT_PART,
     Sketch,
     SketchedGaussian,
     diagonal_of,
@@ -20,20 +20,20 @@ from infimum.objective.loss import Outcome, outcome
 from infimum.solvers._solver import Info
 from infimum.target.target import Target
 
-VISIBLE = 0.05
+LEAST_EXCESS = 0.05
 """Excess curvature of a direction below which it is not looked at: it could gain 0.0006 nats."""
 
-PIECE = 2**21
+PIECE_NUMBERS = 2**21
 """Most numbers in the arrays that go to the target at once: 16 MB each."""
 
-PASSES = 50
+MOST_PASSES = 50
 """Most times that diagonal and subspace are fitted to each other; each gains the digits of k/d."""
 
-FITTED = 1e-6
+FITTED_CHANGE = 1e-6
 """Relative change of the diagonal at which they fit."""
 
 
-class Seen(NamedTuple):
+class BatchEstimate(NamedTuple):
     """What one batch of draws from q says.
 
     Attributes
@@ -82,12 +82,12 @@ class Batch(NamedTuple):
         pairs = pairs[np.isfinite(pairs)]
         return float(pairs.std() / np.sqrt(len(pairs))) if len(pairs) else np.inf
 
-    def seen(self, eps: np.ndarray) -> Seen:
+    def seen(self, eps: np.ndarray) -> BatchEstimate:
         """With the scores where p̂ > 0 standing for all."""
         factor = len(self.log_p) / np.count_nonzero(self.outcome.inside)
         variance = np.maximum(self.square - self.even**2, 0.0)
         error = 0.5 * factor**2 * float(variance.sum()) / len(eps)
-        return Seen(factor * self.even, -factor * self.odd - eps, error)
+        return BatchEstimate(factor * self.even, -factor * self.odd - eps, error)
 
 
 def evaluated(q: SketchedGaussian, eps: np.ndarray, target: Target, info: Info) -> Batch:
@@ -127,14 +127,14 @@ def _book(info: Info, result: Outcome, first_undefined: np.ndarray | None) -> No
 
 
 def pieces(n: int, numbers: int) -> Iterator[slice]:
-    """Rows in pieces of at most `PIECE` numbers, a power of two as in compiled batches."""
-    size = 1 << (max(1, PIECE // numbers).bit_length() - 1)
+    """Rows in pieces of at most `PIECE_NUMBERS` numbers, a power of two as in compiled batches."""
+    size = 1 << (max(1, PIECE_NUMBERS // numbers).bit_length() - 1)
     return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
 def subspace(
     q: SketchedGaussian,
-    seen: Seen,
+    seen: BatchEstimate,
     eps: np.ndarray,
     last: np.ndarray | None,
     recalled: np.ndarray | None,
@@ -155,7 +155,7 @@ def subspace(
     squares = np.block([[a.T @ b for b in bent] for a in bent])
     inside = np.concatenate(known, axis=1)
     values, vectors = np.linalg.eigh(squares - inside.T @ inside)
-    visible = np.flatnonzero(values > VISIBLE**2)[-len(eps) :]
+    visible = np.flatnonzero(values > LEAST_EXCESS**2)[-len(eps) :]
     ends = np.cumsum([block.shape[1] for block in bent])[:-1]
     parts = np.split(vectors[:, visible[::-1]], ends)
     new = sum(block @ part for block, part in zip(bent, parts, strict=True))
@@ -169,7 +169,7 @@ def _besides(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(columns, axis=0)
     columns = columns[:, size > 0] / size[size > 0]
     left = columns - basis @ (basis.T @ columns)
-    left = left[:, np.linalg.norm(left, axis=0) > DEPENDENT]
+    left = left[:, np.linalg.norm(left, axis=0) > DEPENDENT_PART]
     if left.shape[1] == 0 or basis.shape[1] >= len(basis):
         return left[:, :0]
     frame = orthonormal(left)
@@ -178,7 +178,11 @@ def _besides(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 def sketched(
-    q: SketchedGaussian, seen: Seen, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+    q: SketchedGaussian,
+    seen: BatchEstimate,
+    eps: np.ndarray,
+    basis: np.ndarray,
+    columns: np.ndarray,
 ) -> tuple[Sketch, float]:
     """The curvature's sketch, and nats of noise in its diagonal.
 
@@ -203,10 +207,10 @@ def sketched(
     whole[k:, :r], whole[:r, k:] = side, side.T
     everything = np.concatenate([basis, extra], axis=1)
     excess = total
-    for _ in range(PASSES):
+    for _ in range(MOST_PASSES):
         whole[:k, :k] = core - gram(basis, excess)
         before, excess = excess, total - diagonal_of(everything, whole)
-        if np.abs(excess - before).max() <= FITTED * (1 + np.abs(excess).max()):
+        if np.abs(excess - before).max() <= FITTED_CHANGE * (1 + np.abs(excess).max()):
             break
     whole[:k, :k] = core - gram(basis, excess)
     sketch = Sketch(seen.pull, 1 + excess, np.sqrt(noise), everything, whole)
@@ -214,18 +218,18 @@ def sketched(
 
 
 def _beside(
-    seen: Seen, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+    seen: BatchEstimate, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The excess diagonal, if twice the directions are in it, and its variance; each (d,)."""
     inside = eps @ basis
     total, noise = np.empty(len(basis)), np.empty(len(basis))
-    for start in range(0, len(basis), ROWS):
-        at = slice(start, start + ROWS)
+    for start in range(0, len(basis), BLOCK_ROWS):
+        at = slice(start, start + BLOCK_ROWS)
         v, w = basis[at], columns[at]
         outside = eps[:, at] - inside @ v.T
         beyond = seen.bent[:, at] - inside @ w.T
         size = np.sum(outside**2, axis=0)
-        size = np.where(size > DEPENDENT**2 * len(eps), size, np.inf)
+        size = np.where(size > DEPENDENT_PART**2 * len(eps), size, np.inf)
         slope = np.sum(outside * beyond, axis=0) / size
         left = np.maximum(1 - np.sum(v**2, axis=1), 0.0)
         total[at] = 2 * np.sum(v * w, axis=1) + slope * left
@@ -239,7 +243,7 @@ def _useful(q: SketchedGaussian, basis: np.ndarray, core: np.ndarray) -> np.ndar
     k = basis.shape[1]
     r = q.directions.shape[1]
     values, vectors = np.linalg.eigh(core[r:, r:])
-    new = vectors[:, np.abs(values) > VISIBLE]
+    new = vectors[:, np.abs(values) > LEAST_EXCESS]
     kept = np.zeros((k, r + new.shape[1]))
     kept[:r, :r] = np.eye(r)
     kept[r:, r:] = new

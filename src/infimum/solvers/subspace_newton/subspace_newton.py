@@ -26,28 +26,34 @@ import numpy as np
 from infimum.families._distribution import LARGEST_DENSE, Distribution, NaturalGaussian
 from infimum.families._sketch import Sketch, SketchedGaussian
 from infimum.objective.draws import CHUNK_NUMBERS, structured_draws
-from infimum.solvers._solver import FEWEST, TOLERANCE, Info, Reason, Solver, State
-from infimum.solvers.subspace.curvature import Seen, evaluated, pieces, sketched, subspace
+from infimum.solvers._solver import FEWEST_DRAWS, TOLERANCE, Info, Reason, Solver, State
+from infimum.solvers.subspace_newton.curvature import (
+    BatchEstimate,
+    evaluated,
+    pieces,
+    sketched,
+    subspace,
+)
 from infimum.target.target import Target
 
-SETTLED = 4.0
+SETTLED_RATIO = 4.0
 """Times a batch's own noise that a step may promise and yet be nothing but noise: the optima of two
 batches are twice that apart in the mean."""
 
-NEGLIGIBLE = 1e-4
+NEGLIGIBLE_PART = 1e-4
 """Part of the tolerance that is not worth a step: means then move by at most 1.4e-3 sds."""
 
-EXACT = 1e-13
+EXACT_NATS = 1e-13
 """Nats for each dimension that are rounding."""
 
-CHANCE = 3.0
+CHANCE_ERRORS = 3.0
 """Standard errors of two batches by which the loss may rise in a step. Each step has draws of its
 own: those that chose its directions would find its loss too low."""
 
-SEARCH = 60
+SEARCH_STEPS = 60
 """Steps after which the search ends wherever it is."""
 
-ROUNDS = 128
+MOST_BATCHES = 128
 """Most batches: 8192 draws, as many as other solvers take."""
 
 SMALLEST_STEP = 1e-4
@@ -55,7 +61,7 @@ SMALLEST_STEP = 1e-4
 
 
 @dataclass(kw_only=True)
-class SubspaceState(State):
+class SubspaceNewtonState(State):
     """`candidate` is evaluated next, unless `seen` waits for the directions to be measured.
 
     `eps` is half of the base draws, (n/2, d); the other half are their negatives.
@@ -65,7 +71,7 @@ class SubspaceState(State):
     candidate: SketchedGaussian
     rng: np.random.Generator
     eps: np.ndarray | None = None
-    seen: Seen | None = None
+    seen: BatchEstimate | None = None
     goal: SketchedGaussian | None = None
     last: np.ndarray | None = None
     recalled: np.ndarray | None = None
@@ -84,12 +90,12 @@ class SubspaceState(State):
 
 
 @dataclass
-class Desk:
+class LargeState:
     """Which of several large states is at work; the arrays of one alone are held."""
 
-    owner: SubspaceState | None = None
+    owner: SubspaceNewtonState | None = None
 
-    def take(self, state: SubspaceState) -> None:
+    def take(self, state: SubspaceNewtonState) -> None:
         """Clear it for another state; the last one may have been ended by the loop."""
         if self.owner is not None and self.owner is not state:
             self.owner.clear()
@@ -97,7 +103,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Subspace(Solver):
+class SubspaceNewton(Solver):
     """Natural-gradient steps from the curvature's diagonal and few of its directions.
 
     Parameters
@@ -113,27 +119,29 @@ class Subspace(Solver):
     order: ClassVar[int] = 5
     max_steps: int = 400
     tolerance: float = TOLERANCE
-    draws: int = FEWEST
-    desk: Desk = field(default_factory=Desk, init=False, repr=False, compare=False)
+    draws: int = FEWEST_DRAWS
+    desk: LargeState = field(default_factory=LargeState, init=False, repr=False, compare=False)
 
     def accepts(self, q: Distribution) -> bool:
         """Gaussians that move by a sketch, where no d×d curvature moves them."""
         small = isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE
         return isinstance(q, SketchedGaussian) and not small
 
-    def init(self, q: SketchedGaussian, info: Info, rng: np.random.Generator) -> SubspaceState:
+    def init(
+        self, q: SketchedGaussian, info: Info, rng: np.random.Generator
+    ) -> SubspaceNewtonState:
         """Draws are made when they are needed."""
-        return SubspaceState(q=q, candidate=q, info=info, rng=rng, n_draws=self.draws)
+        return SubspaceNewtonState(q=q, candidate=q, info=info, rng=rng, n_draws=self.draws)
 
-    def grow(self, state: SubspaceState) -> bool:
+    def grow(self, state: SubspaceNewtonState) -> bool:
         """Go on with the next batches, to half of the noise."""
-        if state.rounds >= ROUNDS:
+        if state.rounds >= MOST_BATCHES:
             return False
         state.reason, state.rounds = None, max(1, state.rounds)
         state.candidate, state.eps, state.seen = state.q, None, None
         return True
 
-    def step(self, states: list[SubspaceState], target: Target) -> None:
+    def step(self, states: list[SubspaceNewtonState], target: Target) -> None:
         """Evaluate one batch of each state; of one state at a time where batches are large."""
         large = self.draws * states[0].q.dim > CHUNK_NUMBERS
         if large:
@@ -149,7 +157,7 @@ class Subspace(Solver):
             if state.reason is not None:
                 state.clear()
 
-    def _look(self, state: SubspaceState, target: Target) -> None:
+    def _look(self, state: SubspaceNewtonState, target: Target) -> None:
         """Evaluate the candidate; move to it, or shorten the step."""
         q = state.candidate
         if state.eps is None:
@@ -160,7 +168,7 @@ class Subspace(Solver):
             self._reject(state)
             return
         chance = float(np.hypot(state.spread, batch.standard_error))
-        if result.loss > state.loss + CHANCE * chance + batch.rounding:
+        if result.loss > state.loss + CHANCE_ERRORS * chance + batch.rounding:
             self._reject(state)
             return
         if state.rounds:
@@ -175,7 +183,7 @@ class Subspace(Solver):
         state.spread = batch.standard_error
         state.seen = batch.seen(state.eps)
 
-    def _measure(self, state: SubspaceState, target: Target) -> None:
+    def _measure(self, state: SubspaceNewtonState, target: Target) -> None:
         """Measure the curvature on the subspace, and choose where to go."""
         q = state.q
         goal = q.towards(self._sketch(state, target))
@@ -184,12 +192,12 @@ class Subspace(Solver):
         state.info.record(state.loss, state.decrement, q)
         if state.rounds:
             self._average(state, goal)
-        elif state.moves >= SEARCH or self._arrived(state, before):
+        elif state.moves >= SEARCH_STEPS or self._arrived(state, before):
             self._settle(state)
         else:
             state.candidate, state.eps = q.between(goal, state.rho), None
 
-    def _sketch(self, state: SubspaceState, target: Target) -> Sketch:
+    def _sketch(self, state: SubspaceNewtonState, target: Target) -> Sketch:
         """The curvature as it is seen, and measured; of its arrays only the sketch is held."""
         seen, state.seen, state.goal = state.seen, None, None
         assert seen is not None
@@ -202,7 +210,7 @@ class Subspace(Solver):
         return sketch
 
     def _columns(
-        self, state: SubspaceState, basis: np.ndarray, target: Target
+        self, state: SubspaceNewtonState, basis: np.ndarray, target: Target
     ) -> tuple[np.ndarray, float]:
         """(H - I) v for each direction v of the basis, and nats of noise in those of q.
 
@@ -221,7 +229,9 @@ class Subspace(Solver):
         state.info.n_steps += 1
         return rows.T, noise
 
-    def _along(self, state: SubspaceState, v: np.ndarray, place: int, target: Target) -> np.ndarray:
+    def _along(
+        self, state: SubspaceNewtonState, v: np.ndarray, place: int, target: Target
+    ) -> np.ndarray:
         """(H - I) v for each row v; zero where the density is undefined, as if H were I there."""
         assert state.eps is not None
         q = state.q
@@ -236,40 +246,40 @@ class Subspace(Solver):
         rows[~np.isfinite(rows).all(axis=1)] = 0.0
         return rows
 
-    def _arrived(self, state: SubspaceState, before: float) -> bool:
+    def _arrived(self, state: SubspaceNewtonState, before: float) -> bool:
         """Whether what is left is nothing, or noise that no longer falls."""
-        if state.decrement <= max(EXACT * state.q.dim, NEGLIGIBLE * self.tolerance):
+        if state.decrement <= max(EXACT_NATS * state.q.dim, NEGLIGIBLE_PART * self.tolerance):
             return True
-        return 0.5 * before < state.decrement <= SETTLED * state.error
+        return 0.5 * before < state.decrement <= SETTLED_RATIO * state.error
 
-    def _settle(self, state: SubspaceState) -> None:
+    def _settle(self, state: SubspaceNewtonState) -> None:
         """End if the noise of one batch is small enough; go on with the next ones if not."""
-        if state.error <= self.tolerance and state.decrement <= SETTLED * self.tolerance:
+        if state.error <= self.tolerance and state.decrement <= SETTLED_RATIO * self.tolerance:
             state.reason = Reason.CONVERGED
             return
-        if state.decrement > SETTLED * max(state.error, self.tolerance):
+        if state.decrement > SETTLED_RATIO * max(state.error, self.tolerance):
             state.reason = Reason.STALLED
             return
         assert state.goal is not None
         state.rounds, state.eps = 1, None
         state.candidate = state.q.between(state.goal, 1.0)
 
-    def _average(self, state: SubspaceState, goal: SketchedGaussian) -> None:
-        still = state.decrement <= SETTLED * max(state.error, self.tolerance)
+    def _average(self, state: SubspaceNewtonState, goal: SketchedGaussian) -> None:
+        still = state.decrement <= SETTLED_RATIO * max(state.error, self.tolerance)
         state.error /= state.rounds
         state.n_draws = self.draws * state.rounds
         state.rounds += 1
         state.candidate, state.eps = state.q.between(goal, 1 / state.rounds), None
         if still and state.error <= self.tolerance:
             state.q, state.reason = state.candidate, Reason.CONVERGED
-        elif state.rounds >= ROUNDS:
+        elif state.rounds >= MOST_BATCHES:
             state.q, state.reason = state.candidate, Reason.DRAWS
 
-    def _reject(self, state: SubspaceState) -> None:
+    def _reject(self, state: SubspaceNewtonState) -> None:
         state.rho, state.eps = 0.5 * state.rho, None
         if state.rounds:
             state.rounds, state.candidate = state.rounds + 1, state.q
-            if state.rounds >= ROUNDS:
+            if state.rounds >= MOST_BATCHES:
                 state.reason = Reason.DRAWS
         elif state.goal is None:
             state.candidate = state.q = state.q.stretched(0.5)

@@ -26,34 +26,34 @@ from infimum.objective.loss import outcome
 from infimum.solvers._solver import Info, Reason, Solver, State
 from infimum.target.target import Target
 
-RATE = 0.01
+FIRST_RATE = 0.01
 """Adam's step size at the start of a round. On Poisson Gaussian-process regression 1,000 steps of
 0.003, 0.01 and 0.03 left 0.34, 0.11 and 0.14 nats; on centred eight schools 0.07, 0.06, 0.06."""
 
 BATCH = 128
 """Draws a step. There 3,000 steps of 128 left 0.046 nats, 1,000 of 512 left 0.059 at more cost."""
 
-CHUNK = 250
+CHUNK_STEPS = 250
 """Steps in one call of the compiled loop: what Ctrl-C and a look at progress wait for."""
 
 CHUNK_NUMBERS = 2**22
 """Most numbers among the base draws of a chunk (32 MB); in many dimensions chunks are shorter."""
 
-FIRST = 500
+FIRST_STEPS = 500
 """Steps of the first round."""
 
-LOOK = 1024
+LOOK_DRAWS = 1024
 """Draws that the rounds of a fit are judged by, and none was trained on."""
 
 LOOK_NUMBERS = 2**23
 """Most numbers in these (64 MB): in many dimensions they are fewer."""
 
-NEAR = 0.01
+NEAR_NATS = 0.01
 """Nats of KL, two standard errors included, at which rounds end: a fifth of what a climb asks."""
 
 
 @dataclass(kw_only=True)
-class RoundsState(State):
+class FlowAdamState(State):
     """`q` is the best end of a round, `current` the iterate within one."""
 
     q: Layered
@@ -62,13 +62,13 @@ class RoundsState(State):
     rng: np.random.Generator
     look: np.ndarray
     log_w: np.ndarray | None = None
-    length: int = FIRST
+    length: int = FIRST_STEPS
     done: int = 0
     steps: int = 0
 
 
 @dataclass(frozen=True)
-class Rounds(Solver):
+class FlowAdam(Solver):
     """Adam on sticking-the-landing gradients of a flow.
 
     Parameters
@@ -87,18 +87,18 @@ class Rounds(Solver):
         """Flows on a base."""
         return isinstance(q, Layered)
 
-    def init(self, q: Layered, info: Info, rng: np.random.Generator) -> RoundsState:
+    def init(self, q: Layered, info: Info, rng: np.random.Generator) -> FlowAdamState:
         """Keep draws for judging q by."""
-        look = rng.standard_normal((max(2, min(LOOK, LOOK_NUMBERS // q.dim)), q.dim))
+        look = rng.standard_normal((max(2, min(LOOK_DRAWS, LOOK_NUMBERS // q.dim)), q.dim))
         with double_precision():
             memory = _adam().init(q.moving())
-        return RoundsState(q=q, info=info, current=q, memory=memory, rng=rng, look=look)
+        return FlowAdamState(q=q, info=info, current=q, memory=memory, rng=rng, look=look)
 
-    def grow(self, state: RoundsState) -> bool:
+    def grow(self, state: FlowAdamState) -> bool:
         """Every draw is new: there are no more to take."""
         return False
 
-    def step(self, states: list[RoundsState], target: Target) -> None:
+    def step(self, states: list[FlowAdamState], target: Target) -> None:
         """A chunk of steps for each start; at the end of a round, a look."""
         for state in states:
             if state.log_w is None:
@@ -109,13 +109,15 @@ class Rounds(Solver):
                 if state.done >= state.length or state.steps >= self.max_steps:
                     self._judge(state, target)
 
-    def _chunk(self, state: RoundsState, target: Target) -> None:
+    def _chunk(self, state: FlowAdamState, target: Target) -> None:
         dim = state.q.dim
-        size = max(1, min(CHUNK, CHUNK_NUMBERS // (BATCH * dim)))
+        size = max(1, min(CHUNK_STEPS, CHUNK_NUMBERS // (BATCH * dim)))
         half = state.rng.standard_normal((size, BATCH // 2, dim))
         eps = np.concatenate([half, -half], axis=1)
         phase = (state.done + np.arange(size)) / state.length
-        rates = np.where(phase < 1, 0.5 * RATE * (1 + np.cos(np.pi * np.minimum(phase, 1))), 0.0)
+        rates = np.where(
+            phase < 1, 0.5 * FIRST_RATE * (1 + np.cos(np.pi * np.minimum(phase, 1))), 0.0
+        )
         q, memory = state.current, state.memory
         if isinstance(q, Apart):
             f, state.memory, wrong, first = _run_apart(q, memory, target, eps, rates)
@@ -130,7 +132,7 @@ class Rounds(Solver):
             if state.info.first_undefined is None:
                 state.info.first_undefined = np.asarray(first)
 
-    def _judge(self, state: RoundsState, target: Target) -> None:
+    def _judge(self, state: FlowAdamState, target: Target) -> None:
         """Keep the end of a round if it is better; go on with a longer one, or end."""
         q = state.current
         log_q, z = q.log_prob_base(state.look), q.push(state.look)
@@ -156,7 +158,7 @@ class Rounds(Solver):
 
 def _near(log_w: Any) -> bool:
     distance = weights.kl(log_w)
-    return distance.value + 2 * distance.se <= NEAR
+    return distance.value + 2 * distance.se <= NEAR_NATS
 
 
 def _gain(before: Any, after: np.ndarray) -> float:
