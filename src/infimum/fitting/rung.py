@@ -33,7 +33,7 @@ from infimum.search.modes import rival_optima, scouted_modes
 from infimum.search.optima import find_optima, improper_direction
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
-from infimum.solvers._solver import FEWEST, Reason, State
+from infimum.solvers._solver import FEWEST_DRAWS, Reason, State
 from infimum.target.target import Target
 
 
@@ -146,7 +146,7 @@ def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None
         eps = structured_draws(rng, 2 * n_coefficients(q.dim), q.dim)
         log_p = target.values(q.push(eps))
         return -quadratic(eps, log_p).curvature if np.isfinite(log_p).all() else None
-    eps = structured_draws(rng, max(FEWEST, 4 * (q.dim + 2)), q.dim)
+    eps = structured_draws(rng, max(FEWEST_DRAWS, 4 * (q.dim + 2)), q.dim)
     log_p, gradient = target.value_and_gradient(q.push(eps))
     if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
         return None
@@ -189,8 +189,8 @@ def _rows_sentence(plan: Plan) -> str | None:
     if large is None:
         return None
     if surrogate is None:
-        return f"{large.told()}, each evaluation a pass over them"
+        return f"{large.description()}, each evaluation a pass over them"
     return (
-        f"{large.told()}; searched on {large.n_part:,} of them, corrected by "
+        f"{large.description()}; searched on {large.n_part:,} of them, corrected by "
         f"{surrogate.passes} passes over all"
     )

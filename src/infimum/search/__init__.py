@@ -1,1 +1,1 @@
-"""The search for q: where fits begin, the only loop, other modes, the surrogate for many rows."""
+"""The search for q: starts, ascents, the loop of solvers, scouts, the surrogate of many rows."""

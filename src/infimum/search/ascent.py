@@ -1,4 +1,4 @@
-"""Ways up log p̂ by L-BFGS from many points at once: all arithmetic of a step in one array."""
+"""Ascents of log p̂ by L-BFGS from many points at once; each step is arithmetic on whole arrays."""
 
 from __future__ import annotations
 
@@ -7,39 +7,42 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from infimum.solvers._lbfgs import CURVED, MEMORY
+from infimum.solvers._lbfgs import LEAST_COSINE, PAIRS_KEPT
 from infimum.solvers._solver import Differentiable
 
 ASCENT_STEPS = 45
-"""Evaluations of an ascent; q needs a mode's neighbourhood only, not the mode."""
+"""Most evaluations of an ascent: q needs only the neighbourhood of a mode, not the mode itself."""
 
 ASCENT_GAIN = 0.01
-"""Nats: an ascent ends when a step gains less."""
+"""Nats below which the gain of a step ends the ascent."""
 
-ENOUGH = 1e-4
-"""Part of what the slope promises that a step must gain (Armijo 1966)."""
+LEAST_PART_OF_GAIN = 1e-4
+"""Share of the gain predicted by the slope that a step must reach (Armijo 1966)."""
 
 MOST_FAILURES = 15
-"""Steps in a row that gain too little; the last of them is 1e-13 of a full one."""
+"""Steps in a row that may gain too little; the last of them is 1e-13 of a full one."""
 
 TINY = 1e-300
-"""In the place of a zero by which one would divide."""
+"""Smallest divisor."""
 
 
 class Ascent:
-    """n points on their way up.
+    """n points that climb independently of each other.
 
     Attributes
     ----------
-    x, value, gradient
-        Where each is, and log p̂ and its gradient there; shapes (n, d), (n,), (n, d).
+    x
+        Where each point is, shape (n, d).
+    value, gradient
+        log p̂ and its gradient there, shapes (n,) and (n, d).
     done
-        Shape (n,); whoever watches may set it.
-    n_steps, n_zero, n_undefined
-        Of each, evaluations so far; those of zero density, NaN among them; and those of NaN or
-        +inf. Shape (n,).
+        Which points have stopped, shape (n,). The `look` of `run` may set it.
+    n_steps
+        Evaluations so far, shape (n,).
+    n_zero, n_undefined
+        How many of them had zero density or NaN, and how many NaN or +inf, shape (n,).
     first_undefined
-        The first point of such a density, or None, for each.
+        The first point with a density of NaN or +inf, or None, for each of the n.
     """
 
     def __init__(self, points: Float[np.ndarray, "n d"]) -> None:
@@ -54,10 +57,10 @@ class Ascent:
         self._direction = np.zeros(points.shape)
         self._length = np.ones(n)
         self._failures = np.zeros(n, int)
-        # The last steps, and changes of the gradient, go round: the newest of each point is before
-        # its next place. An empty place has an infinite product, by which nothing comes of it.
-        self._steps, self._changes = np.zeros((2, MEMORY, *points.shape))
-        self._products = np.full((MEMORY, n), np.inf)
+        # The last steps and changes of the gradient are kept in rings: `_next` is where each point
+        # writes next. The product of an empty place is infinite, which makes its terms zero.
+        self._steps, self._changes = np.zeros((2, PAIRS_KEPT, *points.shape))
+        self._products = np.full((PAIRS_KEPT, n), np.inf)
         self._next = np.zeros(n, int)
 
     def run(
@@ -65,12 +68,12 @@ class Ascent:
         target: Differentiable,
         look: Callable[[Int[np.ndarray, " running"]], None] | None = None,
     ) -> None:
-        """Climb until all are done, one batched call a step.
+        """Climb until all points are done, with one batched call a step.
 
         Parameters
         ----------
         look
-            Called after each step with which ones took part.
+            Called after each step with the indices of the points that took it.
         """
         while len(running := np.flatnonzero(~self.done)):
             trial = self.x[running] + self._length[running, None] * self._direction[running]
@@ -82,7 +85,7 @@ class Ascent:
                 look(running)
 
     def curvature(self) -> Float[np.ndarray, "n d"]:
-        """Secant curvature along each coordinate, Σ s·y / Σ s²; NaN for those that had no way."""
+        """Secant curvature along each coordinate, Σ s·y / Σ s²; NaN if a point kept no step."""
         products = np.abs(np.einsum("mnd,mnd->nd", self._steps, self._changes))
         squares = np.einsum("mnd,mnd->nd", self._steps, self._steps)
         curvature = products / np.maximum(squares, TINY)
@@ -102,39 +105,41 @@ class Ascent:
     def _advance(
         self, running: np.ndarray, trial: np.ndarray, value: np.ndarray, gradient: np.ndarray
     ) -> None:
+        """Take the steps that gain enough; shorten the others."""
         finite = np.isfinite(value) & np.isfinite(gradient).all(axis=1)
         first, late = ~self._begun[running], self.n_steps[running] > ASCENT_STEPS
         self._begun[running] = True
         gain = np.where(first, np.inf, value - self.value[running])
         slope = (self.gradient[running] * self._direction[running]).sum(axis=1)
-        taken = first | (finite & (gain >= ENOUGH * self._length[running] * slope))
+        accept = first | (finite & (gain >= LEAST_PART_OF_GAIN * self._length[running] * slope))
 
-        short = running[~taken]
-        self._failures[short] += 1
-        self._length[short] *= np.where(self._failures[short] < 3, 0.5, 0.1)
-        self.done[short] = (self._failures[short] > MOST_FAILURES) | late[~taken]
+        rejected = running[~accept]
+        self._failures[rejected] += 1
+        self._length[rejected] *= np.where(self._failures[rejected] < 3, 0.5, 0.1)
+        self.done[rejected] = (self._failures[rejected] > MOST_FAILURES) | late[~accept]
 
-        moved = taken & ~first
-        at = running[moved]
-        self._remember(at, trial[moved] - self.x[at], self.gradient[at] - gradient[moved])
-        at = running[taken]
-        self.x[at], self.value[at], self.gradient[at] = trial[taken], value[taken], gradient[taken]
-        self.done[at] = np.where(first, ~finite, (gain < ASCENT_GAIN) | late)[taken]
+        move = accept & ~first
+        at = running[move]
+        self._remember(at, trial[move] - self.x[at], self.gradient[at] - gradient[move])
+        at = running[accept]
+        self.x[at], self.value[at] = trial[accept], value[accept]
+        self.gradient[at] = gradient[accept]
+        self.done[at] = np.where(first, ~finite, (gain < ASCENT_GAIN) | late)[accept]
         self._failures[at], self._length[at] = 0, 1.0
         self._aim(at)
 
     def _remember(self, at: np.ndarray, step: np.ndarray, change: np.ndarray) -> None:
-        """Keep pairs, unless the function curves upwards along them."""
+        """Keep steps with their change of gradient, unless log p̂ curves upwards along them."""
         product = (step * change).sum(axis=1)
         size = np.linalg.norm(step, axis=1) * np.linalg.norm(change, axis=1)
-        kept = product > CURVED * size
-        at, place = at[kept], self._next[at[kept]]
-        self._steps[place, at], self._changes[place, at] = step[kept], change[kept]
-        self._products[place, at] = product[kept]
-        self._next[at] = (place + 1) % MEMORY
+        keep = product > LEAST_COSINE * size
+        at, place = at[keep], self._next[at[keep]]
+        self._steps[place, at], self._changes[place, at] = step[keep], change[keep]
+        self._products[place, at] = product[keep]
+        self._next[at] = (place + 1) % PAIRS_KEPT
 
     def _aim(self, at: np.ndarray) -> None:
-        """Take quasi-Newton directions; from those that do not lead up, steepest ascent."""
+        """Set quasi-Newton directions; if one does not lead up, that of steepest ascent."""
         self._direction[at] = self._newton(at)
         down = at[~((self._direction[at] * self.gradient[at]).sum(axis=1) > 0)]
         self._products[:, down] = np.inf
@@ -144,7 +149,7 @@ class Ascent:
 
     def _newton(self, at: np.ndarray) -> Float[np.ndarray, "m d"]:
         """The two loops of L-BFGS (Nocedal 1980), from the secant scale or, at first, 1/|g|."""
-        places = (self._next[at] - 1 - np.arange(MEMORY)[:, None]) % MEMORY  # from the newest on
+        places = (self._next[at] - 1 - np.arange(PAIRS_KEPT)[:, None]) % PAIRS_KEPT
         products = self._products[places, at]
         used = max(1, int(np.isfinite(products).sum(axis=0).max(initial=0)))
         steps, changes = self._steps[places[:used], at], self._changes[places[:used], at]

@@ -1,4 +1,4 @@
-"""The only loop: solvers advance all starts together until each has a reason to stop."""
+"""The only loop: solvers advance all starts together until each start has a reason to stop."""
 
 from __future__ import annotations
 
@@ -20,44 +20,46 @@ from infimum.solvers._solver import Reason, Solver, State
 from infimum.target.target import Target
 
 PATIENCE = 3
-"""A start that is behind one that has converged goes on until it has cost this many times as much.
-On fifteen posteriors the dearest start that still won cost 2.4 times the cheapest."""
+"""Cost at which a start is given up that is behind a converged start, in units of that start's
+cost. On fifteen posteriors the most expensive start that still won cost 2.4 times the cheapest."""
 
-RIVAL = 5.0
-"""Nats by which one optimum must be worse than another for its mass (below 1 %) not to matter."""
+RIVAL_GAP = 5.0
+"""Nats by which an optimum is worse than another if its mass (below 1 %) does not matter."""
 
 MOST_CALLS = 190
-"""Batched calls after which starts still on their way are given up, if one has converged."""
+"""Batched calls after which starts that still move are given up, if another has converged."""
 
-MEETING = 5
-"""Batched calls between two looks at which starts have met; a look costs more than a step of q."""
+CALLS_PER_MERGE = 5
+"""Batched calls between two comparisons of all starts, which cost more than a step of q."""
 
 SAME_LOSS = 0.5
-SAME_PLACE = 1.0
-"""Two q within these many nats, and sds of each other's mean, are on the way to one optimum."""
+SAME_MEAN = 1.0
+"""Largest distance of two q that are on the way to one optimum: in nats of their losses, and in sds
+of their means."""
 
-OVERFIT = 0.05
-"""Nats by which fresh draws may find q worse than its own fixed draws do before these grow."""
+MOST_OVERFIT = 0.05
+"""Nats by which q may be worse by fresh draws than by its own fixed draws; above it the fixed draws
+grow."""
 
 CHOICE_DRAWS = 256
-"""Fresh draws that choose among starts and check the fixed ones."""
+"""Fresh draws that choose among starts, and check fixed draws."""
 
-OVER = (Reason.MERGED, Reason.BEHIND)
-"""A start that ended so takes no further part."""
+DROPPED_REASONS = (Reason.MERGED, Reason.BEHIND)
+"""Reasons of starts that take no further part."""
 
 
 @dataclass
 class Search:
-    """All starts of one fit, and what they cost together.
+    """All starts of one fit, with their common cost.
 
     Attributes
     ----------
     states
-        One a start.
+        The state of each start.
     n_calls
         Batched calls of the target.
     n_scouted
-        Gradients that scouts took, who belong to no start.
+        Gradients that scouts took; they belong to no start.
     """
 
     states: list[State] = field(default_factory=list)
@@ -65,10 +67,13 @@ class Search:
     n_scouted: int = 0
 
 
-def begin(
+def place_starts(
     target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch, stop: Stop
 ) -> Search:
-    """Place a q at every start; a stop ends the ascents where they are."""
+    """Find starts, climb from them to a mode, and place a q at each.
+
+    A stop ends the ascents where they are.
+    """
     starts = find_starts(target, n_starts, generator(seed, START_STREAM))
     watch(Progress("starting", len(starts), np.inf, 1, len(starts)))
     with stop.cut_short():
@@ -87,17 +92,17 @@ def run_solvers(
     watch: Watch,
     stop: Stop,
 ) -> None:
-    """Run the solvers one after another on every start; a stop leaves the best so far."""
+    """Run the solvers one after another on every start; a stop leaves the best q so far."""
     with stop.cut_short():
         stop.check()
         for solver in solvers:
             rng = generator(seed, DRAW_STREAM, solver.order)
             _prune(target, search, seed)
-            ended = [state for state in search.states if state.reason in OVER]
-            alive = [state for state in search.states if state.reason not in OVER]
-            fresh = [solver.init(state.q, state.info, _twin(rng)) for state in alive]
-            search.states = fresh + ended
-            _advance(solver, fresh, target, search, watch)
+            dropped = [state for state in search.states if state.reason in DROPPED_REASONS]
+            kept = [state for state in search.states if state.reason not in DROPPED_REASONS]
+            running = [solver.init(state.q, state.info, _copied(rng)) for state in kept]
+            search.states = running + dropped
+            _advance(solver, running, target, search, watch)
         _check_with_fresh_draws(solvers[-1], target, search, seed, watch)
     if stop.requested:
         for state in search.states:
@@ -105,20 +110,20 @@ def run_solvers(
 
 
 def _prune(target: Target, search: Search, seed: Seed) -> None:
-    """Of the ways on from one fit keep the best by fresh draws, once a solver has moved them."""
+    """Keep one start of each branch: the best by fresh draws, once a solver has moved them all."""
     branches: dict[int, list[State]] = {}
     for state in search.states:
-        if state.info.branch is not None and state.reason not in (None, *OVER):
+        if state.info.branch is not None and state.reason not in (None, *DROPPED_REASONS):
             branches.setdefault(state.info.branch, []).append(state)
     for states in branches.values():
         if len(states) > 1:
-            best = choose(target, Search(states), seed)
+            best = choose_best(target, Search(states), seed)
             for state in states:
                 state.reason = state.reason if state is best else Reason.BEHIND
 
 
-def _twin(rng: np.random.Generator) -> np.random.Generator:
-    """A generator in the same state: every start draws the same base draws."""
+def _copied(rng: np.random.Generator) -> np.random.Generator:
+    """A generator in the same state, so that every start gets the same base draws."""
     copy = np.random.Generator(type(rng.bit_generator)())
     copy.bit_generator.state = rng.bit_generator.state
     return copy
@@ -127,12 +132,19 @@ def _twin(rng: np.random.Generator) -> np.random.Generator:
 def _advance(
     solver: Solver, states: list[Any], target: Target, search: Search, watch: Watch
 ) -> None:
+    """Step until every start has a reason to stop.
+
+    Raises
+    ------
+    Stopped
+        If `watch` asks for it.
+    """
     while running := [state for state in states if state.reason is None]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver.step(running, target)  # what is not finite is rejected and counted there
         search.n_calls += 1
-        if search.n_calls % MEETING == 0 or not any(s.reason is None for s in states):
-            merge(states)
+        if search.n_calls % CALLS_PER_MERGE == 0 or not any(s.reason is None for s in states):
+            merge_starts(states)
         _give_up(states, search.n_calls)
         gradients = sum(state.info.n_gradients for state in search.states)
         best = min(states, key=lambda state: state.loss)
@@ -142,23 +154,25 @@ def _advance(
 
 
 def _give_up(states: list[State], n_calls: int) -> None:
-    """End starts that are behind one that has converged, and have cost far more."""
-    settled = [s for s in states if s.reason is not None and s.reason.converged]
+    """End starts that are behind a converged start and have cost far more."""
+    converged = [s for s in states if s.reason is not None and s.reason.converged]
     for state in states:
         if state.reason is not None:
             continue
-        ahead = [
-            s
-            for s in settled
-            if s.loss < state.loss - RIVAL
+        outrun = any(
+            s.loss < state.loss - RIVAL_GAP
             and PATIENCE * s.info.n_gradients < state.info.n_gradients
-        ]
-        if ahead or (settled and n_calls >= MOST_CALLS):
+            for s in converged
+        )
+        if outrun or (converged and n_calls >= MOST_CALLS):
             state.reason = Reason.OUTRUN
 
 
-def merge(states: Sequence[State]) -> None:
-    """Of starts on the way to one optimum keep the one that got there at the least cost."""
+def merge_starts(states: Sequence[State]) -> None:
+    """End all but one of the starts that approach the same optimum.
+
+    A converged start is kept before one that moves, and the cheaper before the more expensive.
+    """
     kept: list[State] = []
 
     def cost(state: State) -> tuple[bool, int]:
@@ -174,19 +188,20 @@ def merge(states: Sequence[State]) -> None:
 
 
 def _same(state: State, other: State) -> bool:
+    """Whether two starts approach the same optimum; only Gaussians can tell."""
     q, p = state.q, other.q
     if not (isinstance(q, Gaussian) and isinstance(p, Gaussian)):
         return False
     if not (np.isfinite(other.loss) and abs(state.loss - other.loss) <= SAME_LOSS):
         return False
     apart = max(np.abs(p.pull_back(q.mean)).max(), np.abs(q.pull_back(p.mean)).max())
-    return bool(apart <= SAME_PLACE)
+    return bool(apart <= SAME_MEAN)
 
 
 def _check_with_fresh_draws(
     solver: Solver, target: Target, search: Search, seed: Seed, watch: Watch
 ) -> None:
-    """Grow the draws of the best start while fresh ones find it worse than its own do."""
+    """Grow the fixed draws of the best start until fresh draws find it no worse than they do."""
     while True:
         best = min(search.states, key=lambda state: state.loss)
         if best.reason is None or not best.reason.converged:
@@ -199,22 +214,22 @@ def _check_with_fresh_draws(
             return
         spread = float(np.std((log_q - log_p)[result.inside]))
         noise = spread * np.sqrt(1 / len(z) + 1 / best.n_draws)  # both estimates are noisy
-        if result.loss - best.loss <= max(OVERFIT, 4 * noise) or not solver.grow(best):
+        if result.loss - best.loss <= max(MOST_OVERFIT, 4 * noise) or not solver.grow(best):
             return
         _advance(solver, [best], target, search, watch)
 
 
-def choose(target: Target, search: Search, seed: Seed) -> State:
-    """The start whose q is best by fresh draws; also sets every start's loss to that estimate."""
-    left = [state for state in search.states if state.reason not in OVER]
-    for state in left if len(left) > 1 else []:
+def choose_best(target: Target, search: Search, seed: Seed) -> State:
+    """The start whose q is best by fresh draws; every start's loss is set to that estimate."""
+    kept = [state for state in search.states if state.reason not in DROPPED_REASONS]
+    for state in kept if len(kept) > 1 else []:
         z, log_q = next(fresh_draws(state.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         result = outcome(log_q, target.values(z))
         state.loss = result.loss if not np.isnan(result.loss) else np.inf
-    return min(search.states, key=lambda state: (state.reason in OVER, state.loss))
+    return min(search.states, key=lambda state: (state.reason in DROPPED_REASONS, state.loss))
 
 
-def optima(search: Search) -> list[State]:
-    """The optima that a search has left, where the next family starts."""
-    left_out = (*OVER, Reason.LOST, Reason.OUTRUN)
-    return [state for state in search.states if state.reason not in left_out]
+def remaining_optima(search: Search) -> list[State]:
+    """The starts whose q may be an optimum of its own: where the next family starts."""
+    failures = (*DROPPED_REASONS, Reason.LOST, Reason.OUTRUN)
+    return [state for state in search.states if state.reason not in failures]

@@ -1,4 +1,4 @@
-"""Find the optima of one family: place starts, run solvers, correct a surrogate, choose the best."""
+"""The optima of one family: starts are placed, solvers run, and the best start is chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infimum.base.seeds import ADAPT_STREAM, generator
 from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian, NaturalGaussian
 from infimum.families._family import Branching, Directed, Family, Pooling
 from infimum.search.improper import direction
-from infimum.search.loop import Search, begin, choose, optima, run_solvers
+from infimum.search.loop import Search, choose_best, place_starts, remaining_optima, run_solvers
 from infimum.search.modes import gaussian_at, take_in_modes
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
@@ -19,28 +19,31 @@ from infimum.solvers._solver import Info, Reason, State
 from infimum.target.target import Target
 
 REVISITS = 2
-"""Times that a mixture takes in modes that scouts find beyond it."""
+"""Times that scouts are sent out from a mixture, to find modes that it does not cover."""
 
 
 def find_optima(
-    plan: Plan, family: Family, watch: Watch, placed: Sequence[State] = ()
+    plan: Plan, family: Family, watch: Watch, below: Sequence[State] = ()
 ) -> tuple[Search, State]:
     """Every optimum that the starts of a family reach, and the best of them.
 
     Parameters
     ----------
-    placed
-        The optima of another family to start from; without any the family has starts of its own.
+    below
+        Optima of another family to start from; without any, random starts are placed.
     """
-    search = _placed(plan, family, watch, placed)
-    best = _minimised(plan, plan.searched, family, search, watch)
+    search = _begin(plan, family, watch, below)
+    best = _minimise(plan, plan.searched, family, search, watch)
     if plan.surrogate is not None:
-        best = _corrected(plan, family, search, best, watch)
+        best = _correct_surrogate(plan, family, search, best, watch)
     return search, best
 
 
 def improper_direction(plan: Plan, best: State) -> str | None:
-    """Where a search has run away to, if the posterior is improper there."""
+    """The direction that q ran away along, if the posterior is improper along it.
+
+    Then the search's reason becomes `Reason.IMPROPER`.
+    """
     ran_away = best.reason is not None and not best.reason.converged
     if not (ran_away and isinstance(best.q, NaturalGaussian) and best.q.dim <= LARGEST_DENSE):
         return None
@@ -50,47 +53,48 @@ def improper_direction(plan: Plan, best: State) -> str | None:
     return endless
 
 
-def _placed(plan: Plan, family: Family, watch: Watch, placed: Sequence[State]) -> Search:
-    """Starts of a family's own; or the optima of another one, apart or pooled."""
-    if not placed:
-        return begin(plan.searched, family, plan.n_starts, plan.seed, watch, plan.stop)
+def _begin(plan: Plan, family: Family, watch: Watch, below: Sequence[State]) -> Search:
+    """A search from random starts; or from the optima of another family, one by one or pooled."""
+    if not below:
+        return place_starts(plan.searched, family, plan.n_starts, plan.seed, watch, plan.stop)
     if isinstance(family, Pooling):
-        known = [(state.q, -state.loss) for state in placed]
-        known += [(gaussian_at(mode), mode.log_mass) for mode in plan.atlas.beyond(known)]
+        known = [(state.q, -state.loss) for state in below]
+        known += [(gaussian_at(mode), mode.log_mass) for mode in plan.atlas.new_modes(known)]
         return Search(
             [State(q=family.start_from_all(*zip(*known, strict=True)), info=Info("climb"))]
         )
     return Search(
         [
             State(q=member, info=Info("climb", branch))
-            for branch, state in enumerate(placed)
+            for branch, state in enumerate(below)
             for member in _starts_from(plan, family, state.q)
         ]
     )
 
 
 def _starts_from(plan: Plan, family: Family, q: Distribution) -> list[Distribution]:
-    """Where a family goes on from a member of another one."""
+    """Members of a family to start from, made of a member of another family."""
     if isinstance(family, Directed):
         return [family.start_at(q, plan.searched, generator(plan.seed, ADAPT_STREAM))]
     return family.starts_from(q) if isinstance(family, Branching) else [family.start_from(q)]
 
 
-def _minimised(plan: Plan, target: Target, family: Family, search: Search, watch: Watch) -> State:
-    """Minimise from every start, and choose the best."""
+def _minimise(plan: Plan, target: Target, family: Family, search: Search, watch: Watch) -> State:
+    """Minimise from every start; the best start by fresh draws."""
     solvers = plan.solvers_for(search.states[0].q)
     run_solvers(target, search, solvers, plan.seed, watch, plan.stop)
     if isinstance(family, Pooling):
         visits = (take_in_modes(plan, target, family, search, watch) for _ in range(REVISITS))
-        all(visits)  # ends with the first visit that brings nothing
-    return choose(target, search, plan.seed) if len(search.states) > 1 else search.states[0]
+        all(visits)  # ends with the first visit that adds no mode
+    return choose_best(target, search, plan.seed) if len(search.states) > 1 else search.states[0]
 
 
-def _corrected(plan: Plan, family: Family, search: Search, best: State, watch: Watch) -> State:
-    """Correct the surrogate by passes over all rows, and search it again, until both agree.
+def _correct_surrogate(
+    plan: Plan, family: Family, search: Search, best: State, watch: Watch
+) -> State:
+    """Correct the surrogate by a pass over all rows and search again, until it is exact near q.
 
-    A surrogate that does not settle, or whose q has no quadratic, leaves the last word to exact
-    passes.
+    If `MOST_PASSES` corrections are not enough, the last search uses the target itself.
     """
     assert plan.surrogate is not None
     for _ in range(MOST_PASSES):
@@ -104,15 +108,15 @@ def _corrected(plan: Plan, family: Family, search: Search, best: State, watch: W
         if plan.stop.requested:
             best.reason = Reason.INTERRUPTED  # it may have converged, but on a part of the rows
             return best
-        best = _searched_again(plan, plan.searched, family, search, watch)
+        best = _search_again(plan, plan.searched, family, search, watch)
         if settled:
             return best
-    return _searched_again(plan, plan.target, family, search, watch)
+    return _search_again(plan, plan.target, family, search, watch)
 
 
-def _searched_again(
+def _search_again(
     plan: Plan, target: Target, family: Family, search: Search, watch: Watch
 ) -> State:
-    """Search on from the optima so far, on a target that has changed."""
-    search.states = [State(q=x.q, info=x.info) for x in optima(search)] or search.states
-    return _minimised(plan, target, family, search, watch)
+    """Search on from the optima so far, because the target has changed."""
+    search.states = [State(q=x.q, info=x.info) for x in remaining_optima(search)] or search.states
+    return _minimise(plan, target, family, search, watch)

@@ -1,4 +1,4 @@
-"""The plan of a search: what is searched, by which solvers, and what all its fits share."""
+"""The plan of a search: what is searched, by which solvers, and what the rungs of a climb share."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from infimum.target.target import Target
 
 @dataclass(eq=False)
 class Plan:
-    """How the fits of one call search. A climb has one plan for all of its rungs.
+    """How one call searches for q; a climb has one plan for all of its rungs.
 
     Attributes
     ----------
     target
         The target itself.
     seed
-        Of everything random.
+        The seed of everything random.
     n_starts
-        How many random starts, besides the cold one.
+        Number of random starts, besides the cold one.
     solvers_for
-        The solvers that move a q, one after another.
+        Function of a q: the solvers that move it, in their order.
     atlas
-        Modes that scouts found: they are sent out once for all rungs.
+        Modes that scouts found; they are sent out once for all rungs.
     stop
         Whether the call is to end early.
     """
@@ -44,7 +44,7 @@ class Plan:
 
     @functools.cached_property
     def surrogate(self) -> Surrogate | None:
-        """Of a target of many rows: the part of the rows that is searched in its place."""
+        """For a target of many rows: the density of a part of them, corrected near q."""
         large = self.target.large
         if large is None or not large.by_part:
             return None
@@ -52,5 +52,5 @@ class Plan:
 
     @property
     def searched(self) -> Target:
-        """What is searched: the surrogate's part with its corrections so far, or the target."""
+        """What solvers evaluate: the surrogate with its correction so far, or the target."""
         return self.target if self.surrogate is None else self.surrogate.target

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Progress: what a running fit reports to its display and to the user's callback."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import numpy as np
 
 @dataclass
 class Progress:
-    """What a fit tells while it runs.
+    """One report of a running fit.
 
     Attributes
     ----------
     stage
-        "begun", of a fit that will take long; "starting", "fitting", "reading" all rows, or
-        "checking"; or "skipped", of a rung that is too large for a climb.
+        "begun" if the fit will take long; then "starting", "fitting", "reading" (all rows),
+        "checking"; or "skipped" if a rung of a climb is too large.
     running
-        Starts still on their way.
+        Number of starts that are still moving.
     loss
         Lowest estimate of KL[q ‖ p̂] so far, in nats; the ELBO is its negative.
     n_calls, n_gradients
         Batched calls of the target, and gradients in them, over all starts.
     noise
-        Standard error of that estimate in nats, as if its draws were independent, which structured
-        ones better; NaN where it is not known.
+        Standard error of that estimate in nats, as if the draws were independent; structured draws
+        are more precise. NaN if it is not known.
     family
         Name of the family that is being fitted.
     note
-        Why it is skipped, or how long it will take.
+        Why the rung is skipped, or how long the fit will take.
     rung
-        Which fit of a climb it is, from 1.
+        Number of this fit in its climb, from 1.
     kl
-        Estimate of KL[q ‖ p*] of the last rung, in nats; NaN where none has been fitted.
+        Estimate of KL[q ‖ p*] of the last rung, in nats; NaN if none has been fitted.
     seconds
-        Since the call began.
+        Time since the call began.
     to_go
-        Seconds that this fit is expected to take yet, compilation not counted; 0 from where it
-        takes longer, NaN where nothing is expected. Of nine fits it was off by a factor of 5 at
-        most either way, and least where a gradient is dear.
+        Seconds that this fit is expected to need from now on, without compilation; 0 once it takes
+        longer than expected, NaN if nothing is known. For nine fits it was off by a factor of 5 at
+        most either way, and least if a gradient is expensive.
     left
-        Seconds of the climb's budget that are left; infinite where it has none.
+        Seconds that are left of the climb's budget; infinite if it has none.
     """
 
     stage: str
@@ -61,3 +61,4 @@ class Progress:
 
 
 Watch = Callable[[Progress], Any]
+"""Takes each report; a true return value asks the fit to stop."""

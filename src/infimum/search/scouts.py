@@ -1,11 +1,11 @@
-"""Scouts: looking for modes that no q has seen.
+"""Scouts: ascents from far points that look for modes which no q covers.
 
-Starts near the origin miss what is far away, and then weights look even and are wrong. Scouts climb
-log p̂ from wide points, at several radii in units of the parameters and in sds of what is known, and
-give up as soon as they walk on known ground. One that ends where p̂ is far above all that is known
-has found a mode; its mass is that of a t around it with the local curvature. Scouts are sent until
-every mode that was found has been found several times: by Good & Turing what is unseen is then as
-rare as what was seen once (Good 1953).
+Starts near the origin miss distant modes, and then weights look even although they are wrong. A
+scout climbs log p̂ from a far point: some radii away from known ground, in sds of what is known, or
+anywhere in a wide cube. It gives up as soon as it walks on known ground. A scout that ends where p̂
+is far above the known density has found a mode. The mode's mass is measured by draws of a t with
+the local curvature. Scouts are sent until each mode has been found several times: by Good & Turing
+the modes that are still unseen are then as rare as those that were seen once (Good 1953).
 """
 
 from __future__ import annotations
@@ -13,150 +13,183 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float
 
-from infimum.gaussian.stack import Stack, Tails, log_sum
+from infimum.gaussian.stack import Stack, log_sum
+from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.search.ascent import Ascent
 from infimum.search.atlas import (
-    LACKING,
-    MATTERS,
+    LEAST_SHARE,
+    NEW_GROUND,
     Atlas,
-    Known,
+    KnownGround,
     Mode,
-    ground,
-    log_known,
-    log_total,
-    stacked,
+    components_of,
+    log_known_density,
+    log_known_mass,
+    stack_of,
 )
+from infimum.structure.differences import curvature_from, difference_steps
 from infimum.target.target import Target
 
-PARTY = 16
+PARTY_SIZE = 16
 """Scouts sent together."""
 
-LEAST_PARTIES, CROWDED = 2, 4
-"""Parties that find nothing new before no more are sent: one more for every four components that
-are known."""
+QUIET_PARTIES, COMPONENTS_PER_PARTY = 2, 4
+"""Parties in a row that must find nothing new before the search ends: two, and one more for every
+four known components."""
 
-REACH = (1.0, 2.0, 4.0, 8.0)
-"""Radii of scouts in sds of what is known."""
+RADII = (1.0, 2.0, 4.0, 8.0)
+"""Distances of scouts from a known component, in its sds."""
 
-RANGE = (3.0, 10.0, 30.0, 100.0)
-"""Half the widths of cubes around the origin that scouts start in, in units of the parameters."""
+HALF_WIDTHS = (3.0, 10.0, 30.0, 100.0)
+"""Half the widths of the cubes around the origin that scouts start in, in units of the
+parameters."""
 
-BOX = 2.0
-"""The same in widths of the box around all known modes."""
+BOX_WIDTH = 2.0
+"""Width of the box that scouts start in, in widths of the box around all known modes."""
 
+VISITS = 3
+"""Times that every mode must have been reached before the search ends."""
 
-SEEN_ENOUGH = 3
-"""Times that every mode must have been reached."""
+BASE_BUDGET, MODE_BUDGET, WHOLE_BUDGET = 1_000, 200, 20_000
+"""Gradients for scouting: if nothing is found, in addition for each mode found, and at most."""
 
-BUDGET, EACH, GENEROUS = 1_000, 200, 20_000
-"""Gradients for scouting where nothing is found, for each mode that turns up, and in all."""
-
-TOP = 1.0
-"""Nats by which the top may be above where a scout ended: farther below it is on a slope."""
+MOST_RISE = 1.0
+"""Nats that the top of a mode may be above the end of an ascent. If it is higher, the ascent ended
+on a slope."""
 
 PROBES = 64
-"""Draws by which a mode's mass is measured."""
+"""Draws that measure a mode's mass."""
 
-AMID = 4.0
-"""Standard deviations of |ε|² about its mean d within which a point is amid a component."""
+AMID_SDS = 4.0
+"""A point is amid a component if |ε|² is at most so many of its sds above its mean d."""
 
-CURVED = 64
+LARGEST_CURVED = 64
 """Largest d for which the curvature at a mode is taken in all directions, by 2d gradients."""
 
-STEP = 1e-3
-"""Of finite differences, in sds of what is known."""
+DIFFERENCE_STEP = 1e-3
+"""Step of finite differences, in sds of the known component."""
 
 FLATTEST = 1e-4
-"""Curvatures below this part of the largest are taken for none, and the mode for no longer there
-than what is known: on an endless ridge each mode would otherwise be longer than the last."""
+"""Smallest curvature that counts, as a part of the largest. In directions that are flatter the mode
+is given the sd of the known component: on an endless ridge each mode would otherwise be longer than
+the last."""
 
 
-class _Frame:
-    """log p̂ in the whitened coordinates of one Gaussian."""
+class _WhitenedTarget:
+    """log p̂ as a function of ε, the whitened coordinates of one Gaussian."""
 
     def __init__(self, target: Target, stack: Stack) -> None:
         self.target = target
         self.stack = stack
 
-    def out(self, eps: np.ndarray) -> np.ndarray:
+    def points(self, eps: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """z of each row ε."""
         return self.stack.push(eps[None])[0]
 
-    def value_and_gradient(self, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        log_p, gradient = self.target.value_and_gradient(self.out(eps))
+    def value_and_gradient(
+        self, eps: Float[np.ndarray, "n d"]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
+        """log p̂ at each row ε, and its gradient in ε."""
+        log_p, gradient = self.target.value_and_gradient(self.points(eps))
         return log_p, self.stack.whiten(gradient[None])[0]
 
 
-def explore(atlas: Atlas, target: Target, known: Known, rng: np.random.Generator) -> None:
-    """Send scouts out from known ground, for as long as they bring news."""
+def explore(atlas: Atlas, target: Target, known: KnownGround, rng: np.random.Generator) -> None:
+    """Send parties of scouts out from known ground until they find nothing new.
+
+    Parameters
+    ----------
+    atlas
+        Takes in the modes that are found, and their cost.
+    """
     atlas.explored = True
-    atlas.modes = atlas.beyond(known)
-    spent = atlas.n_gradients
+    atlas.modes = atlas.new_modes(known)
+    gradients_before = atlas.n_gradients
     expedition = Expedition(atlas, target, known, rng)
     if not np.isfinite(expedition.ground.log_dets()).all():
         return
-    party = quiet = 0
+    party = quiet_parties = 0
     while True:
-        before = len(atlas.modes)
+        modes_before = len(atlas.modes)
         expedition.send(party)
-        quiet = quiet + 1 if len(atlas.modes) == before else 0
+        n_modes = len(atlas.modes)
+        quiet_parties = quiet_parties + 1 if n_modes == modes_before else 0
         party += 1
-        if atlas.n_gradients - spent >= min(GENEROUS, BUDGET + EACH * len(atlas.modes)):
+        budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes)
+        if atlas.n_gradients - gradients_before >= budget:
             return
-        enough = LEAST_PARTIES + (len(expedition.ground) + len(atlas.modes)) // CROWDED
-        if quiet >= enough and min(expedition.reached, default=SEEN_ENOUGH) >= SEEN_ENOUGH:
+        enough = QUIET_PARTIES + (len(expedition.ground) + n_modes) // COMPONENTS_PER_PARTY
+        if quiet_parties >= enough and min(expedition.visits, default=VISITS) >= VISITS:
             return
 
 
 @dataclass
 class Expedition:
+    """Parties of scouts that are sent out from the same known ground.
+
+    Attributes
+    ----------
+    atlas
+        The modes found so far.
+    target
+        What scouts climb.
+    known
+        What was known before the first party.
+    rng
+        The generator of everything random.
+    visits
+        How often each mode was reached by scouts that had not set out near a known component.
+    """
+
     atlas: Atlas
     target: Target
-    known: Known
+    known: KnownGround
     rng: np.random.Generator
-    reached: list[int] = field(default_factory=list)
+    visits: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        parts = [ground(q, self.rng) for q, _ in self.known]
+        parts = [components_of(q, self.rng) for q, _ in self.known]
         self.ground = Stack(
             np.concatenate([part.means for part in parts]),
             np.concatenate([part.factors for part in parts]),
             np.concatenate([part.log_weights for part in parts]) - np.log(len(parts)),
         )
-        self.reached = [0] * len(self.atlas.modes)
-        self._note()
+        self.visits = [0] * len(self.atlas.modes)
+        self._chart()
 
-    def _note(self) -> None:
-        """Put the atlas's modes together, and its minor ones."""
+    def _chart(self) -> None:
+        """Bring the known density up to date with the atlas."""
         modes, minor = self.atlas.modes, self.atlas.minor
-        self.found = stacked(modes) if modes else None
-        self.log_found = log_sum([mode.log_mass for mode in modes]) if modes else -np.inf
+        self.mode_stack = stack_of(modes) if modes else None
+        self.log_mode_mass = log_sum([mode.log_mass for mode in modes]) if modes else -np.inf
         both = [*modes, *minor]
-        self.charted = stacked(both) if both else None
-        self.log_charted = log_sum([mode.log_mass for mode in both]) if both else -np.inf
+        self.chart = stack_of(both) if both else None
+        self.log_chart_mass = log_sum([mode.log_mass for mode in both]) if both else -np.inf
 
-    def log_known(self, z: np.ndarray) -> np.ndarray:
-        """Log density of all that is known, in the units of p̂."""
-        known = log_known(self.known, z)
-        if self.charted is not None:
-            known = np.logaddexp(known, self.charted.log_density(z) + self.log_charted)
-        return known
+    def log_known_density(self, z: np.ndarray) -> np.ndarray:
+        """Log of the known density at each row of z, that of all modes in the atlas included."""
+        log_known = log_known_density(self.known, z)
+        if self.chart is not None:
+            log_known = np.logaddexp(log_known, self.chart.log_density(z) + self.log_chart_mass)
+        return log_known
 
-    def log_total(self) -> float:
-        """Log of all mass that is known."""
-        return float(np.logaddexp(log_total(self.known), self.log_found))
+    def log_known_mass(self) -> float:
+        """Log of the known mass, that of the modes that matter included."""
+        return float(np.logaddexp(log_known_mass(self.known), self.log_mode_mass))
 
     def frames(self) -> Stack:
-        """The ground, and every mode."""
-        found = self.found
-        if found is None or found.dense != self.ground.dense:
+        """The components that scouts set out from: known ground, and every mode that matters."""
+        modes = self.mode_stack
+        if modes is None or modes.dense != self.ground.dense:
             return self.ground
-        return self.ground.joined(found, len(found) / (len(found) + len(self.ground)))
+        return self.ground.joined(modes, len(modes) / (len(modes) + len(self.ground)))
 
     def send(self, party: int) -> None:
-        """One party of scouts: climb, and look at where they ended."""
+        """Let one party climb, and measure the modes that it found."""
         frames = self.frames()
-        frame = _Frame(self.target, frames.taken(np.array([party % len(frames)])))
+        frame = _WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
         points = self._points(frames, party)
         eps = frame.stack.pull_back(0, points)
         ascent = Ascent(eps)
@@ -164,126 +197,158 @@ class Expedition:
             ascent.run(frame, lambda running: self._give_up(ascent, running, frame, frames))
         self.atlas.n_gradients += int(ascent.n_steps.sum())
         self.atlas.n_calls += int(ascent.n_steps.max())
-        ended = np.flatnonzero(np.isfinite(ascent.value))
-        if not len(ended):
+        scouts = np.flatnonzero(np.isfinite(ascent.value))
+        if not len(scouts):
             return
-        ended = ended[np.argsort(-ascent.value[ended], kind="stable")]
-        z, values = frame.out(ascent.x[ended]), ascent.value[ended]
+        scouts = scouts[np.argsort(-ascent.value[scouts], kind="stable")]
+        z, values = frame.points(ascent.x[scouts]), ascent.value[scouts]
         curvature = ascent.curvature()
-        while len(ended):
-            new = np.flatnonzero(values - self.log_known(z) >= LACKING)
+        # The highest end on new ground is measured first. Its mode then is known ground, so that
+        # other scouts at the same mode are not measured again.
+        while len(scouts):
+            new = np.flatnonzero(values - self.log_known_density(z) >= NEW_GROUND)
             if not len(new):
                 break
-            best = ended[new[0]]
-            self._measure(ascent.x[best], curvature[best], frame, bool(best >= PARTY // 2))
-            rest = np.delete(np.arange(len(ended)), new[0])
-            ended, z, values = ended[rest], z[rest], values[rest]
-        self._count(z[ended >= PARTY // 2])
+            best = scouts[new[0]]
+            self._measure(ascent.x[best], curvature[best], frame, bool(best >= PARTY_SIZE // 2))
+            rest = np.delete(np.arange(len(scouts)), new[0])
+            scouts, z, values = scouts[rest], z[rest], values[rest]
+        # Only scouts of the second half count: the first half set out near known components.
+        self._count(z[scouts >= PARTY_SIZE // 2])
 
-    def _points(self, frames: Stack, party: int) -> np.ndarray:
-        d, n = frames.dim, PARTY // 2
+    def _points(self, frames: Stack, party: int) -> Float[np.ndarray, "n d"]:
+        """Where a party sets out: half of it around known components, half anywhere in a cube."""
+        d, n = frames.dim, PARTY_SIZE // 2
         noise = self.rng.standard_normal((n, d))
-        reach = np.resize(np.roll(REACH, party), n)[:, None]
-        chosen = self.rng.integers(len(frames), size=n)
+        radius = np.resize(np.roll(RADII, party), n)[:, None]
+        component = self.rng.integers(len(frames), size=n)
         near = np.array(
             [
                 frames.taken(np.array([k])).push(e[None, None])[0, 0]
-                for k, e in zip(chosen, reach * noise, strict=True)
+                for k, e in zip(component, radius * noise, strict=True)
             ]
         )
-        cube = self.rng.uniform(-1, 1, size=(PARTY - n, d))
-        wide = cube * np.resize(np.roll(RANGE, party), PARTY - n)[:, None]
+        cube = self.rng.uniform(-1, 1, size=(PARTY_SIZE - n, d))
+        wide = cube * np.resize(np.roll(HALF_WIDTHS, party), PARTY_SIZE - n)[:, None]
         if self.atlas.modes:
             low, high = frames.means.min(axis=0), frames.means.max(axis=0)
-            box = 0.5 * (low + high) + 0.5 * BOX * (high - low) * cube
+            box = 0.5 * (low + high) + 0.5 * BOX_WIDTH * (high - low) * cube
             wide[::2] = box[::2]
         return np.concatenate([near, wide])
 
-    def _give_up(self, ascent: Ascent, running: np.ndarray, frame: _Frame, frames: Stack) -> None:
-        """Scouts on known ground are done: where p̂ is no more than is known, amid a component."""
-        z = frame.out(ascent.x[running])
+    def _give_up(
+        self, ascent: Ascent, running: np.ndarray, frame: _WhitenedTarget, frames: Stack
+    ) -> None:
+        """End scouts on known ground: amid a component, with p̂ not far above the known density."""
+        z = frame.points(ascent.x[running])
         nearest = np.min(
             [(frames.pull_back(k, z) ** 2).sum(axis=1) for k in range(len(frames))], axis=0
         )
-        amid = np.flatnonzero(nearest <= frames.dim + AMID * np.sqrt(2 * frames.dim))
+        amid = np.flatnonzero(nearest <= frames.dim + AMID_SDS * np.sqrt(2 * frames.dim))
         if len(amid):
             at = running[amid]
-            ascent.done[at] |= ascent.value[at] - self.log_known(z[amid]) < LACKING
+            ascent.done[at] |= ascent.value[at] - self.log_known_density(z[amid]) < NEW_GROUND
 
     def _count(self, z: np.ndarray) -> None:
-        """Count scouts that reached modes without having set out near them."""
-        if self.found is None or not len(z):
+        """Count visits of scouts that ended at z, each to the mode that is densest there."""
+        if self.mode_stack is None or not len(z):
             return
-        each = self.found.log_densities(z) + self.found.log_weights[:, None] + self.log_found
+        each = (
+            self.mode_stack.log_densities(z)
+            + self.mode_stack.log_weights[:, None]
+            + self.log_mode_mass
+        )
         nearest = np.argmax(each, axis=0)
-        for k in nearest[each.max(axis=0) > log_known(self.known, z)]:
-            self.reached[int(k)] += 1
+        for k in nearest[each.max(axis=0) > log_known_density(self.known, z)]:
+            self.visits[int(k)] += 1
 
-    def _measure(self, x: np.ndarray, curvature: np.ndarray, frame: _Frame, counted: bool) -> None:
-        """Put new ground on the map, as a mode that matters or one that does not."""
-        found = self._measured(x, curvature, frame)
-        if found is None:
+    def _measure(
+        self, x: np.ndarray, curvature: np.ndarray, frame: _WhitenedTarget, counted: bool
+    ) -> None:
+        """Put a new mode into the atlas, among those that matter or those that do not.
+
+        Parameters
+        ----------
+        x
+            Where the scout ended, in whitened coordinates.
+        curvature
+            Its secant curvature along each coordinate.
+        counted
+            Whether the scout had not set out near a known component, and counts as a visit.
+        """
+        mode = self._mode(x, curvature, frame)
+        if mode is None:
             return
-        if found.lacking(self.log_known(found.z)) > self.log_total() + np.log(MATTERS):
-            self.atlas.modes.append(found)
-            self.reached.append(int(counted))
+        least_mass = self.log_known_mass() + np.log(LEAST_SHARE)
+        if mode.log_new_mass(self.log_known_density(mode.z)) > least_mass:
+            self.atlas.modes.append(mode)
+            self.visits.append(int(counted))
         else:
-            self.atlas.minor.append(found)
-        self._note()
+            self.atlas.minor.append(mode)
+        self._chart()
 
-    def _measured(self, x: np.ndarray, curvature: np.ndarray, frame: _Frame) -> Mode | None:
-        """The local Gaussian at the top of a climb, and draws of its mass."""
+    def _mode(self, x: np.ndarray, curvature: np.ndarray, frame: _WhitenedTarget) -> Mode | None:
+        """The mode at the end of an ascent with its mass; None if there is none to measure."""
         d = len(x)
-        if d <= CURVED:
-            steps = STEP * np.concatenate([np.eye(d), -np.eye(d)])
-            steps = np.concatenate([steps, np.zeros((1, d))])
-            with np.errstate(over="ignore", invalid="ignore"):
-                gradient = frame.value_and_gradient(x + steps)[1]
-            self._book(len(gradient))
-            if not np.isfinite(gradient).all():
+        if d <= LARGEST_CURVED:
+            top = self._top(x, frame)
+            if top is None:
                 return None
-            change = (gradient[:d] - gradient[d : 2 * d]) / (2 * STEP)
-            values, vectors = np.linalg.eigh(-0.5 * (change + change.T))
-            flat = np.abs(values) < FLATTEST * np.abs(values).max()
-            values = np.where(flat, max(1.0, FLATTEST * np.abs(values).max()), np.abs(values))
-            if not values.max() > 0:
-                return None
-            newton = vectors @ ((vectors.T @ gradient[-1]) / values)
-            if 0.5 * gradient[-1] @ newton > TOP:
-                return None
-            x = x + newton
-            root = vectors / np.sqrt(values)
+            x, root = top
         else:
+            # In many dimensions the curvature that the ascent met has to do.
             root = np.ones(d) if np.isnan(curvature).any() else 1 / np.sqrt(curvature)
-        stack = _local(frame, x, root)
-        if not (np.isfinite(stack.means).all() and np.isfinite(stack.log_dets()).all()):
+        gaussian = _local_gaussian(frame, x, root)
+        if not (np.isfinite(gaussian.means).all() and np.isfinite(gaussian.log_dets()).all()):
             return None
-        tails = Tails.around(stack)
+        tails = StudentTMixture.around(gaussian)
         z = tails.draw(self.rng, PROBES)
         log_p, _ = self.target.value_and_gradient(z)
         self._book(len(z))
         if np.isnan(log_p).any() or np.any(log_p == np.inf):
             return None
         log_g = tails.log_prob(z)
-        amid = (stack.pull_back(0, z) ** 2).sum(axis=1) <= d + AMID * np.sqrt(2 * d)
+        amid = (gaussian.pull_back(0, z) ** 2).sum(axis=1) <= d + AMID_SDS * np.sqrt(2 * d)
         log_p = np.where(amid, log_p, -np.inf)  # what lies farther off is not this mode's
         if not (log_p > -np.inf).any():
             return None
         log_mass = float(log_sum(log_p - log_g) - np.log(len(z)))
-        return Mode(stack.means[0], stack.factors[0], log_mass, z, log_p, log_g)
+        return Mode(gaussian.means[0], gaussian.factors[0], log_mass, z, log_p, log_g)
+
+    def _top(
+        self, x: Float[np.ndarray, " d"], frame: _WhitenedTarget
+    ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]] | None:
+        """The top near x and a root of the local covariance; None if x is on a slope.
+
+        The curvature is taken by central differences of the gradient in all directions, and from x
+        one Newton step leads to the top.
+        """
+        d = len(x)
+        steps = np.vstack([difference_steps(np.eye(d), DIFFERENCE_STEP), np.zeros(d)])
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = frame.value_and_gradient(x + steps)[1]
+        self._book(len(gradient))
+        if not np.isfinite(gradient).all():
+            return None
+        values, vectors = np.linalg.eigh(curvature_from(gradient[:-1], DIFFERENCE_STEP))
+        # Flat directions get the scale of the known component, those that curve upwards the size
+        # of their curvature: the Gaussian is only drawn from, and has to be proper.
+        flat = np.abs(values) < FLATTEST * np.abs(values).max()
+        values = np.where(flat, max(1.0, FLATTEST * np.abs(values).max()), np.abs(values))
+        if not values.max() > 0:
+            return None
+        newton = vectors @ ((vectors.T @ gradient[-1]) / values)
+        if 0.5 * gradient[-1] @ newton > MOST_RISE:
+            return None
+        return x + newton, vectors / np.sqrt(values)
 
     def _book(self, n: int) -> None:
+        """Count a batched call of n gradients."""
         self.atlas.n_gradients += n
         self.atlas.n_calls += 1
 
 
-def _local(frame: _Frame, x: np.ndarray, root: np.ndarray) -> Stack:
-    """The Gaussian with mean x and this root of its covariance, seen from a frame."""
-    mean, factor = frame.out(x[None]), frame.stack.factors[0]
-    if factor.ndim == 1:
-        scale = root if root.ndim == 1 else np.linalg.norm(root, axis=1)
-        return Stack(mean, (factor * scale)[None], np.zeros(1))
-    whole = factor * root if root.ndim == 1 else factor @ root
-    upper = np.linalg.qr(whole.T, mode="r")
-    lower = (upper * np.sign(np.diag(upper))[:, None]).T
-    return Stack(mean, lower[None], np.zeros(1))
+def _local_gaussian(frame: _WhitenedTarget, x: np.ndarray, root: np.ndarray) -> Stack:
+    """The Gaussian whose mean and root of the covariance are given in whitened coordinates."""
+    spread = frame.stack.spreads[0].scaled(root)
+    return Stack(frame.points(x[None]), spread.entries[None], np.zeros(1))

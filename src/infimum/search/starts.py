@@ -1,8 +1,8 @@
-"""Where fits begin: points of several kinds, and the way from there up to a mode.
+"""Starts: the points where fits begin, and the ascents from there to a mode.
 
-"ascent" climbs log p̂ by L-BFGS from a random point and takes the scale from the curvature met on
-the way; "cold" is a wide q around the origin, for densities whose mode is of no use (at infinity,
-or in a funnel); "example" climbs from the values the user gave.
+An "ascent" climbs log p̂ by L-BFGS from a random point and takes its scale from the curvature on the
+way. "cold" is a wide q around the origin, for densities whose mode is no good start (at infinity,
+or in a funnel). "example" climbs from the values that the user gave.
 """
 
 from __future__ import annotations
@@ -18,22 +18,32 @@ from infimum.solvers._solver import Info
 from infimum.target.target import Target
 
 CANDIDATES = 16
-"""Random points tried at once; as many starts as wanted are taken from those of finite density."""
+"""Random points that are tried; the starts are taken from those of finite density."""
 
 RADIUS = 1.0
 """Random points are uniform in [-RADIUS, RADIUS]^d, as in the measured prototypes."""
 
-SHRINK = 0.25
-"""A start's scale in units of 1/√curvature: narrow enough that a first batch stays where the
+SCALE_FACTOR = 0.25
+"""A start's scale in units of 1/√curvature: so narrow that the first batch of draws stays where the
 curvature was measured."""
 
 COLD_SCALE = 0.3
-"""sd of a cold start in each coordinate; solved four posteriors in five on its own."""
+"""The sd of a cold start in each coordinate; cold starts alone solved four posteriors in five."""
 
 
 @dataclass
 class Start:
-    """A point and scale to place q at; an ascent moves them, unless it is done from the first."""
+    """A point and scales to place q at.
+
+    Attributes
+    ----------
+    info
+        Kind and cost of the start.
+    x, scale
+        The point and the sd of each coordinate, shape (d,).
+    done
+        Whether no ascent moves the start.
+    """
 
     info: Info
     x: np.ndarray
@@ -42,9 +52,9 @@ class Start:
 
 
 def find_starts(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
-    """Find starting points of every kind: `n` of finite density to ascend from, and a cold one.
+    """Find n points of finite density to ascend from, and a cold start.
 
-    One of the n is the example, if it says more than shapes.
+    One of the n is the user's example, if it has values and not only shapes.
 
     Raises
     ------
@@ -75,6 +85,7 @@ def find_starts(target: Target, n: int, rng: np.random.Generator) -> list[Start]
 
 
 def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: np.ndarray) -> str:
+    """The message that no start could be used: the density at one of them, and what to do."""
     bad = np.flatnonzero(log_p == np.inf)
     first = int(bad[0]) if bad.size else 0
     what = "+inf" if bad.size else ("NaN" if np.isnan(log_p[first]) else f"{log_p[first]}")
@@ -90,15 +101,15 @@ def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: n
         "example inside the region",
     }.get(
         what,
-        "Write the density so that its gradient is finite, for instance with jnp.where on "
-        "the inside of sqrt and log",
+        "Write the density so that its gradient is finite, for instance with jnp.where around "
+        "the arguments of sqrt and log",
     )
     where = "at" if bad.size else f"at every start tried ({len(points)} points), for instance at"
-    return f"log density is {what} {where} {target.describe(points[first])}. {cure}"
+    return f"the log density is {what} {where} {target.describe(points[first])}. {cure}"
 
 
 def ascend(starts: list[Start], target: Target) -> None:
-    """Climb log p̂ from every start together, in place; Ctrl-C leaves them where they are then."""
+    """Climb log p̂ from all starts together, in place; Ctrl-C leaves each where it is."""
     climbing = [start for start in starts if not start.done]
     if not climbing:
         return
@@ -109,7 +120,7 @@ def ascend(starts: list[Start], target: Target) -> None:
         for i, (start, curvature) in enumerate(zip(climbing, ascent.curvature(), strict=True)):
             start.x = ascent.x[i]
             if not np.isnan(curvature).any():
-                start.scale = SHRINK / np.sqrt(curvature)
+                start.scale = SCALE_FACTOR / np.sqrt(curvature)
             start.info.n_steps += int(ascent.n_steps[i])
             start.info.n_gradients += int(ascent.n_steps[i])
             start.info.n_zero += int(ascent.n_zero[i])

@@ -3,8 +3,7 @@
 import numpy as np
 import scipy.optimize
 
-from infimum.search.ascent import ASCENT_STEPS
-from infimum.search.ascent import Ascent
+from infimum.search.ascent import ASCENT_STEPS, Ascent
 
 
 class Density:
