@@ -1,11 +1,10 @@
-"""How Sphinx builds the documentation, `make docs`: cells are run, and nothing is fetched."""
+"""Sphinx configuration for `make docs`: every cell is run, and nothing is fetched."""
 
 import importlib.metadata
 import shutil
 from pathlib import Path
 
-from infimum.base.catalogue import areas
-from infimum.base.catalogue import catalogue
+from infimum.base.catalogue import areas, catalogue
 
 HERE = Path(__file__).parent
 for result in (HERE.parent / "benchmarks" / "results").glob("*.md"):  # benchmarks.md links to them
@@ -14,11 +13,11 @@ for result in (HERE.parent / "benchmarks" / "results").glob("*.md"):  # benchmar
 
 
 def errors() -> str:
-    """The page of errors; a label before each code makes errors.html#e301 an address."""
+    """Write the page of errors. The label before each code makes errors.html#e301 an address."""
     page = [
         "# Errors and warnings",
-        "The message of each error and warning ends in a code. Here is what each code means, and "
-        "what to do; `infimum explain E301` says the same in a terminal.",
+        "The message of each error and warning ends in a code. This page says what each code means "
+        "and what to do. In a terminal, `infimum explain E301` prints the same text.",
     ]
     for area, title in areas().items():
         page.append(f"## {title}")
@@ -35,12 +34,14 @@ project = "infimum"
 release = importlib.metadata.version("infimum")
 html_title = f"infimum {release}"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["frames.css"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]  # results begin with a heading of the second order
+suppress_warnings = ["myst.header"]  # the result files begin with a second-level heading
 
 nb_execution_mode = "cache"
 nb_execution_in_temp = True

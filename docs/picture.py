@@ -1,4 +1,4 @@
-"""Draws docs/picture.png: one posterior, and the nearest q of two families. `make picture`."""
+"""Draw docs/picture.png, `make picture`: one posterior, and the closest q in two families."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ import matplotlib as mpl
 import numpy as np
 
 import infimum
-from infimum.plots import posterior
+from infimum import plots
 
 YEARS = np.arange(-9.0, 1.0)
 HEIGHT = np.array([2.9, 2.1, 4.1, 3.4, 5.0, 4.2, 5.9, 5.1, 5.6, 6.9])
 
 
 def log_density(line):
-    """A straight line through ten points, made up, each known to 0.8, under a wide prior."""
+    """A straight line through ten made-up points with standard error 0.8, under a wide prior."""
     residual = HEIGHT - line["level"] - line["slope"] * YEARS
     prior = (line["level"] / 10) ** 2 + (line["slope"] / 10) ** 2
     return -0.5 * jnp.sum((residual / 0.8) ** 2) - 0.5 * prior
 
 
 def main():
-    """Fit with every family and draw the fits side by side."""
+    """Climb, and draw the fit of each family side by side."""
     mpl.use("agg")
     target = infimum.Target(log_density, {"level": 0.0, "slope": 0.0}, name="a straight line")
     climb = infimum.climb(target)

@@ -1,4 +1,4 @@
-"""The pages in docs/ keep their word: code, what it prints, and links."""
+"""The pages in docs/ are right: their code, what it prints, their links and their references."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ from stan.library import HAS_COMPILER, compiled
 from infimum.base.catalogue import catalogue
 
 DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = DOCS.parent / "src" / "infimum"
 PAGES = sorted(DOCS.glob("*.md"))
-MADE = {"errors"}  # by conf.py, when the pages are built
+GENERATED_PAGES = {"errors"}
+"""Pages that conf.py writes when the documentation is built."""
+
 NEEDS = {"coming-from-pymc": "pymc", "coming-from-stan": "bridgestan"}
 BLOCK = re.compile(
     r"^```(python|diff|\{code-cell\} python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL
 )
-SHOWN = re.compile(r"^print\(.*\)  # (.*)$", flags=re.MULTILINE)
+EXPECTED_OUTPUT = re.compile(r"^print\(.*\)  # (.*)$", flags=re.MULTILINE)
+REFERENCE = re.compile(r"^\| (.*\((\d{4})\), .*) \| .* \| (`.*`) \|$", flags=re.MULTILINE)
+"""A row of the page of papers: the reference, its year, and the files that implement it."""
+
+CITATION = re.compile(r"(?:\b[A-Z][^\W\d_]+|et al\.) \(?((?:19|20)\d\d)\b")
 
 
-def afterwards(diff: str) -> str:
-    """What a diff leaves."""
+def after_diff(diff: str) -> str:
+    """The code that a diff results in."""
     return "".join(line[1:] for line in diff.splitlines(keepends=True) if line[0] != "-")
 
 
 @pytest.fixture
 def library(tmp_path, tmp_path_factory):
-    """The program's library under the name that BridgeStan gives it, where the page runs."""
+    """The Stan program's library, named as BridgeStan names it, in the folder of the page's run."""
     if not HAS_COMPILER:
         pytest.skip("there is no C compiler")
-    made = compiled("eight_schools", tmp_path_factory.mktemp("stan"))
-    return shutil.copy(made, tmp_path / "eight_schools_model.so")
+    path = compiled("eight_schools", tmp_path_factory.mktemp("stan"))
+    return shutil.copy(path, tmp_path / "eight_schools_model.so")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
-    """Block after block, with names kept; a diff runs as it leaves the code."""
+    """Blocks run one after another and share their names; a diff runs as the code it results in."""
     if module := NEEDS.get(page.stem):
         pytest.importorskip(module, reason=f"{module} is not installed")
     if page.stem == "coming-from-stan":
@@ -47,12 +54,12 @@ def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {}
     for match in BLOCK.finditer(text):
-        code = afterwards(match[2]) if match[1] == "diff" else match[2]
-        above = "\n" * text.count("\n", 0, match.start(2))  # so that errors tell the page's line
-        exec(compile(above + code, str(page), "exec"), names)
-        printed = capsys.readouterr().out.splitlines()
-        for shown in SHOWN.findall(code):
-            assert shown in printed
+        code = after_diff(match[2]) if match[1] == "diff" else match[2]
+        padding = "\n" * text.count("\n", 0, match.start(2))  # errors then show the page's line
+        exec(compile(padding + code, str(page), "exec"), names)
+        lines = capsys.readouterr().out.splitlines()
+        for expected in EXPECTED_OUTPUT.findall(code):
+            assert expected in lines
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -62,16 +69,37 @@ def test_its_links_lead_to_files(page):
 
 
 def test_every_page_is_in_the_contents():
-    listed = re.findall(
+    contents = re.findall(
         r"```\{toctree\}\n.*?\n\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL
     )
-    there = {page.stem for page in PAGES} - {"index"} | MADE
-    assert sorted(" ".join(listed).split()) == sorted(there)
+    pages = {page.stem for page in PAGES} - {"index"} | GENERATED_PAGES
+    assert sorted(" ".join(contents).split()) == sorted(pages)
 
 
 def test_the_page_of_errors_has_an_address_for_each_code(tmp_path):
-    """The configuration makes it beside itself."""
+    """conf.py writes that page into its own folder."""
     runpy.run_path(str(shutil.copy(DOCS / "conf.py", tmp_path)))
     page = (tmp_path / "errors.md").read_text(encoding="utf-8")
     for code, entry in catalogue().items():
         assert f"\n({code.lower()})=\n### {code}: {entry.title}\n\n{entry.means}\n" in page
+
+
+def references() -> set[tuple[str, str]]:
+    """Pairs of a file and a year, from the page of papers."""
+    rows = REFERENCE.findall((DOCS / "from-paper-to-code.md").read_text(encoding="utf-8"))
+    return {(file, year) for _, year, files in rows for file in re.findall(r"`(.*?)`", files)}
+
+
+@pytest.mark.parametrize(("file", "year"), sorted(references()))
+def test_the_file_of_a_paper_exists_and_cites_it(file, year):
+    assert (PACKAGE / file).is_file(), f"docs/from-paper-to-code.md names {file}, which is no file"
+    assert re.search(rf"\b{year}\b", (PACKAGE / file).read_text(encoding="utf-8"))
+
+
+def test_every_citation_in_the_code_is_on_the_page_of_papers():
+    citations = {
+        (str(path.relative_to(PACKAGE)), year)
+        for path in PACKAGE.rglob("*.py")
+        for year in CITATION.findall(" ".join(path.read_text(encoding="utf-8").split()))
+    }
+    assert citations - references() == set()

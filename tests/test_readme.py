@@ -1,4 +1,4 @@
-"""The README keeps its word: code, output, commands and links."""
+"""The README is right: its code, output, commands and links."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 LABEL = re.compile(r"^  (\S.*?)  +(.*)$")
+LARGEST = 200
+"""Lines that the README may have."""
 
 
-def executed(code: str) -> dict[str, object]:
+def execute(code: str) -> dict[str, object]:
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     return names
 
 
-def rows(printed: str) -> dict[str, str]:
-    """The label and the text of each line of a printed fit; its seconds differ every time."""
-    found = dict(match.groups() for line in printed.splitlines() if (match := LABEL.match(line)))
-    found.pop("seconds", None)
-    return found
+def rows(output: str) -> dict[str, str]:
+    """Label and text of each line of a printed fit, except its seconds, which always differ."""
+    texts = dict(match.groups() for line in output.splitlines() if (match := LABEL.match(line)))
+    texts.pop("seconds", None)
+    return texts
 
 
 def estimate(text: str) -> tuple[float, float]:
@@ -36,30 +38,34 @@ def estimate(text: str) -> tuple[float, float]:
 def test_the_example_prints_what_the_readme_shows(capsys, tmp_path, monkeypatch):
     """Numbers agree within their standard errors: the last digits depend on the machine."""
     monkeypatch.chdir(tmp_path)
-    executed(BLOCKS[0])
-    printed = rows(capsys.readouterr().out)
-    shown = rows(README.split("```text\n")[1].split("```")[0])
-    assert shown.keys() == printed.keys()
-    assert shown["verdict"] == printed["verdict"]
+    execute(BLOCKS[0])
+    actual = rows(capsys.readouterr().out)
+    expected = rows(README.split("```text\n")[1].split("```")[0])
+    assert expected.keys() == actual.keys()
+    assert expected["verdict"] == actual["verdict"]
     for label in ("ELBO", "log Z", "KL[q ‖ p*]"):
-        (old, old_se), (new, new_se) = estimate(shown[label]), estimate(printed[label])
+        (old, old_se), (new, new_se) = estimate(expected[label]), estimate(actual[label])
         assert abs(old - new) <= 5 * math.hypot(old_se, new_se), label
 
 
 @pytest.mark.parametrize("code", BLOCKS[1:])
 def test_the_other_examples_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    executed(code)
+    execute(code)
 
 
 def test_the_first_example_is_short():
     assert sum(bool(line.strip()) for line in BLOCKS[0].splitlines()) <= 15
 
 
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= LARGEST
+
+
 def test_the_commands_are_in_the_makefile():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, flags=re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
+    commands = set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, flags=re.MULTILINE))
+    assert {"demo", "test"} <= commands <= targets
 
 
 def test_its_links_lead_to_files():
