@@ -27,7 +27,7 @@ from infimum.sources.numpyro.source import from_numpyro
 from infimum.sources.pymc.source import from_pymc
 from infimum.sources.stan.source import from_stan
 from infimum.sources.torch import from_torch
-from infimum.target.journal_file import CheckpointError
+from infimum.target.journal.folder import CheckpointError
 from infimum.target.target import Target
 from infimum.trust.calibrate import Calibration, calibrate
 from infimum.trust.correct import correct

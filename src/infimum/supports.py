@@ -1,7 +1,7 @@
 """Supports: where a parameter lives, and the bijection that carries R^k onto it.
 
-One table. Each entry names a region and gives the NumPyro constraint that describes it; NumPyro's
-`biject_to` supplies the bijection and its log-Jacobian.
+They are one table. Each entry names a region and gives the NumPyro constraint that describes it.
+NumPyro's `biject_to` supplies the bijection and its log-Jacobian.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
 
 from infimum.base.errors import coded
 
-_TABLE: dict[str, Callable[..., Any]] = {
+_CONSTRAINTS: dict[str, Callable[..., Any]] = {
     "real": lambda: constraints.real,
     "positive": lambda: constraints.positive,
     "negative": lambda: constraints.less_than(0.0),
@@ -39,17 +40,17 @@ class Support:
     Attributes
     ----------
     name
-        The entry of this module's table, or "numpyro" for any other NumPyro constraint.
+        Its name in this module, or "numpyro" for any other NumPyro constraint.
     arguments
-        What the table's entry is called with: bounds (scalars or arrays that broadcast to the
-        parameter), or the number of zero-sum axes.
+        The bounds (scalars or arrays that broadcast to the parameter), or the number of zero-sum
+        axes; most supports have none.
     constraint
         The NumPyro constraint.
     """
 
     name: str
     arguments: tuple[Any, ...]
-    constraint: Any
+    constraint: constraints.Constraint
 
     @property
     def transform(self) -> Transform:
@@ -58,13 +59,13 @@ class Support:
 
     @property
     def event_dim(self) -> int:
-        """How many trailing axes of a parameter make one point of this support."""
+        """How many trailing axes of a parameter form one point of this support."""
         return int(self.constraint.event_dim)
 
     @property
     def portable(self) -> bool:
-        """Whether name and arguments alone can rebuild this support, in another process."""
-        return self.name in _TABLE
+        """Whether its name and arguments are enough to rebuild it in another process."""
+        return self.name in _CONSTRAINTS
 
     def __repr__(self) -> str:
         if not self.portable:
@@ -76,11 +77,11 @@ class Support:
 
 def named(name: str, *arguments: Any) -> Support:
     """The support of this name, for instance ``named("interval", 0.0, 1.0)``."""
-    if name not in _TABLE:
+    if name not in _CONSTRAINTS:
         raise ValueError(
-            coded("E130", f"unknown support {name!r}; known: {', '.join(sorted(_TABLE))}")
+            coded("E130", f"unknown support {name!r}; known: {', '.join(sorted(_CONSTRAINTS))}")
         )
-    return Support(name, arguments, _TABLE[name](*arguments))
+    return Support(name, arguments, _CONSTRAINTS[name](*arguments))
 
 
 real = named("real")
@@ -93,7 +94,7 @@ positive_ordered = named("positive_ordered")
 corr_cholesky = named("corr_cholesky")
 
 
-def interval(lower: Any, upper: Any) -> Support:
+def interval(lower: ArrayLike, upper: ArrayLike) -> Support:
     """Numbers between two bounds; either bound may be an array."""
     if _concrete(lower, upper) and not np.all(np.asarray(lower) < np.asarray(upper)):
         raise ValueError(
@@ -102,12 +103,12 @@ def interval(lower: Any, upper: Any) -> Support:
     return named("interval", lower, upper)
 
 
-def greater_than(lower: Any) -> Support:
+def greater_than(lower: ArrayLike) -> Support:
     """Numbers above a bound, which may be an array."""
     return named("greater_than", lower)
 
 
-def less_than(upper: Any) -> Support:
+def less_than(upper: ArrayLike) -> Support:
     """Numbers below a bound, which may be an array."""
     return named("less_than", upper)
 
@@ -121,40 +122,40 @@ lower_bound = greater_than
 upper_bound = less_than
 
 
-def as_support(given: Any) -> Support:
-    """Read a support given as a `Support`, as its name, or as a NumPyro constraint.
+def as_support(region: Any) -> Support:
+    """Read a support that is written as a `Support`, as its name, or as a NumPyro constraint.
 
     Raises
     ------
     TypeError
         For anything else, and for discrete constraints.
     """
-    if isinstance(given, Support):
-        return given
-    if isinstance(given, str):
-        return named(given)
-    if hasattr(given, "event_dim") and hasattr(given, "is_discrete"):
-        if given.is_discrete:
+    if isinstance(region, Support):
+        return region
+    if isinstance(region, str):
+        return named(region)
+    if hasattr(region, "event_dim") and hasattr(region, "is_discrete"):
+        if region.is_discrete:
             raise TypeError(
                 coded(
                     "E120",
-                    f"{given!r} is discrete; infimum needs continuous parameters: sum it out of "
+                    f"{region!r} is discrete; infimum needs continuous parameters: sum it out of "
                     "the density",
                 )
             )
-        return _from_constraint(given)
+        return _from_constraint(region)
     raise TypeError(
         coded(
             "E130",
-            f"{given!r} is not a support: give one of infimum.supports, its name "
-            f"({', '.join(sorted(_TABLE))}), a NumPyro constraint, or a function of the other "
-            "parameters that returns one of these",
+            f"{region!r} is not a support: give one of infimum.supports, its name "
+            f"({', '.join(sorted(_CONSTRAINTS))}), a NumPyro constraint, or a function of the "
+            "other parameters that returns one of these",
         )
     )
 
 
-def _from_constraint(constraint: Any) -> Support:
-    """Find a NumPyro constraint in the table, so that it can be saved by its name."""
+def _from_constraint(constraint: constraints.Constraint) -> Support:
+    """The support of a NumPyro constraint, by its own name if it has one: then it is portable."""
     base = constraint
     while isinstance(base, constraints.independent):
         base = base.base_constraint
@@ -178,11 +179,12 @@ def _from_constraint(constraint: Any) -> Support:
 
 
 def _concrete(*values: Any) -> bool:
+    """Whether these are numbers: bounds that depend on parameters are traced, and have no value."""
     return all(isinstance(value, (int, float, np.ndarray, np.generic)) for value in values)
 
 
-def contains(support: Support, value: Any) -> bool:
-    """Whether a value lies in the closure of the support, every event of it.
+def contains(support: Support, value: np.ndarray) -> bool:
+    """Whether every event of a value lies in the closure of the support.
 
     Boundaries count as inside: 0.0 is accepted as an example of a positive parameter.
     """

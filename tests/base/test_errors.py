@@ -29,7 +29,7 @@ from infimum.base.errors import coded, plain
 from infimum.cli import draws_file
 from infimum.cli.app import app, main
 from infimum.cli.user_file import UserError, read_target
-from infimum.target.journal import Journal
+from infimum.target.journal.journal import Journal
 
 ROOT = Path(infimum.__file__).parent
 TESTS = Path(__file__).parents[1]
@@ -412,7 +412,7 @@ def in_use(context: Context) -> None:
 
 def other_format(context: Context) -> None:
     begun(context).close()
-    context.patch.setattr("infimum.target.journal_file.FORMAT", 99)
+    context.patch.setattr("infimum.target.journal.state.FORMAT", 99)
     infimum.fit(context.normal, checkpoint="kept")
 
 
@@ -505,8 +505,8 @@ def full_disk(context: Context) -> None:
         raise OSError(28, "No space left on device")
 
     journal = begun(context)
-    context.patch.setattr("infimum.target.journal.write_state", full)
-    journal._changed = True
+    context.patch.setattr("infimum.target.journal.journal.write_state", full)
+    journal._records.added = True
     journal.close()
 
 
@@ -554,7 +554,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         lambda g: target(log_density, {}),
         "the example",
         "no parameters",
-        "Give one at least",
+        "Give at least one",
     ),
     "E123": (
         lambda g: target(log_density, {"a": {"b": 0.0}, "a.b": 0.0}),
@@ -573,7 +573,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         lambda g: target(log_density, {"p": 0.5}, {"p": "simplex"}),
         "support simplex does not fit parameter 'p'",
         "of shape ()",
-        "give the example these",
+        "Give the example these",
     ),
     "E134": (
         lambda g: target(log_density, {"a": 0.0}, {"b": "positive"}),
@@ -701,7 +701,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
     "E431": (
         lambda g: infimum.predict(g.fit),
         "this target is a log density",
-        "nothing of new data",
+        "nothing about new data",
         "compute predictions from fit.sample(n)",
     ),
     "E432": (
@@ -811,7 +811,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "must be 3 different names",
     ),
     "E701": (file_for_a_checkpoint, "checkpoint", "thesis.tex", "expected a folder"),
-    "E703": (damaged, "checkpoint in 'kept'", "evaluations.bin is missing", "put back a copy"),
+    "E703": (damaged, "checkpoint in 'kept'", "evaluations.bin is missing", "restore a copy"),
     "E704": (another_job, "checkpoint in 'kept'", "that of this call is normal", "another folder"),
     "E706": (in_use, "checkpoint in 'kept'", "in use by another fit", "wait for it to end"),
     "E707": (other_format, "checkpoint in 'kept'", "this infimum reads 99", "use the version"),

@@ -27,9 +27,11 @@ from infimum.families._family import (
     Measured,
 )
 from infimum.search.plan import Plan
+from infimum.solvers._registry import RENAMED
 from infimum.solvers._solver import Solver
-from infimum.target.journal import Journal
-from infimum.target.journal_file import described, digest
+from infimum.target.journal.job import described
+from infimum.target.journal.journal import Journal
+from infimum.target.journal.records import digest
 from infimum.target.target import Target
 
 STARTS = 4
@@ -112,9 +114,10 @@ class Request:
         if self.shared:
             arguments["process"] = f"{processes.rank()} of {processes.count()}"
             place /= f"process-{processes.rank()}"
-        journal = Journal.open(place, {**self._arguments(), **arguments}, self.shared)
+        arguments = {**self._arguments(), **arguments}
+        journal = Journal.open(place, arguments, self.shared, RENAMED)
         try:
-            yield dataclasses.replace(self, target=self.target.remembered(journal))
+            yield dataclasses.replace(self, target=self.target.with_journal(journal))
         finally:
             journal.close()
 

@@ -152,7 +152,7 @@ class Way:
         if self.budget is None:
             return self.watch(progress)
         progress.left = max(0.0, self.budget - (time.perf_counter() - self.begun))
-        over = self._over() if journal is None else journal.over(self._over)
+        over = self._over() if journal is None else journal.time_is_up(self._over)
         return self.watch(progress) or over
 
     def _over(self) -> bool:

@@ -117,7 +117,7 @@ class Locals:
         """Whether integrals are Laplace's approximations, not quadrature."""
         return len(self.rule.t) == 1
 
-    def told(self) -> str:
+    def description(self) -> str:
         """The variables and how they are integrated, in words."""
         how = "Laplace's approximation, not exact," if self.laplace else self.rule.name
         return f"{self.k} local variable{'s' * (self.k > 1)} a row integrated by {how}".rstrip(",")

@@ -16,10 +16,9 @@ from infimum.base.program import double_precision
 from infimum.rows.local_variables import Locals
 from infimum.rows.sums import Sums
 from infimum.target.bijection import Bijection
-from infimum.target.density import called
-from infimum.target.large import Large
+from infimum.target.compiled import target_name
 from infimum.target.model import DENSITY, Model
-from infimum.target.target import Target
+from infimum.target.target import LargeData, Target
 
 WAYS = ("auto", "whole", "blocks", "minibatch")
 
@@ -132,11 +131,11 @@ class Rows(Target):
             )
         with double_precision():
             space = Bijection(example, supports)
-            start = space.inside(example)
+            start = space.interior_point(example)
         local_variables = None if local is None else Locals(local, log_likelihood)
         summed = log_likelihood if local_variables is None else local_variables.summed
         sums = Sums(space, log_prior, summed, data, n_rows, precision == "float32")
-        self._state(sums, called(log_likelihood, name), way, start, local=local_variables)
+        self._state(sums, target_name(log_likelihood, name), way, start, local=local_variables)
 
     @classmethod
     def of_model(
@@ -182,8 +181,7 @@ class Rows(Target):
                 coded("E724", 'way is "whole", but each process has rows of its own: give "blocks"')
             )
         density: Any = sums.whole if self.way == "whole" else sums.streamed()
-        stated = Target.of(sums.space, density, name)
-        self._set(sums.space, stated._density, name, start, model)
+        self._build(sums.space, density, name, example=start, model=model)
         self.large = None if self.way == "whole" else Many(self, sums)
         self.n_rows = sums.passes.n_rows
 
@@ -231,7 +229,7 @@ class Rows(Target):
         return self._sums.drawn(self._locals, x, numbers, seed)
 
 
-class Many(Large):
+class Many(LargeData):
     """Of a target of many rows: the part that stands for all, and what passes cost."""
 
     def __init__(self, target: Rows, sums: Sums) -> None:
@@ -257,7 +255,7 @@ class Many(Large):
         target = self.target
         return Target.of(target.space, density, target.name, example=target.example)
 
-    def told(self) -> str:
+    def description(self) -> str:
         """The rows and where they are, in words."""
         passes = self.sums.passes
         n_blocks = -(-passes.blocks.n_rows // passes.size)
@@ -265,7 +263,7 @@ class Many(Large):
         here = f", {processes.count()} processes" if processes.count() > 1 else ""
         devices = f", {len(passes.devices)} devices" if len(passes.devices) > 1 else ""
         local = self.target._locals
-        return where + here + devices + (f", {local.told()}" if local else "")
+        return where + here + devices + (f", {local.description()}" if local else "")
 
     def seconds(self, n: int, gradient: bool) -> float:
         """What a pass for n points is expected to take."""

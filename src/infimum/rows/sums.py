@@ -20,8 +20,8 @@ from infimum.rows.local_variables import Locals
 from infimum.rows.passes import Passes, survey
 from infimum.rows.readers import blocks_of
 from infimum.target.bijection import Bijection
-from infimum.target.foreign import Foreign
-from infimum.target.guarded import Guarded
+from infimum.target.foreign import ForeignDensity
+from infimum.target.guarded import GuardedCode
 
 SAMPLE = 1000
 """Rows on which it is checked that the likelihood is a sum over rows."""
@@ -99,7 +99,7 @@ class Sums:
         largest = PART_BYTES // max(1, self.blocks.row_bytes)
         return int(min(self.passes.n_rows, wanted, max(1, largest)))
 
-    def streamed(self) -> Foreign:
+    def streamed(self) -> ForeignDensity:
         """log p̂ by passes."""
         prior = Program(jax.value_and_grad(self._prior), self.n_free)
 
@@ -112,7 +112,7 @@ class Sums:
             return np.asarray(prior(x)[0] + self.passes.values(x))
 
         fatal = (DataError, processes.PeerError, OSError, MemoryError)
-        return Foreign(Guarded(both, self.n_free, value, fatal=fatal), self.space)
+        return ForeignDensity(GuardedCode(both, self.n_free, value, fatal=fatal), self.space)
 
     def _prior(self, x: Any) -> Any:
         return jnp.asarray(self.log_prior(self.space.unflatten(x)), jnp.float64)

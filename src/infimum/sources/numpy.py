@@ -10,10 +10,10 @@ import numpy as np
 
 from infimum.base.errors import coded
 from infimum.target.bijection import Bijection
-from infimum.target.density import called
-from infimum.target.foreign import Foreign
+from infimum.target.compiled import target_name
+from infimum.target.foreign import ForeignDensity
 from infimum.target.gradient_check import PROBES, check_gradient, first_answer
-from infimum.target.guarded import Guarded
+from infimum.target.guarded import GuardedCode
 from infimum.target.target import Target
 
 INDEXED = re.compile(r"^(?P<base>[^\[\]]+)\[(?P<index>\d+(?:, ?\d+)*)\]$")
@@ -70,7 +70,7 @@ def from_numpy(
             coded("E302", f"dim is {dim!r}, expected a positive number of coordinates")
         )
     dim = int(dim)
-    name = called(value_and_gradient, name)
+    name = target_name(value_and_gradient, name)
     example, order = _arrangement(names, dim)
     has_gradient = _gives_gradient(value_and_gradient, dim, batched)
     if not has_gradient and dim > LARGEST_WITHOUT_GRADIENT:
@@ -84,10 +84,10 @@ def from_numpy(
             )
         )
     space = Bijection(example)
-    make = Guarded if batched else Guarded.of_points
+    make = GuardedCode if batched else GuardedCode.of_points
     given = value_and_gradient
     code = make(given, dim) if has_gradient else make(None, dim, given)
-    density = Foreign(code.reordered(order))
+    density = ForeignDensity(code.reordered(order))
     if has_gradient:
         check_gradient(density, space.free_names)
     return Target.of(space, density, name)

@@ -15,10 +15,10 @@ from infimum.base.errors import coded
 from infimum.base.extras import required
 from infimum.base.program import double_precision
 from infimum.target.bijection import Bijection
-from infimum.target.density import called
-from infimum.target.foreign import Foreign
+from infimum.target.compiled import target_name
+from infimum.target.foreign import ForeignDensity
 from infimum.target.gradient_check import PROBES, check_gradient, first_answer
-from infimum.target.guarded import Guarded
+from infimum.target.guarded import GuardedCode
 from infimum.target.space import columns
 from infimum.target.target import Target
 
@@ -85,7 +85,7 @@ def from_torch(
     arrays = jax.tree_util.tree_map(_as_array, example)
     with double_precision():
         space = Bijection(arrays, supports)
-        start = space.inside(arrays)
+        start = space.interior_point(arrays)
     shapes = [parameter.shape for parameter in space.parameters]
 
     def of_leaves(*leaves: Any) -> Any:
@@ -95,9 +95,9 @@ def from_torch(
     code = _Code(torch, of_leaves, shapes, device)
     inside = columns(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
     code.examine(inside)
-    density = Foreign(Guarded(code.gradients, inside.shape[1], code.values), space)
+    density = ForeignDensity(GuardedCode(code.gradients, inside.shape[1], code.values), space)
     check_gradient(density, space.free_names, HINT)
-    name = called(log_density, name)
+    name = target_name(log_density, name)
     return Target.of(space, density, name, example=start)
 
 

@@ -56,7 +56,7 @@ def products(target: Target) -> Program:
     """
     target = target.plain
     if target not in _PRODUCTS:
-        if not target.twice:
+        if not target.twice_differentiable:
             raise UnsuitableError(coded("E220", _no_second(target, "its code is outside JAX")))
         function, d = target.program.function(), target.dim
 

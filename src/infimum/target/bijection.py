@@ -1,4 +1,4 @@
-"""Parameters with supports: the bijection that carries R^d onto them, leaf by leaf, in JAX."""
+"""The bijection from R^d onto parameters with supports, leaf by leaf, in JAX."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from infimum.target.parameters import (
     depending_last,
     floating,
     key_value,
+    most_frequent,
     nested,
     parameter_of,
     path_name,
-    repeated,
 )
-from infimum.target.space import NONE, Leaf, Space
+from infimum.target.space import NO_COORDINATE, Leaf, Space
 
 
 class Bijection(Space):
@@ -39,18 +39,18 @@ class Bijection(Space):
         Pytree of floating-point arrays (or scalars): shapes, and values inside the supports. An
         array of zeros says the shape only.
     supports
-        Pytree with a support wherever one is wanted; a support given to a branch holds for every
-        leaf below it, everything else is real. In the place of a support a function
-        ``params -> support`` makes it depend on other parameters.
+        Pytree with a support for each parameter that is not real; a support given to a branch
+        holds for every leaf below it. A function ``params -> support`` makes a support depend on
+        other parameters.
     derived
-        Function from the parameters, a dict, to more quantities by name, traceable by JAX; they
-        are part of every draw.
+        Function from the parameters, a dict, to more quantities by name, traceable by JAX. They
+        become part of every draw.
 
     Raises
     ------
     TypeError, ValueError
-        For an empty example, leaves that are not floating point, supports that name no parameter
-        or that do not fit the example, and parameters of equal names.
+        For an empty example, leaves that are not floating point, supports for something that is
+        not a parameter or that do not fit the example, and parameters of equal names.
     """
 
     parameters: tuple[Parameter, ...]
@@ -64,30 +64,18 @@ class Bijection(Space):
         paths, self.structure = jax.tree_util.tree_flatten_with_path(example)
         values = {path_name(path): floating(path_name(path), value) for path, value in paths}
         if len(values) < len(paths):
-            twice = repeated([path_name(path) for path, _ in paths])
+            name = most_frequent([path_name(path) for path, _ in paths])
             raise ValueError(
-                coded("E123", f"duplicate parameter name {twice!r}: rename one of the two")
+                coded("E123", f"duplicate parameter name {name!r}: rename one of the two")
             )
         if not values or not any(np.size(value) for value in values.values()):
             raise ValueError(
                 coded(
                     "E122",
-                    "the example holds no parameters: there is nothing to fit. Give one at least",
+                    "the example holds no parameters: there is nothing to fit. Give at least one",
                 )
             )
-        given = assign(supports, list(values))
-        parameters: dict[str, Parameter] = {}
-        inside: dict[str, Any] = {}
-        order = depending_last(values, given)
-        for name, depends in order:
-            parameter, support = parameter_of(
-                name, values[name], given.get(name, S.real), depends, inside
-            )
-            parameters[name] = parameter
-            if any(depending for _, depending in order):
-                origin = support.transform(jnp.zeros(parameter.free_shape))
-                inside[name] = values[name] if np.any(values[name]) else origin
-        self.parameters = tuple(parameters[name] for name in values)
+        self.parameters = _parameters_of(values, supports)
         self.dim = sum(parameter.size for parameter in self.parameters)
         if self.dim == 0:
             raise ValueError(
@@ -97,18 +85,18 @@ class Bijection(Space):
                     "that can vary",
                 )
             )
-        self._derive(derived)
+        self._set_leaves(derived)
         if len(set(self.names)) < len(self.names):
             raise ValueError(
                 coded(
                     "E123",
-                    f"duplicate name {repeated(self.names)!r} among the scalar quantities: "
+                    f"duplicate name {most_frequent(self.names)!r} among the scalar quantities: "
                     "rename one of the parameters",
                 )
             )
 
-    def _derive(self, derived: Callable[[Any], dict[str, Any]] | None) -> None:
-        """Say what a draw consists of."""
+    def _set_leaves(self, derived: Callable[[Any], dict[str, Any]] | None) -> None:
+        """Set the arrays of a draw: the parameters, and what is derived from them."""
         self.derived = derived
         leaves = {parameter.name: parameter.leaf for parameter in self.parameters}
         self.treedef = self.structure
@@ -127,13 +115,13 @@ class Bijection(Space):
 
     @property
     def trivial(self) -> bool:
-        """Whether every parameter is real, so that z is the parameters in a row."""
+        """Whether every parameter is real, so that z is the parameters side by side."""
         supports = [parameter.support for parameter in self.parameters]
         return all(isinstance(s, Support) and s.name == "real" for s in supports)
 
     @property
     def free_names(self) -> list[str]:
-        """A name for each coordinate of `z`: those of the scalar quantities where they agree."""
+        """A name for each coordinate of z: that of its scalar quantity if it has one of its own."""
         names = []
         for parameter in self.parameters:
             same = parameter.free_shape == parameter.shape
@@ -143,7 +131,7 @@ class Bijection(Space):
         return names
 
     def coordinates(self) -> list[int]:
-        """Coordinates of the quantities whose support treats each entry on its own."""
+        """The coordinate of each quantity whose support treats every entry on its own."""
         own: dict[str, list[int]] = {}
         start = 0
         for p in self.parameters:
@@ -153,11 +141,11 @@ class Bijection(Space):
         return [
             place
             for leaf in self.leaves
-            for place in own.get(leaf.name, [NONE] * math.prod(leaf.shape))
+            for place in own.get(leaf.name, [NO_COORDINATE] * math.prod(leaf.shape))
         ]
 
     def constrain(self, z: Float[Array, " d"]) -> tuple[PyTree, Float[Array, ""]]:
-        """Carry `z` onto the supports; also return log |det dparams/dz|."""
+        """Carry z onto the supports; also return log |det dparams/dz|."""
         free = self._split(z)
         values: dict[str, Any] = {}
         log_jacobian = jnp.zeros((), z.dtype)
@@ -170,17 +158,17 @@ class Bijection(Space):
         return self._join(values), log_jacobian
 
     def unconstrain(self, params: PyTree) -> Float[Array, " d"]:
-        """Carry parameters back to `z`: the inverse of `constrain`."""
-        given = dict(zip((p.name for p in self.parameters), self._parameters(params), strict=True))
+        """Carry parameters back to z: the inverse of `constrain`."""
+        leaves = dict(zip((p.name for p in self.parameters), self._parameters(params), strict=True))
         values: dict[str, Any] = {}
         free = {}
         for p, support in self._in_order(values):
-            values[p.name] = jnp.asarray(given[p.name])
+            values[p.name] = jnp.asarray(leaves[p.name])
             free[p.name] = jnp.ravel(support.transform.inv(values[p.name]))
         return jnp.concatenate([free[p.name] for p in self.parameters])
 
     def unflatten(self, flat: Float[Array, " k"]) -> PyTree:
-        """Parameters from their values in a row, in the order of the coordinates."""
+        """Parameters from their values side by side, in the order of the coordinates."""
         values, start = {}, 0
         for p in self.parameters:
             size = math.prod(p.shape)
@@ -190,7 +178,7 @@ class Bijection(Space):
 
     @functools.cached_property
     def _forward(self) -> Program:
-        def quantities(z: Any) -> Any:
+        def quantities(z: Array) -> PyTree:
             params = self.constrain(z)[0]
             if self.derived is None:
                 return params
@@ -201,25 +189,28 @@ class Bijection(Space):
 
     @functools.cached_property
     def _backward(self) -> Program:
-        def point(flat: Any) -> Any:
+        def point(flat: Array) -> tuple[Array, Array]:
             z = self.unconstrain(self.unflatten(flat))
             return z, self.constrain(z)[1]
 
         return Program(point, sum(math.prod(p.shape) for p in self.parameters), WIDE)
 
     def draws(self, z: Float[np.ndarray, "n d"]) -> PyTree:
-        """Carry each row onto the supports, and derive what the model derives."""
+        """Carry each row onto the supports; add what is derived from the parameters."""
         return self._forward(z)
 
     def invert(
         self, flat: Float[np.ndarray, "n k"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-        """Each parameter back through its bijection."""
+        """Carry each parameter back through its bijection."""
         z, log_jacobian = self._backward(flat)
         return z, log_jacobian
 
-    def inside(self, example: PyTree) -> np.ndarray | None:
-        """The example as an unconstrained point; None if it says shapes only, or is on an edge."""
+    def interior_point(self, example: PyTree) -> Float[np.ndarray, " d"] | None:
+        """The example as an unconstrained point.
+
+        None if it says the shapes only, or lies on the boundary of a support.
+        """
         values = [
             np.asarray(key_value(leaf), np.float64) for leaf in jax.tree_util.tree_leaves(example)
         ]
@@ -229,7 +220,8 @@ class Bijection(Space):
         z = np.asarray(jax.jit(self.unconstrain)(params))
         return z if np.isfinite(z).all() else None
 
-    def _split(self, z: Any) -> dict[str, Any]:
+    def _split(self, z: Float[Array, " d"]) -> dict[str, Array]:
+        """The unconstrained value of each parameter."""
         free, start = {}, 0
         for p in self.parameters:
             free[p.name] = jnp.reshape(z[start : start + p.size], p.free_shape)
@@ -237,6 +229,7 @@ class Bijection(Space):
         return free
 
     def _join(self, values: dict[str, Any]) -> PyTree:
+        """The pytree of parameters from its leaves by name."""
         return jax.tree_util.tree_unflatten(
             self.structure, [values[p.name] for p in self.parameters]
         )
@@ -244,10 +237,35 @@ class Bijection(Space):
     def _in_order(self, values: dict[str, Any]) -> Iterator[tuple[Parameter, Support]]:
         """Each parameter with its support, those that depend on others last.
 
-        `values` is the caller's: what is known so far, filling while this iterates.
+        Parameters
+        ----------
+        values
+            The constrained values so far. The caller fills it while it iterates, because a support
+            may be a function of them.
         """
         for p in sorted(self.parameters, key=lambda p: not isinstance(p.support, Support)):
             support = p.support
             if not isinstance(support, Support):
                 support = S.as_support(support(nested(values)))
             yield p, support
+
+
+def _parameters_of(values: dict[str, np.ndarray], supports: PyTree) -> tuple[Parameter, ...]:
+    """The parameters in the order of the example, each checked against its support.
+
+    A support that is a function of other parameters is looked at where the example is; in the
+    place of an example of zeros, which says the shape only, stands the image of z = 0.
+    """
+    assigned = assign(supports, list(values))
+    parameters: dict[str, Parameter] = {}
+    inside: dict[str, Any] = {}
+    order = depending_last(values, assigned)
+    for name, depends in order:
+        parameter, support = parameter_of(
+            name, values[name], assigned.get(name, S.real), depends, inside
+        )
+        parameters[name] = parameter
+        if any(depending for _, depending in order):
+            origin = support.transform(jnp.zeros(parameter.free_shape))
+            inside[name] = values[name] if np.any(values[name]) else origin
+    return tuple(parameters[name] for name in values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +24,10 @@ def tree(
     ----------
     sampled
         Groups of arrays with a leading axis of draws.
+    family
+        What the draws come from, for the attributes of the tree.
     chains
-        Of how many chains these are, one after another.
+        How many chains the draws consist of, one after another.
     """
     from_dict = required("arviz_base", "arviz").from_dict
     data = {"observed_data": model.observed(), "constant_data": model.constant()}
@@ -38,16 +40,16 @@ def tree(
     ranks = {key: np.ndim(x) for group in data.values() for key, x in group.items()} | ranks
     dims = {
         name: axes
-        for name, axes in ((name, _apart(axes, ranks)) for name, axes in model.dims().items())
+        for name, axes in ((name, _renamed(axes, ranks)) for name, axes in model.dims().items())
         if len(axes) == ranks.get(name)
     }
     used = {axis for axes in dims.values() for axis in axes}
     coords = {axis: list(labels) for axis, labels in model.coords().items() if axis in used}
-    made: xr.DataTree = from_dict(groups, dims=dims, coords=coords)
-    made.attrs.update(
+    result: xr.DataTree = from_dict(groups, dims=dims, coords=coords)
+    result.attrs.update(
         {"inference_library": "infimum", "modeling_interface": model.library, "family": family}
     )
-    return made
+    return result
 
 
 def model_groups(
@@ -57,7 +59,7 @@ def model_groups(
     posterior_predictive: bool,
     log_likelihood: bool,
 ) -> dict[str, Mapping[str, np.ndarray]]:
-    """What the model says at these draws, as groups: of these two those that are wanted."""
+    """Predictions and log-likelihoods at these draws as groups, each if it is asked for."""
     groups: dict[str, Mapping[str, np.ndarray]] = {}
     if posterior_predictive:
         number = int(generator(seed, PREDICT_STREAM).integers(2**31))
@@ -67,6 +69,6 @@ def model_groups(
     return groups
 
 
-def _apart(axes: Sequence[str], names: Mapping[str, Any]) -> list[str]:
-    """Axes named otherwise than any quantity, as xarray wants it."""
+def _renamed(axes: Sequence[str], names: Mapping[str, int]) -> list[str]:
+    """Axes without the name of a quantity, which xarray does not allow."""
     return [f"{axis}_dim" if axis in names else axis for axis in axes]

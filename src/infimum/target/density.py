@@ -1,155 +1,65 @@
-"""TODO."""
+"""The contract of a density: log p̂ of the unconstrained z and its gradient, by whatever code."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+import abc
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float
 
-from infimum.base.errors import coded
 from infimum.base.program import Program
-from infimum.target.bijection import Bijection
-from infimum.target.guarded import Failures, See
-from infimum.target.space import Space
-
-FEW_VALUES = 16_384
-"""Up to here log p̂ alone is taken from the program that also gives its gradient. Measured on
-fifteen posteriors: the value alone compiles in 0.2-0.7 s and saves 0.02-0.1 ms a batch of 64."""
+from infimum.target.guarded import Failures, Relay
 
 
-class Compiled:
-    """log p̂ by JAX, in the terms in which `Foreign` gives that of other code."""
+class Density(abc.ABC):
+    """log p̂ and its gradient, by JAX or by other code."""
 
-    differentiable = True
-    twice = True
+    @property
+    @abc.abstractmethod
+    def program(self) -> Program:
+        """(value, gradient) of one point, for loops inside the compiler."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.failures = Failures()
+    @property
+    @abc.abstractmethod
+    def differentiable(self) -> bool:
+        """Whether there is a gradient."""
 
-    def __call__(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log p̂ and its gradient at each row."""
-        log_p, gradient = self.program(z)
-        return log_p, gradient
+    @property
+    @abc.abstractmethod
+    def twice_differentiable(self) -> bool:
+        """Whether JAX may differentiate that gradient."""
 
-    def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
+    @property
+    @abc.abstractmethod
+    def failures(self) -> Failures:
+        """Evaluations that raised an error."""
+
+    @abc.abstractmethod
+    def __call__(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+        """log p̂ (n,) and its gradient (n, d) at each row."""
+
+    @abc.abstractmethod
+    def values(self, z: Float[np.ndarray, "n d"], planned: int = 0) -> Float[np.ndarray, " n"]:
         """log p̂ at each row.
 
-        Few points go through the compiled gradient, which is there already: compiling a program
-        for the value alone takes longer than it saves.
+        Parameters
+        ----------
+        planned
+            How many points will be asked for in all, if `z` is one chunk of them.
         """
-        few = max(len(z), planned) <= FEW_VALUES
-        log_p: np.ndarray = self.program(z)[0] if few else self._value(z)
-        return log_p
 
+    @abc.abstractmethod
     def grain(self, planned: int = 0) -> int | None:
-        """A padded batch: what is in another one does not matter."""
-        return (self.program if planned <= FEW_VALUES else self._value).width
+        """The number of rows that are always evaluated together.
 
-    @functools.cached_property
-    def _value(self) -> Program:
-        """log_p alone; the compiler drops what only the gradient needs."""
-        function = self.program.function()
-        return Program(lambda z: function(z)[0], self.program.dim)
+        A batch may be cut at its multiples without a change in a bit. None if the answer at a row
+        may depend on all rows of its batch.
+        """
 
-    def through(self, see: See) -> Compiled:
-        """As it is: a compiled loop has log p̂ inside."""
-        return self
+    @abc.abstractmethod
+    def through(self, relay: Relay) -> Density:
+        """The same density; calls of foreign code from a compiled loop pass through `relay`."""
 
+    @abc.abstractmethod
     def resume(self) -> None:
-        """Nothing is kept: JAX's own loops are interrupted by Python."""
-
-
-def called(function: Callable[..., Any], name: str | None = None) -> str:
-    """What to call a target in print: the name given, else that of the function."""
-    return name or getattr(function, "__name__", "target").replace("<lambda>", "target")
-
-
-def differentiated(log_density: Callable[..., Any], space: Space, data: PyTree = None) -> Compiled:
-    """log_p and its gradient as one program, with errors that say what to change."""
-
-    def log_p(z: Any, *data: Any) -> Any:
-        def density(params: Any) -> Any:
-            return log_density(params, *data)
-
-        if not isinstance(space, Bijection):
-            return density(z)
-        params, log_jacobian = space.constrain(z)
-        return _scalar(density, params) + log_jacobian
-
-    try:
-        return Compiled(Program(jax.value_and_grad(log_p), space.dim, data=data))
-    except _DensityError:
-        raise
-    except Exception as error:  # JAX raises many types here; each means that it can't differentiate
-        raise ValueError(
-            coded(
-                "E102",
-                f"log_density can't be differentiated by JAX ({type(error).__name__}: {error}). "
-                "Write it with jax.numpy, and use jax.lax.scan or fori_loop with fixed bounds for "
-                "loops",
-            )
-        ) from error
-
-
-class _DensityError(ValueError):
-    """The user's log density can't be traced, or does not return one real number."""
-
-
-def _scalar(log_density: Callable[[PyTree], Any], params: PyTree) -> Any:
-    shapes = jax.tree_util.tree_map(lambda x: x.shape, params)
-    try:
-        value = log_density(params)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        raise _DensityError(
-            coded(
-                "E102",
-                "log_density is not differentiable by JAX: it turns a parameter into a NumPy array "
-                "or a Python number, or branches on its value. Use jax.numpy in place of numpy, "
-                f"and jax.numpy.where or jax.lax.cond in place of if. JAX says: {error}",
-            )
-        ) from error
-    except KeyError as error:
-        raise _DensityError(
-            coded(
-                "E103",
-                f"log_density asks for parameter {error}, which the example does not have; its "
-                f"parameters have shapes {shapes}",
-            )
-        ) from error
-    except Exception as error:  # whatever the user's own code raises
-        raise _DensityError(
-            coded(
-                "E103",
-                f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters "
-                f"of shapes {shapes}. Shapes and structure come from the example",
-            )
-        ) from error
-    if not jax.tree_util.all_leaves([value]):
-        raise _DensityError(
-            coded("E105", f"log_density must return one number, it returned {value!r}")
-        )
-    shape = jnp.shape(value)
-    if shape != ():
-        raise _DensityError(
-            coded(
-                "E105",
-                f"log_density must return a scalar, it returned an array of shape {shape}: sum "
-                "over observations, for instance with .sum()",
-            )
-        )
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise _DensityError(
-            coded(
-                "E105",
-                f"log_density returned dtype {jnp.result_type(value)}, not a float: it is "
-                "constant, or not differentiable, in the parameters: compute it from them, in "
-                "floats",
-            )
-        )
-    return jnp.asarray(value, jnp.float64)
+        """Raise the Ctrl-C that a compiled loop has held back."""

@@ -1,27 +1,27 @@
-"""Densities outside JAX: called in batches, guarded, checked, and bridged into compiled loops.
+"""log p̂ by code outside JAX: called in batches, and bridged into compiled loops.
 
-A `Foreign` is log p̂ of the unconstrained z as other code evaluates it: PyMC, Stan, PyTorch, a
-user's own. Solvers on the host call it as they call a compiled `Program`; a loop inside the
+A `ForeignDensity` is log p̂ of the unconstrained z as other code evaluates it: PyMC, Stan, PyTorch,
+a user's own. Solvers on the host call it as they call a compiled `Program`. A loop inside the
 compiler gets it as a `Program` too, whose one callback returns value and gradient together.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, PyTree
 
 from infimum.base.errors import coded
 from infimum.base.program import WIDE, Program
 from infimum.target.bijection import Bijection
-from infimum.target.guarded import Failures, Guarded, See
+from infimum.target.density import Density
+from infimum.target.guarded import Failures, GuardedCode, Relay
 
 
-class Foreign:
+class ForeignDensity(Density):
     """log p̂ of z from code outside JAX, with its gradient.
 
     Parameters
@@ -32,31 +32,31 @@ class Foreign:
         The bijection from z to the parameters.
     """
 
-    twice = False
+    twice_differentiable = False
 
-    def __init__(self, code: Guarded, space: Bijection | None = None) -> None:
+    def __init__(self, code: GuardedCode, space: Bijection | None = None) -> None:
         self.code = code
         self.space = None if space is None or space.trivial else space
         self.dim = code.dim if space is None else space.dim
 
     def grain(self, planned: int = 0) -> int | None:
-        """Rows that may be evaluated apart; None for code that takes whole batches."""
+        """Rows that are evaluated together; None for code that takes whole batches."""
         if not self.code.pointwise or self.space is None:
             return self.code.pointwise or None
         return max(self._carried.width, self._pulled.width)
 
-    def through(self, see: See) -> Foreign:
-        """The same, whose answers to a compiled loop pass through `see`."""
-        return Foreign(self.code.through(see), self.space)
+    def through(self, relay: Relay) -> ForeignDensity:
+        """The same density, whose answers to a compiled loop pass through `relay`."""
+        return ForeignDensity(self.code.through(relay), self.space)
 
     @property
     def differentiable(self) -> bool:
-        """Whether there is a gradient."""
+        """Whether the code gives a gradient."""
         return self.code.function is not None
 
     @property
     def failures(self) -> Failures:
-        """Evaluations that raised."""
+        """Evaluations that raised an error."""
         return self.code.failures
 
     def __call__(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ class Foreign:
         return log_p + log_jacobian, back + pull
 
     def values(self, z: Float[np.ndarray, "n d"], planned: int = 0) -> Float[np.ndarray, " n"]:
-        """log p̂ at each row, however many more are planned."""
+        """log p̂ at each row; how many more are planned does not matter."""
         if self.space is None:
             return self.code.values(np.ascontiguousarray(z))
         x, log_jacobian, _ = self._carried(z)
@@ -77,12 +77,12 @@ class Foreign:
 
     @functools.cached_property
     def _carried(self) -> Program:
-        """z to the parameters in a row, the log-Jacobian, and its gradient."""
+        """From z to the parameters in a row, the log-Jacobian, and its gradient."""
         space = self.space
         assert space is not None
 
-        def carried(z: Any) -> Any:
-            def log_jacobian(z: Any) -> Any:
+        def carried(z: Array) -> tuple[Array, Array, Array]:
+            def log_jacobian(z: Array) -> tuple[Array, Array]:
                 params, value = space.constrain(z)
                 return value, _flat(params)
 
@@ -93,13 +93,15 @@ class Foreign:
 
     @functools.cached_property
     def _pulled(self) -> Program:
-        """(z, score of the parameters) to the score of z."""
+        """From z and the score of the parameters, side by side, to the score of z."""
         space = self.space
         assert space is not None
 
-        def pulled(both: Any) -> Any:
+        def pulled(both: Array) -> Array:
             z, score = both[: self.dim], both[self.dim :]
-            return jax.vjp(lambda z: _flat(space.constrain(z)[0]), z)[1](score)[0]
+            pull = jax.vjp(lambda z: _flat(space.constrain(z)[0]), z)[1]
+            score_of_z: Array = pull(score)[0]
+            return score_of_z
 
         return Program(pulled, self.dim + self.code.dim, WIDE)
 
@@ -107,8 +109,8 @@ class Foreign:
     def program(self) -> Program:
         """The bridge: (value, gradient) of one point for loops that run inside the compiler.
 
-        One callback a batch. Whatever the foreign code does, the loop ends: a point that raises is
-        NaN there, and so is all after Ctrl-C, which `resume` then raises.
+        A batch is one callback. The loop ends whatever the foreign code does: a point that raises
+        is NaN, and so is every point after Ctrl-C, which `resume` then raises.
         """
         code = self.code
         if not self.differentiable:
@@ -119,10 +121,11 @@ class Foreign:
             )
 
         @jax.custom_vjp
-        def log_density(x: Any) -> Any:
+        def log_density(x: Array) -> Array:
             return call(x)[0]
 
-        def call(x: Any) -> Any:
+        def call(x: Array) -> tuple[Array, Array]:
+            # As bits, because a callback rounds float64 to JAX's default precision.
             bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
             shape = jax.ShapeDtypeStruct((code.dim + 1, 2), jnp.uint32)
             answer = jax.pure_callback(code.from_bits, shape, bits, vmap_method="broadcast_all")
@@ -131,18 +134,20 @@ class Foreign:
 
         log_density.defvjp(call, lambda gradient, cotangent: (cotangent * gradient,))
 
-        def log_p(z: Any) -> Any:
+        def log_p(z: Array) -> Array:
             if self.space is None:
-                return log_density(z)
+                value: Array = log_density(z)
+                return value
             params, log_jacobian = self.space.constrain(z)
-            return log_density(_flat(params)) + log_jacobian
+            value = log_density(_flat(params)) + log_jacobian
+            return value
 
         return Program(jax.value_and_grad(log_p), self.dim)
 
     def resume(self) -> None:
-        """Raise the Ctrl-C that a compiled loop has kept."""
+        """Raise the Ctrl-C that a compiled loop has held back."""
         self.code.resume()
 
 
-def _flat(params: Any) -> Any:
+def _flat(params: PyTree) -> Array:
     return jnp.concatenate([jnp.ravel(x) for x in jax.tree_util.tree_leaves(params)])

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The first look at foreign code: whether it answers, and whether its gradient is right."""
 
 from __future__ import annotations
 
@@ -8,58 +8,59 @@ from typing import Any
 import numpy as np
 
 from infimum.base.errors import coded
-from infimum.target.foreign import Foreign
+from infimum.target.foreign import ForeignDensity
 
-STEPS = np.geomspace(1e-2, 1e-5, 4)
-"""Lengths of the finite differences tried: the one that agrees best with its own half is used."""
+DIFFERENCE_LENGTHS = np.geomspace(1e-2, 1e-5, 4)
+"""Lengths of the finite differences: the one that agrees best with half its length is used."""
 
 DISAGREEMENT = 1e-3
-"""Relative disagreement with a finite difference above which a gradient is called wrong. Those of
-float32 code pass: their finite differences disagree with themselves by more."""
+"""Relative disagreement with a finite difference above which a gradient is called wrong. Gradients
+of float32 code pass: their finite differences disagree with themselves by more."""
 
 PROBES = 8
 """Random points of [-1, 1]^d, as fits begin from, at which a density is first tried."""
 
-NAMED = 64
-"""Coordinates looked at one by one to say which entry of a gradient is wrong."""
+MOST_COORDINATES = 64
+"""Coordinates that are checked one by one, to say which entry of a gradient is wrong."""
 
 
 def first_answer(function: Callable[[Any], Any], points: Iterable[Any]) -> Any:
-    """What the user's code returns at the first of these points where it does not raise.
+    """What the user's code returns at the first of these points at which it does not raise.
 
     Raises
     ------
     ValueError
         If it raises at all of them.
     """
-    trouble: Exception | None = None
+    first_error: Exception | None = None
     for point in points:
         try:
             with np.errstate(all="ignore"):
                 return function(point)
         except Exception as error:  # whatever the user's own code raises
-            trouble = trouble or error
+            first_error = first_error or error
     raise ValueError(
         coded(
             "E103",
-            f"the log density raised {type(trouble).__name__} at every point tried: {trouble}",
+            f"the log density raised {type(first_error).__name__} at every point tried: "
+            f"{first_error}",
         )
-    ) from trouble
+    ) from first_error
 
 
-def check_gradient(density: Foreign, names: list[str], hint: str = "") -> None:
+def check_gradient(density: ForeignDensity, names: list[str], hint: str = "") -> None:
     """Compare the gradient with finite differences of log p̂ at one point near the origin.
 
     Parameters
     ----------
     hint
-        What users of this kind of code should look for.
+        What users of this kind of code should look for if the gradient is wrong.
 
     Raises
     ------
     ValueError
-        If they disagree, or two evaluations at one point do. A density that is nowhere finite at
-        the points tried is left to the fit, which says so.
+        If they disagree, or two evaluations at one point do. A density that is not finite at any
+        of the points passes: the fit says so.
     """
     rng = np.random.default_rng(0)
     with np.errstate(all="ignore"):
@@ -81,42 +82,47 @@ def check_gradient(density: Foreign, names: list[str], hint: str = "") -> None:
 
 
 def _compare(
-    density: Foreign,
+    density: ForeignDensity,
     z: np.ndarray,
     gradient: np.ndarray,
     names: list[str],
     hint: str,
     rng: np.random.Generator,
 ) -> None:
+    """Hold the gradient at z against the slope along a random direction."""
     direction = rng.standard_normal(len(z))
     slope, error = _difference(density, z, direction)
     stated = float(gradient @ direction)
     allowed = DISAGREEMENT * (abs(stated) + abs(slope)) + 10 * error
     if not abs(stated - slope) > allowed:
         return
-    looked = [_difference(density, z, np.eye(1, len(z), i)[0]) for i in range(min(len(z), NAMED))]
-    off = [abs(found - g) - 10 * e for (found, e), g in zip(looked, gradient, strict=False)]
-    place = int(np.nanargmax(off))
+    axes = np.eye(min(len(z), MOST_COORDINATES), len(z))
+    slopes = [_difference(density, z, axis) for axis in axes]
+    excess = [abs(s - g) - 10 * e for (s, e), g in zip(slopes, gradient, strict=False)]
+    worst = int(np.nanargmax(excess))
     cure = hint or "look for a part of log p̂ that the gradient leaves out"
     if abs(stated + slope) <= allowed:
         cure = "the sign is wrong; return log p̂ and its own gradient, neither of them negated"
     raise ValueError(
         coded(
             "E108",
-            f"the gradient of the log density is wrong in coordinate {names[place]!r}: it is given "
-            f"as {gradient[place]:.6g}, finite differences say {looked[place][0]:.6g} (along a "
+            f"the gradient of the log density is wrong in coordinate {names[worst]!r}: it is given "
+            f"as {gradient[worst]:.6g}, finite differences say {slopes[worst][0]:.6g} (along a "
             f"random direction {stated:.6g} against {slope:.6g}): {cure}",
         )
     )
 
 
-def _difference(density: Foreign, z: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
-    """Slope of log p̂ along a direction by central differences, and an error of it."""
-    lengths = np.concatenate([STEPS, STEPS / 2])
+def _difference(
+    density: ForeignDensity, z: np.ndarray, direction: np.ndarray
+) -> tuple[float, float]:
+    """Slope of log p̂ along a direction by central differences, and its estimated error."""
+    lengths = np.concatenate([DIFFERENCE_LENGTHS, DIFFERENCE_LENGTHS / 2])
     offsets = lengths[:, None] * direction
     ahead, behind = np.split(density.values(np.concatenate([z + offsets, z - offsets])), 2)
     wide, narrow = np.split((ahead - behind) / (2 * lengths), 2)
-    rounding = np.finfo(float).eps * np.abs(ahead[: len(STEPS)]) / STEPS
+    size = np.abs(ahead[: len(DIFFERENCE_LENGTHS)])
+    rounding = np.finfo(float).eps * size / DIFFERENCE_LENGTHS
     errors = np.abs(wide - narrow) + rounding
     errors = np.where(np.isfinite(errors), errors, np.inf)
     best = int(np.argmin(errors))

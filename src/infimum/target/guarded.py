@@ -1,24 +1,24 @@
-"""TODO."""
+"""Guarded foreign code: a point at which it raises an error does not spoil its batch."""
 
 from __future__ import annotations
 
 import copy
-import functools
-import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from infimum.base.errors import coded
+from infimum.target.pointwise import PointCode
 
-Batched = Callable[[np.ndarray], tuple[Any, Any]]
+BatchFunction = Callable[[np.ndarray], tuple[Any, Any]]
 """(n, k) points to log p̂, shape (n,), and its gradient, shape (n, k)."""
 
-See = Callable[[Batched, np.ndarray], tuple[Any, Any]]
-"""What stands between such code and who calls it."""
+Relay = Callable[[BatchFunction, np.ndarray], tuple[Any, Any]]
+"""Calls such code for a compiled loop. A journal's relay looks whether it knows the answer."""
 
 
 @dataclass
@@ -40,46 +40,45 @@ class Failures:
     meaning: str = "undefined"
 
     def clear(self) -> None:
-        """Forget them: what came before the work."""
+        """Forget what came before the work that is to be counted."""
         self.count, self.first = 0, None
 
     def note(self, error: Exception) -> None:
-        """Book one point."""
+        """Count one point."""
         self.add(1, f"{type(error).__name__}: {error}".strip().rstrip(":"))
 
     def add(self, count: int, first: str | None) -> None:
-        """Book points that came after those of before."""
+        """Count points that failed after those that are counted already."""
         self.count += count
         self.first = self.first or first
 
 
-class Guarded:
+class GuardedCode:
     """Foreign code that may raise: a point that fails does not spoil its batch.
 
     Parameters
     ----------
     function
-        Value and gradient, shapes (n,) and (n, k), of a batch of points; None where there is no
+        Value and gradient, shapes (n,) and (n, k), of a batch of points; None if there is no
         gradient.
     dim
         k, the length of a point.
     value
-        Value alone of a batch, where that is cheaper.
+        Value alone of a batch, if that is cheaper.
     failed
-        What log p̂ counts as at a point that raises: NaN, or -inf where an error means zero
-        density.
+        What log p̂ counts as at a point that raises: NaN, or -inf if an error means zero density.
     failures
-        Where errors are booked.
+        Where errors are counted.
     fatal
         Errors that are not those of a point, which end the work.
     pointwise
-        How many points are evaluated at once, where each is by itself whatever others are in its
-        batch; 0 where the code takes batches.
+        How many points are evaluated at once by code that takes single points; 0 for code that
+        takes batches.
     """
 
     def __init__(
         self,
-        function: Batched | None,
+        function: BatchFunction | None,
         dim: int,
         value: Callable[[np.ndarray], Any] | None = None,
         *,
@@ -95,9 +94,9 @@ class Guarded:
         self.fatal: tuple[type[BaseException], ...] = (KeyboardInterrupt, *fatal)
         self.failures = failures or Failures()
         self.failures.meaning = "zero density" if failed == -np.inf else "undefined"
-        self.ended: BaseException | None = None
+        self.held_back: BaseException | None = None
         self.pointwise = pointwise
-        self._see: See | None = None
+        self._relay: Relay | None = None
 
     @classmethod
     def of_points(
@@ -108,7 +107,7 @@ class Guarded:
         *,
         failed: float = np.nan,
         threads: int = 1,
-    ) -> Guarded:
+    ) -> GuardedCode:
         """Code that takes one point at a time.
 
         Parameters
@@ -116,10 +115,10 @@ class Guarded:
         function, value
             Of one point: (log p̂, gradient), and log p̂ alone.
         threads
-            How many points to evaluate at once, where the code lets go of Python's lock.
+            How many points to evaluate at once, if the code lets go of Python's lock.
         """
         failures = Failures()
-        points = _Points(dim, failed, failures, threads)
+        points = PointCode(dim, failed, failures.note, threads)
         return cls(
             None if function is None else lambda x: points.pairs(function, x),
             dim,
@@ -129,7 +128,7 @@ class Guarded:
             pointwise=threads,
         )
 
-    def reordered(self, order: np.ndarray) -> Guarded:
+    def reordered(self, order: np.ndarray) -> GuardedCode:
         """The same code of z, whose coordinate i is coordinate order[i] of the code's own."""
         if np.array_equal(order, np.arange(self.dim)):
             return self
@@ -141,7 +140,7 @@ class Guarded:
             log_p, gradient = function(np.take(z, back, axis=1))
             return log_p, np.take(gradient, order, axis=1)
 
-        return Guarded(
+        return GuardedCode(
             None if function is None else pair,
             self.dim,
             None if value is None else lambda z: value(np.take(z, back, axis=1)),
@@ -150,39 +149,39 @@ class Guarded:
             pointwise=self.pointwise,
         )
 
-    def through(self, see: See) -> Guarded:
-        """The same code, whose answers to a compiled loop pass through `see`."""
-        seen = copy.copy(self)
-        seen._see = see
-        return seen
+    def through(self, relay: Relay) -> GuardedCode:
+        """The same code; its answers to a compiled loop pass through `relay`."""
+        relayed = copy.copy(self)
+        relayed._relay = relay
+        return relayed
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Value and gradient at each row of x (n, k); rows that raise are told apart."""
+        """Value (n,) and gradient (n, k) at each row of x (n, k), `failed` and NaN if it raises."""
         function = self.function
         if function is None:
             raise TypeError(
                 coded("E110", "this density has no gradient: take target.values, or give it one")
             )
         lost = np.full(1, self.failed), np.full((1, self.dim), np.nan)
-        log_p, gradient = self._spared(function, x, lost)
+        log_p, gradient = self._spare(function, x, lost)
         return np.asarray(log_p, np.float64), np.asarray(gradient, np.float64)
 
-    def values(self, x: np.ndarray) -> np.ndarray:
+    def values(self, x: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         """log p̂ at each row."""
         value = self.value
         if value is None:
             return self(x)[0]
-        alone = self._spared(
+        alone = self._spare(
             lambda x: (np.asarray(value(x), np.float64),), x, (np.full(1, self.failed),)
         )
         log_p: np.ndarray = alone[0]
         return log_p
 
-    def _spared(
+    def _spare(
         self,
         evaluate: Callable[[np.ndarray], tuple[Any, ...]],
         x: np.ndarray,
-        lost: tuple[Any, ...],
+        lost: tuple[np.ndarray, ...],
     ) -> tuple[Any, ...]:
         """Evaluate a batch; if it raises, its halves, down to the rows that are `lost`."""
         try:
@@ -193,15 +192,15 @@ class Guarded:
             if len(x) == 1:
                 self.failures.note(error)
                 return lost
-            halves = [self._spared(evaluate, part, lost) for part in np.array_split(x, 2)]
+            halves = [self._spare(evaluate, part, lost) for part in np.array_split(x, 2)]
             return tuple(map(np.concatenate, zip(*halves, strict=True)))
 
-    def from_bits(self, bits: Any) -> np.ndarray:
-        """As a compiled loop calls it: Ctrl-C is kept, and the loop runs through NaN to its end.
+    def from_bits(self, bits: ArrayLike) -> np.ndarray:
+        """The code as a compiled loop calls it, which can't be ended by an error.
 
         Numbers come and go as the bits of float64, in pairs of integers: the loop may call from a
-        thread of its own, where JAX would round them to its default precision. What is fatal is
-        kept as well.
+        thread of its own, where JAX would round them to its default precision. After Ctrl-C, or
+        another fatal error, the loop runs through NaN to its end, and `resume` raises the error.
 
         Parameters
         ----------
@@ -214,69 +213,16 @@ class Guarded:
         """
         x = np.ascontiguousarray(bits).view(np.float64).reshape(-1, self.dim)
         answer = np.full((len(x), self.dim + 1), np.nan)
-        if self.ended is None:
+        if self.held_back is None:
             try:
-                found = self(x) if self._see is None else self._see(self, x)
-                answer[:, 0], answer[:, 1:] = found
+                log_p, gradient = self(x) if self._relay is None else self._relay(self, x)
+                answer[:, 0], answer[:, 1:] = log_p, gradient
             except self.fatal as error:
-                self.ended = error
+                self.held_back = error
         return answer.view(np.uint32).reshape(*np.shape(bits)[:-2], self.dim + 1, 2)
 
     def resume(self) -> None:
-        """Raise what a compiled loop has kept."""
-        if self.ended is not None:
-            error, self.ended = self.ended, None
+        """Raise the error that a compiled loop has held back."""
+        if self.held_back is not None:
+            error, self.held_back = self.held_back, None
             raise error
-
-
-class _Points:
-    """Code of one point over the rows of a batch, several rows at once if it allows."""
-
-    def __init__(self, dim: int, failed: float, failures: Failures, threads: int) -> None:
-        self.dim = dim
-        self.failed = failed
-        self.failures = failures
-        self.threads = threads
-
-    @functools.cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads, thread_name_prefix="infimum")
-
-    def pairs(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> Any:
-        """Value and gradient at each row."""
-        log_p, gradient = np.full(len(x), self.failed), np.full((len(x), self.dim), np.nan)
-
-        def one(i: int) -> None:
-            value, gradient[i] = function(x[i])
-            log_p[i] = value
-
-        self._each(one, len(x))
-        return log_p, gradient
-
-    def values(self, function: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
-        """Value at each row."""
-        log_p = np.full(len(x), self.failed)
-
-        def one(i: int) -> None:
-            log_p[i] = function(x[i])
-
-        self._each(one, len(x))
-        return log_p
-
-    def _each(self, one: Callable[[int], None], n: int) -> None:
-        """Fill every row, and book those that raise."""
-
-        def some(rows: range) -> list[tuple[int, Exception]]:
-            trouble = []
-            for i in rows:
-                try:
-                    one(i)
-                except Exception as error:  # whatever the user's own code raises
-                    trouble.append((i, error))
-            return trouble
-
-        shares = min(self.threads, n)
-        parts = [range(k, n, shares) for k in range(shares)]
-        told = map(some, parts) if shares == 1 else self._pool.map(some, parts)
-        for _, error in sorted(itertools.chain(*told), key=lambda trouble: trouble[0]):
-            self.failures.note(error)

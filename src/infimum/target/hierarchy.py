@@ -1,4 +1,4 @@
-"""The contract of a hierarchy: coordinates with a location and a scale that other ones decide."""
+"""The contract of a hierarchy: coordinates whose location and scale other coordinates decide."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from infimum.base.program import ClosedJaxpr
 
 
 class Parents(NamedTuple):
-    """What the other coordinates say of k coordinates z_j, each array of shape (k,).
+    """What the other coordinates decide for k coordinates z_j: four arrays of shape (k,).
 
     Attributes
     ----------
     location, scale
-        Of z_j a priori.
+        Of the prior of z_j.
     offset, slope
-        θ_j = offset + slope·z_j is what the data are about.
+        The data depend on z_j through θ_j = offset + slope·z_j.
     """
 
-    location: Any
-    scale: Any
-    offset: Any
-    slope: Any
+    location: jax.Array | np.ndarray
+    scale: jax.Array | np.ndarray
+    offset: jax.Array | np.ndarray
+    slope: jax.Array | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,16 @@ class Hierarchy:
     Attributes
     ----------
     names
-        What each of them is called.
+        A name for each of the k coordinates.
     index
         Which coordinates of z they are, shape (k,).
     level
-        What those of one level depend on lies on lower levels, or outside; shape (k,), from 0 on.
+        The level of each, from 0 on, shape (k,): it depends only on coordinates of lower levels,
+        and on coordinates outside the hierarchy.
     centred
-        Whether z_j is θ_j itself, shape (k,); if not, the model is stated with the scale taken out.
+        Whether z_j is θ_j itself, shape (k,); if not, the scale is taken out of it.
     parents
-        The function of one point z, traceable by JAX.
+        From one point z to the `Parents` there, traceable by JAX.
     """
 
     names: tuple[str, ...]
@@ -56,20 +57,22 @@ class Hierarchy:
 
 
 def levels(needs: Mapping[str, frozenset[str]]) -> dict[str, int]:
-    """Put nodes on levels above all that they need; those in or behind a circle are left out.
+    """Put each node on the level above all nodes that it needs.
+
+    Nodes in a circle are left out, and so are the nodes that need them.
 
     Parameters
     ----------
     needs
-        What each node needs; what is no key of it is there from the beginning.
+        The nodes that each node needs. Those that are not keys are there from the beginning.
     """
-    placed: dict[str, int] = {}
-    waiting = {name: {x for x in given if x in needs} for name, given in needs.items()}
-    while ready := [name for name, given in waiting.items() if given <= placed.keys()]:
+    level: dict[str, int] = {}
+    waiting = {name: {x for x in needed if x in needs} for name, needed in needs.items()}
+    while ready := [name for name, needed in waiting.items() if needed <= level.keys()]:
         for name in ready:
-            placed[name] = 1 + max((placed[x] for x in waiting[name]), default=-1)
-        waiting = {name: given for name, given in waiting.items() if name not in ready}
-    return placed
+            level[name] = 1 + max((level[x] for x in waiting[name]), default=-1)
+        waiting = {name: needed for name, needed in waiting.items() if name not in ready}
+    return level
 
 
 def dependence(
@@ -77,8 +80,8 @@ def dependence(
 ) -> dict[str, frozenset[str]]:
     """Which of its named arguments each named result of a function may depend on.
 
-    Read off the traced function: what is not named does not matter; what is named may turn out to
-    be multiplied by zero.
+    This is read off the traced function. An argument that is not named has no influence; one that
+    is named may still turn out to be multiplied by zero.
 
     Parameters
     ----------
@@ -86,30 +89,30 @@ def dependence(
         Takes a dict like `parts`, and returns a dict of arrays; traceable by JAX.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(dict(parts))
-    own = [frozenset({name}) for name in sorted(parts)]
+    own = [frozenset({name}) for name in sorted(parts)]  # JAX sorts the keys of a dict
     return dict(zip(sorted(shapes), _reach(closed.jaxpr, own), strict=True))
 
 
-def _reach(jaxpr: core.Jaxpr, given: list[frozenset[str]]) -> list[frozenset[str]]:
-    """Which names reach the results, for names of the arguments."""
-    known: dict[Hashable, frozenset[str]] = dict(zip(jaxpr.invars, given, strict=True))
+def _reach(jaxpr: core.Jaxpr, arguments: list[frozenset[str]]) -> list[frozenset[str]]:
+    """The names that reach each result, if these reach the arguments."""
+    reaching: dict[Hashable, frozenset[str]] = dict(zip(jaxpr.invars, arguments, strict=True))
 
-    def of(variable: Any) -> frozenset[str]:
+    def names_of(variable: core.Var | core.Literal) -> frozenset[str]:
         nothing: frozenset[str] = frozenset()
-        return nothing if isinstance(variable, core.Literal) else known.get(variable, nothing)
+        return nothing if isinstance(variable, core.Literal) else reaching.get(variable, nothing)
 
     for eqn in jaxpr.eqns:
-        sources = [of(variable) for variable in eqn.invars]
+        sources = [names_of(variable) for variable in eqn.invars]
         inner = [x.jaxpr for x in eqn.params.values() if isinstance(x, ClosedJaxpr)]
-        same = len(inner) == 1 and eqn.primitive.name in _TRANSPARENT
-        if same and len(inner[0].invars) == len(sources):
+        called = len(inner) == 1 and eqn.primitive.name in _TRANSPARENT
+        if called and len(inner[0].invars) == len(sources):
             results = _reach(inner[0], sources)
         else:
             results = [frozenset().union(*sources)] * len(eqn.outvars)
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [of(variable) for variable in jaxpr.outvars]
+        reaching.update(zip(eqn.outvars, results, strict=True))
+    return [names_of(variable) for variable in jaxpr.outvars]
 
 
 _TRANSPARENT = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
-"""Primitives that call one function on their own arguments; through others everything reaches
-everything."""
+"""Primitives that call one function on their own arguments. Of any other primitive every argument
+reaches every result."""

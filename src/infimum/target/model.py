@@ -1,4 +1,4 @@
-"""The contract of a model: what a source knows beyond log p̂, for predictions and for ArviZ."""
+"""The contract of a model: what a source knows beyond log p̂, such as data and predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infimum.base.errors import coded
 from infimum.target.hierarchy import Hierarchy
 
 Arrays = Mapping[str, Any]
-"""Arrays by name; draws have a leading axis n."""
+"""Arrays by name. Draws have a leading axis n."""
 
 
 class Model(abc.ABC):
@@ -21,14 +21,14 @@ class Model(abc.ABC):
     Attributes
     ----------
     library
-        Whose model it is.
+        The library that the model is written in.
     """
 
     library: str
 
     @abc.abstractmethod
     def dims(self) -> dict[str, Sequence[str]]:
-        """Names of the axes of each quantity, where the model has some."""
+        """Names of the axes of each quantity that has named axes."""
 
     @abc.abstractmethod
     def coords(self) -> dict[str, Sequence[Any]]:
@@ -40,7 +40,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def constant(self) -> dict[str, np.ndarray]:
-        """The data that it takes as given."""
+        """The data that the model conditions on, such as covariates."""
 
     @abc.abstractmethod
     def predict(
@@ -51,7 +51,7 @@ class Model(abc.ABC):
         Parameters
         ----------
         args, kwargs
-            New data, in the form in which this kind of model takes data; none for its own.
+            New data, in the form in which this kind of model takes data; none for its own data.
         """
 
     @abc.abstractmethod
@@ -64,24 +64,24 @@ class Hierarchical(Model):
 
     @abc.abstractmethod
     def hierarchy(self, space: Any, rng: np.random.Generator) -> Hierarchy | None:
-        """The location-scale hierarchy among the coordinates of the space; None without any.
+        """The location-scale hierarchy among the coordinates of the space; None if there is none.
 
         Parameters
         ----------
         rng
-            For the points at which the model is looked at.
+            Chooses the points at which the model is examined.
         """
 
 
 class Labels(Model):
-    """Names and labels of axes at most: no data, and no code to predict with.
+    """A model of which only names and labels of axes are known: it has no data, and no code.
 
     Parameters
     ----------
     dims, coords
-        As a model had them.
+        As the model had them.
     refusals
-        What is said to those who ask for predictions, and for the log-likelihood.
+        What the errors say when predictions are asked for, and the log-likelihood.
     """
 
     library = "infimum"
@@ -97,29 +97,29 @@ class Labels(Model):
         self._refusals = refusals
 
     def dims(self) -> dict[str, Sequence[str]]:
-        """As given."""
+        """Names of the axes of each quantity, as they were given."""
         return dict(self._dims)
 
     def coords(self) -> dict[str, Sequence[Any]]:
-        """As given."""
+        """Labels along the named axes, as they were given."""
         return dict(self._coords)
 
     def observed(self) -> dict[str, np.ndarray]:
-        """None known."""
+        """Nothing: the data are not known."""
         return {}
 
     def constant(self) -> dict[str, np.ndarray]:
-        """None known."""
+        """Nothing: the data are not known."""
         return {}
 
     def predict(
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
-        """Refuse."""
+        """Raise ValueError: there is no code to predict with."""
         raise ValueError(coded("E431", self._refusals[0]))
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
-        """Refuse."""
+        """Raise ValueError: there is no code of the likelihood."""
         raise ValueError(coded("E432", self._refusals[1]))
 
 
@@ -127,10 +127,10 @@ DENSITY = Labels(
     {},
     {},
     (
-        "this target is a log density, which says nothing of new data: compute predictions from "
-        "fit.sample(n), or state the model with from_numpyro, from_pymc or from_stan",
+        "this target is a log density, which says nothing about new data: compute predictions "
+        "from fit.sample(n), or state the model with from_numpyro, from_pymc or from_stan",
         "this target is a log density, which does not tell observations apart: state the model "
         "with from_numpyro or from_pymc, or with from_stan and log_lik in generated quantities",
     ),
 )
-"""No model: a bare log density."""
+"""The model of a bare log density: nothing is known besides log p̂."""

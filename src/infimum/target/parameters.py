@@ -1,10 +1,10 @@
-"""TODO."""
+"""The parameters of an example: their names, their shapes, and the checks of their supports."""
 
 from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,17 @@ class Parameter:
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """A path in a pytree as a name: its keys joined by dots."""
+    """A path in a pytree as a name: its keys, joined by dots."""
     return ".".join(str(_key(entry)) for entry in path)
 
 
-def repeated(names: list[str]) -> str:
+def most_frequent(names: list[str]) -> str:
+    """The name that occurs most often, for messages about names that occur twice."""
     return collections.Counter(names).most_common(1)[0][0]
 
 
 def nested(values: dict[str, Any]) -> Any:
-    """Leaves by name as nested dicts, for the supports that depend on other parameters."""
+    """Leaves by name as nested dicts, as supports that depend on other parameters take them."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
         *branches, last = name.split(".")
@@ -82,10 +83,18 @@ def _key(entry: Any) -> Any:
 
 
 def key_value(leaf: Any) -> Any:
+    """The leaf of an example; zeros for one that only declares its shape and dtype."""
     return np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
 
-def floating(name: str, value: Any) -> Any:
+def floating(name: str, value: Any) -> np.ndarray:
+    """A leaf of the example as float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not of a floating dtype, or not finite.
+    """
     value = key_value(value)
     try:
         array = np.asarray(value)
@@ -113,7 +122,7 @@ def floating(name: str, value: Any) -> Any:
 
 
 def assign(supports: PyTree, names: list[str]) -> dict[str, Any]:
-    """Give each leaf name the support of its nearest branch."""
+    """The support of each leaf: its own, or that of its nearest branch."""
     if supports is None:
         return {}
     entries = jax.tree_util.tree_flatten_with_path(supports, is_leaf=_is_support)[0]
@@ -139,22 +148,38 @@ def _is_support(node: Any) -> bool:
     return not isinstance(node, dict | list | tuple) or node is None
 
 
-def depending_last(values: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, bool]]:
+def depending_last(names: Iterable[str], supports: dict[str, Any]) -> list[tuple[str, bool]]:
     """Each parameter, and whether its support is a function of others; those come last."""
 
     def depends(name: str) -> bool:
-        support = given.get(name)
+        support = supports.get(name)
         return callable(support) and not hasattr(support, "event_dim")
 
-    return sorted(((name, depends(name)) for name in values), key=lambda entry: entry[1])
+    return sorted(((name, depends(name)) for name in names), key=lambda entry: entry[1])
 
 
 def parameter_of(
-    name: str, value: np.ndarray, given: Any, depends: bool, inside: dict[str, Any]
+    name: str, value: np.ndarray, assigned: Any, depends: bool, inside: dict[str, Any]
 ) -> tuple[Parameter, Support]:
-    """Check that a support fits its parameter; also return the support at the example."""
+    """A parameter whose support fits it, and that support at the example.
+
+    Parameters
+    ----------
+    value
+        Its leaf of the example.
+    assigned
+        Its support, in one of the forms that `as_support` reads; if it `depends` on other
+        parameters, a function of them.
+    inside
+        Values of the parameters before it, inside their supports.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a support, or does not fit the example's shape or value.
+    """
     try:
-        support = S.as_support(given(nested(inside)) if depends else given)
+        support = S.as_support(assigned(nested(inside)) if depends else assigned)
     except KeyError as error:
         raise ValueError(
             coded(
@@ -165,31 +190,7 @@ def parameter_of(
         ) from None
     except (TypeError, ValueError) as error:
         raise type(error)(coded("E130", f"parameter {name!r}: {error}")) from None
-    what = f"support {support!r} does not fit parameter {name!r} of shape {value.shape}"
-    if support.event_dim > value.ndim:
-        raise ValueError(
-            coded(
-                "E132",
-                f"{what}: it needs at least {support.event_dim} axes, give the example these",
-            )
-        )
-    try:
-        free_shape = tuple(support.transform.inverse_shape(value.shape))
-        made = tuple(support.transform.forward_shape(free_shape))
-    except (ValueError, TypeError) as error:
-        raise ValueError(coded("E132", f"{what}: {error}")) from None
-    if made != value.shape:
-        raise ValueError(
-            coded("E132", f"{what}: its values have shape {made}, give the example that")
-        )
-    bounds = [np.shape(a) for a in support.arguments if support.name != "zero_sum"]
-    if any(_broadcast(value.shape, shape) != value.shape for shape in bounds):
-        raise ValueError(
-            coded(
-                "E132",
-                f"{what}: its bounds have shapes {bounds}, give the example that of both together",
-            )
-        )
+    free_shape = _free_shape(name, value, support)
     if np.any(value) and not S.contains(support, value):
         raise ValueError(
             coded(
@@ -198,7 +199,39 @@ def parameter_of(
                 "give a value inside it, or zeros to say the shape only",
             )
         )
-    return Parameter(Leaf(name, value.shape), free_shape, given if depends else support), support
+    kept = assigned if depends else support
+    return Parameter(Leaf(name, value.shape), free_shape, kept), support
+
+
+def _free_shape(name: str, value: np.ndarray, support: Support) -> tuple[int, ...]:
+    """The shape of the unconstrained value; ValueError if the support does not fit."""
+    what = f"support {support!r} does not fit parameter {name!r} of shape {value.shape}"
+    if support.event_dim > value.ndim:
+        raise ValueError(
+            coded(
+                "E132",
+                f"{what}: it needs at least {support.event_dim} axes. Give the example these",
+            )
+        )
+    try:
+        free_shape = tuple(support.transform.inverse_shape(value.shape))
+        full_shape = tuple(support.transform.forward_shape(free_shape))
+    except (ValueError, TypeError) as error:
+        raise ValueError(coded("E132", f"{what}: {error}")) from None
+    if full_shape != value.shape:
+        raise ValueError(
+            coded("E132", f"{what}: its values have shape {full_shape}. Give the example that")
+        )
+    bounds = [np.shape(a) for a in support.arguments if support.name != "zero_sum"]
+    if any(_broadcast(value.shape, shape) != value.shape for shape in bounds):
+        raise ValueError(
+            coded(
+                "E132",
+                f"{what}: its bounds have shapes {bounds}. Give the example the shape of both "
+                "together",
+            )
+        )
+    return free_shape
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:

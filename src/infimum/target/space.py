@@ -10,12 +10,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jax.tree_util import PyTreeDef
+from jaxtyping import Bool, Float, PyTree
 
 from infimum.base.errors import coded
 
-NONE = -1
-"""In the place of a coordinate: the quantity is not a function of one coordinate alone."""
+NO_COORDINATE = -1
+"""Stands for the coordinate of a quantity that is a function of several coordinates of z."""
+
+MOST_SHOWN = 8
+"""Quantities of a point that a message shows."""
+
+MOST_LISTED = 20
+"""Names that the message about an unknown name lists."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,8 @@ class Leaf:
     derived
         Whether it is computed from the parameters: a deterministic site, a generated quantity.
     noisy
-        Whether it is random given the parameters, or the log-likelihood of single observations: no
-        verdict of a fit hangs on it, because rare values say nothing of q.
+        Whether it is random given the parameters, or the log-likelihood of single observations. It
+        does not count for a fit's verdict, because its rare values say nothing about q.
     """
 
     name: str
@@ -42,7 +49,7 @@ class Leaf:
 
     @property
     def label(self) -> str:
-        """What to call it where it needs a name."""
+        """Its name; `z` for a bare vector."""
         return self.name or "z"
 
     def scalars(self) -> list[str]:
@@ -67,13 +74,13 @@ class Space(abc.ABC):
 
     dim: int
     leaves: tuple[Leaf, ...]
-    treedef: Any
-    structure: Any
+    treedef: PyTreeDef
+    structure: PyTreeDef
 
     @property
     @abc.abstractmethod
     def free_names(self) -> list[str]:
-        """A name for each coordinate of `z`."""
+        """A name for each coordinate of z."""
 
     @abc.abstractmethod
     def draws(self, z: Float[np.ndarray, "n d"]) -> PyTree:
@@ -93,7 +100,7 @@ class Space(abc.ABC):
 
     @abc.abstractmethod
     def coordinates(self) -> list[int]:
-        """For each of `names` the coordinate of z that it is a function of alone, or `NONE`."""
+        """For each of `names` the one coordinate of z that decides it, or `NO_COORDINATE`."""
 
     def free(self, draws: PyTree) -> tuple[np.ndarray, np.ndarray]:
         """Points z of these draws, and log |det dparams/dz| there.
@@ -122,8 +129,6 @@ class Space(abc.ABC):
 
     def _parameters(self, tree: PyTree) -> list[Any]:
         """The parameters of a draw, in the order of `leaves`."""
-        values: list[Any]
-        treedef: Any
         values, treedef = jax.tree_util.tree_flatten(tree)
         if treedef == self.structure:
             return values
@@ -143,8 +148,8 @@ class Space(abc.ABC):
         return [name for leaf in self.leaves for name in leaf.scalars()]
 
     @functools.cached_property
-    def judged(self) -> np.ndarray:
-        """Which of `names` a fit's verdict is about."""
+    def judged(self) -> Bool[np.ndarray, " k"]:
+        """Which of `names` count for a fit's verdict: all that are not noisy."""
         return np.array([not leaf.noisy for leaf in self.leaves for _ in leaf.scalars()], bool)
 
     def describe(self, z: Float[np.ndarray, " d"]) -> str:
@@ -154,23 +159,29 @@ class Space(abc.ABC):
                 [np.ravel(x) for x in jax.tree_util.tree_leaves(self.draws(z[None]))]
             )
             names = self.names
-        except Exception:  # the point is one that gave trouble: the model may refuse it here too
+        except Exception:  # the point gave trouble before: the model may refuse it here too
             values, names = z, self.free_names
-        shown = [f"{name} = {x:.4g}" for name, x in zip(names, values, strict=True)][:8]
-        return ", ".join(shown) + (", ..." if len(values) > 8 else "")
+        shown = [f"{name} = {x:.4g}" for name, x in zip(names, values, strict=True)][:MOST_SHOWN]
+        return ", ".join(shown) + (", ..." if len(values) > MOST_SHOWN else "")
 
 
-def positions(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where quantities stand among the known; a parameter's name stands for all of its entries."""
+def positions(known: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where these quantities stand among the known ones.
+
+    Parameters
+    ----------
+    names
+        One name or several; the name of a parameter stands for all of its entries.
+    """
     places: list[int] = []
-    for name in [wanted] if isinstance(wanted, str) else wanted:
+    for name in [names] if isinstance(names, str) else names:
         inside = (f"{name}[", f"{name}.")
-        found = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
-        if not found:
+        matches = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
+        if not matches:
             raise ValueError(
-                coded("E410", f"no quantity {name!r}; there are {', '.join(known[:20])}")
+                coded("E410", f"no quantity {name!r}; there are {', '.join(known[:MOST_LISTED])}")
             )
-        places += found
+        places += matches
     return places
 
 
@@ -181,7 +192,7 @@ def columns(draws: PyTree) -> Float[np.ndarray, "n k"]:
 
 
 class SourceSpace(Space):
-    """A space whose quantities are a source's own business: arrays by name.
+    """A space whose quantities the source computes: arrays by name.
 
     Parameters
     ----------
@@ -194,7 +205,7 @@ class SourceSpace(Space):
     invert
         As `Space.invert`; the parameters stand in the order of their names.
     coordinates
-        For each scalar name of a parameter the coordinate it is a function of alone.
+        For scalar names of parameters, the one coordinate that decides each.
     """
 
     def __init__(
@@ -216,7 +227,7 @@ class SourceSpace(Space):
 
     @property
     def free_names(self) -> list[str]:
-        """The source's own."""
+        """The names that the source gave."""
         return self._free_names
 
     def draws(self, z: Float[np.ndarray, "n d"]) -> PyTree:
@@ -227,13 +238,13 @@ class SourceSpace(Space):
     def invert(
         self, flat: Float[np.ndarray, "n k"]
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-        """By the source."""
+        """By the source's function."""
         return self._invert(flat)
 
     def coordinates(self) -> list[int]:
-        """Where the source says so."""
-        return [self._coordinates.get(name, NONE) for name in self.names]
+        """The coordinates that the source gave, `NO_COORDINATE` for all other quantities."""
+        return [self._coordinates.get(name, NO_COORDINATE) for name in self.names]
 
 
-def _structure(names: Sequence[str]) -> Any:
+def _structure(names: Sequence[str]) -> PyTreeDef:
     return jax.tree_util.tree_structure(dict.fromkeys(names, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import coded
 from infimum.base.program import Program, double_precision
 from infimum.target.bijection import Bijection
-from infimum.target.density import Compiled, called, differentiated
-from infimum.target.foreign import Foreign
+from infimum.target.compiled import CompiledDensity, compile_density, target_name
+from infimum.target.density import Density
 from infimum.target.guarded import Failures
-from infimum.target.journal import Journal
-from infimum.target.large import Large
+from infimum.target.journal.journal import Journal
+from infimum.target.journal.remembered import RememberedDensity
 from infimum.target.model import DENSITY, Model
-from infimum.target.remembered import Density, Remembered
 from infimum.target.space import Space
 
 
@@ -39,7 +40,7 @@ class Target:
         Pytree of float arrays, or one flat vector: names, shapes and values inside the supports.
         An array of zeros says the shape only.
     supports
-        Pytree of `infimum.supports`, given where a parameter is not real. A function
+        Pytree of `infimum.supports`, with one for each parameter that is not real. A function
         ``params -> support`` makes a support depend on other parameters.
     name
         What to call the target in print.
@@ -73,64 +74,74 @@ class Target:
             )
         with double_precision():
             space = Bijection(example, supports)
-            start = space.inside(example)
-        density = differentiated(log_density, space)
-        self._set(space, density, called(log_density, name), start, DENSITY)
+            start = space.interior_point(example)
+        self._build(space, log_density, target_name(log_density, name), example=start)
 
     @classmethod
     def of(
         cls,
         space: Space,
-        density: Callable[..., Any] | Foreign,
+        density: Callable[..., Any] | Density,
         name: str,
         *,
         example: np.ndarray | None = None,
-        model: Model | None = None,
+        model: Model = DENSITY,
         data: PyTree = None,
     ) -> Target:
-        """A target as a source states it.
+        """A target of its parts, as a source states them.
 
         Parameters
         ----------
         space
             What z means.
         density
-            log p̂ of the parameters by JAX, where `space` is a `Bijection`; of z by JAX where it is
-            not; or a `Foreign`.
+            log p̂: a `Density`, or a function that JAX can differentiate. The function takes the
+            parameters if `space` is a `Bijection`, and z if it is not.
         example
             An unconstrained point to start from.
         model
             What the source knows beyond log p̂.
         data
-            Pytree of arrays that a density by JAX takes behind its parameters, if any.
+            Pytree of arrays that the function takes as its second argument, if any.
         """
         target = cls.__new__(cls)
-        if not isinstance(density, Foreign):
-            density = differentiated(density, space, data)
-        target._set(space, density, name, example, model or DENSITY)
+        target._build(space, density, name, example=example, model=model, data=data)
         return target
 
-    def _set(
+    def _build(
         self,
         space: Space,
-        density: Density,
+        density: Callable[..., Any] | Density,
         name: str,
-        example: np.ndarray | None,
-        model: Model,
+        *,
+        example: np.ndarray | None = None,
+        model: Model = DENSITY,
+        data: PyTree = None,
     ) -> None:
+        """Hold the parts: every target, whatever its source, is built here."""
         self.space = space
         self.name = name
         self.example = example
         self.model = model
-        self.large: Large | None = None
-        self._density = density
+        self.large: LargeData | None = None
+        self._density = (
+            density if isinstance(density, Density) else compile_density(density, space, data)
+        )
         self._plain: Target | None = None
 
-    def given(self, data: PyTree, model: Model) -> Target:
-        """The same target on other data, where it was made with some; nothing is traced anew."""
+    def with_data(self, data: PyTree, model: Model) -> Target:
+        """The same target on other data of the same shapes; nothing is traced again.
+
+        Parameters
+        ----------
+        data
+            In the place of the `data` that the target was built with.
+        model
+            What the source knows of the model with these data.
+        """
         target = copy.copy(self)
         target.model = model
-        target._density = Compiled(self.program.given(data))
+        target._density = CompiledDensity(self.program.given(data))
         return target
 
     def plus(self, term: Callable[[Any], Any]) -> Target:
@@ -140,10 +151,12 @@ class Target:
         def both(z: Any) -> Any:
             return jax.tree_util.tree_map(jnp.add, tuple(own(z)), tuple(added(z)))
 
-        target = Target.__new__(Target)
-        compiled = Compiled(Program(both, self.dim))
-        target._set(self.space, compiled, self.name, self.example, self.model)
-        return target
+        density = CompiledDensity(Program(both, self.dim))
+        return Target.of(self.space, density, self.name, example=self.example, model=self.model)
+
+    given = RenamedAttribute("with_data")
+    remembered = RenamedAttribute("with_journal")
+    twice = RenamedAttribute("twice_differentiable")
 
     @property
     def dim(self) -> int:
@@ -183,7 +196,7 @@ class Target:
         Parameters
         ----------
         planned
-            How many points will be asked for in all, where `z` is one chunk of them.
+            How many points will be asked for in all, if `z` is one chunk of them.
         """
         return self._density.values(z, planned)
 
@@ -208,54 +221,59 @@ class Target:
         return self._density.differentiable
 
     @property
-    def twice(self) -> bool:
-        """Whether JAX may differentiate that gradient once more: foreign code has only the one."""
-        return self._density.twice
+    def twice_differentiable(self) -> bool:
+        """Whether JAX may differentiate that gradient: foreign code has no second derivative."""
+        return self._density.twice_differentiable
 
     @property
     def failures(self) -> Failures:
-        """Evaluations that raised an error so far; JAX's own never do."""
+        """Evaluations that raised an error so far; compiled log densities never do."""
         return self._density.failures
 
-    def remembered(self, journal: Journal) -> Target:
-        """The same target, its answers from a journal where it has them."""
-        seen = copy.copy(self)
-        seen._density = Remembered(self._density, journal)
-        seen._plain = self
-        return seen
+    def with_journal(self, journal: Journal) -> Target:
+        """The same target, whose answers come from a journal if they are kept there."""
+        target = copy.copy(self)
+        target._density = RememberedDensity(self._density, journal)
+        target._plain = self
+        return target
 
     @property
     def plain(self) -> Target:
-        """The target itself, where this one is seen through a journal."""
+        """The target without its journal, if it has one; else the target itself."""
         return self._plain or self
 
     @property
     def journal(self) -> Journal | None:
-        """The journal that this target is seen through."""
+        """The journal that answers come from; None without a checkpoint."""
         density = self._density
-        return density.journal if isinstance(density, Remembered) else None
+        return density.journal if isinstance(density, RememberedDensity) else None
 
     def recall(
-        self, kind: str, asked: Callable[[], Any], like: Any, compute: Callable[[], Any]
-    ) -> Any:
-        """What `compute` gives; from the journal, as NumPy arrays, where there is one.
+        self,
+        kind: str,
+        question: Callable[[], PyTree],
+        like: PyTree,
+        compute: Callable[[], PyTree],
+    ) -> PyTree:
+        """What `compute` gives; with a journal in NumPy arrays, which it may have kept.
 
-        Work on `program` goes through this, as it is seen by no other method.
+        Work on `program` goes through this, because the journal can't look into a compiled loop.
 
         Parameters
         ----------
-        kind, asked
-            A name, and the pytree of all arrays that the answer depends on besides log p̂.
+        kind, question
+            A name, and a function to the pytree of all arrays that the answer depends on besides
+            log p̂.
         like
             A pytree of the answer's structure.
         """
         density = self._density
-        if not isinstance(density, Remembered):
+        if not isinstance(density, RememberedDensity):
             return compute()
-        return density.recall(kind, asked, like, compute)
+        return density.recall(kind, question, like, compute)
 
     def resume(self) -> None:
-        """Raise the Ctrl-C that came while foreign code ran inside a compiled loop."""
+        """Raise the Ctrl-C that came while a compiled loop called foreign code."""
         self._density.resume()
 
     def describe(self, z: np.ndarray) -> str:
@@ -264,3 +282,38 @@ class Target:
 
     def __repr__(self) -> str:
         return f"Target({self.name!r}, d = {self.dim})"
+
+
+class LargeData(abc.ABC):
+    """Capability of a target: so many rows that every evaluation is a pass over them.
+
+    Attributes
+    ----------
+    n_rows
+        N, over all processes.
+    n_part
+        Rows of a part that stands for all.
+    by_part
+        Whether to search on one.
+    """
+
+    n_rows: int
+    n_part: int
+    by_part: bool
+
+    @property
+    @abc.abstractmethod
+    def n_passes(self) -> int:
+        """Passes made so far."""
+
+    @abc.abstractmethod
+    def part(self, rng: np.random.Generator) -> Target:
+        """A target of some random rows, each of which stands for N/m, as one compiled program."""
+
+    @abc.abstractmethod
+    def description(self) -> str:
+        """How many rows there are and where they are, in words."""
+
+    @abc.abstractmethod
+    def seconds(self, n: int, gradient: bool) -> float:
+        """Seconds that a pass for n points is expected to take."""

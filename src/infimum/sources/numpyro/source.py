@@ -165,7 +165,7 @@ def posteriors(
         template = Target.of(first.space, density, first.name, data=data)
     except Exception:  # whatever a model raises whose data have no values yet
         return None
-    return lambda data: template.given(data, NumPyroModel(given(data), sites))
+    return lambda data: template.with_data(data, NumPyroModel(given(data), sites))
 
 
 def from_rows(

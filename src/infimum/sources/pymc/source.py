@@ -9,9 +9,9 @@ from infimum.base.errors import coded
 from infimum.base.extras import required
 from infimum.sources.pymc.graphs import Graphs, configuration_kept
 from infimum.sources.pymc.model import PyMCModel
-from infimum.target.foreign import Foreign
+from infimum.target.foreign import ForeignDensity
 from infimum.target.gradient_check import check_gradient
-from infimum.target.guarded import Guarded
+from infimum.target.guarded import GuardedCode
 from infimum.target.target import Target
 
 
@@ -61,7 +61,7 @@ def from_pymc(model: Any = None) -> Target:
     except Exception as error:  # PyTensor and JAX refuse a graph with errors of many types
         graphs = Graphs(model, free, f"{type(error).__name__}: {error}")
     pair, value = graphs.value_and_gradient(), graphs.value()
-    density = Foreign(Guarded.of_points(pair, graphs.dim, value))
+    density = ForeignDensity(GuardedCode.of_points(pair, graphs.dim, value))
     check_gradient(density, graphs.free_names)
     return Target.of(graphs.space(), density, name, model=PyMCModel(model, graphs))
 

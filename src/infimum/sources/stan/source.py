@@ -12,9 +12,9 @@ from infimum.base.errors import coded
 from infimum.base.extras import required
 from infimum.sources.stan.model import StanModel
 from infimum.sources.stan.order import Order
-from infimum.target.foreign import Foreign
+from infimum.target.foreign import ForeignDensity
 from infimum.target.gradient_check import check_gradient
-from infimum.target.guarded import Guarded
+from infimum.target.guarded import GuardedCode
 from infimum.target.space import SourceSpace
 from infimum.target.target import Target
 
@@ -69,7 +69,7 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
         )
     order = Order(model)
     threaded = "stan_threads=true" in model.model_info().lower()
-    code = Guarded.of_points(
+    code = GuardedCode.of_points(
         order.gradient,
         model.param_unc_num(),
         order.value,
@@ -79,7 +79,7 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     space = SourceSpace(
         order.leaves, order.free_names, order.draws, order.invert, order.coordinates
     )
-    density = Foreign(code.reordered(order.order))
+    density = ForeignDensity(code.reordered(order.order))
     check_gradient(density, space.free_names)
     density.failures.clear()
     return Target.of(space, density, _name(model), model=StanModel(model, order))
