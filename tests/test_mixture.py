@@ -11,13 +11,11 @@ import pytest
 import infimum
 from infimum import families
 from infimum.families._dense import raw_of
-from infimum.search.atlas import Atlas
-from infimum.solvers._solver import Info
-from infimum.solvers._solver import Reason
-from infimum.gaussian.stack import StackChart
-from infimum.gaussian.stack import Tails
 from infimum.gaussian.stack import normalised
+from infimum.gaussian.stack_chart import StackChart
+from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.solvers import StratifiedDraws
+from infimum.solvers._solver import Info, Reason
 
 LOG_Z = 2.0
 
@@ -65,7 +63,7 @@ def test_gradient_of_the_chart_is_that_of_the_loss(dense):
     theta = 0.1 * rng.standard_normal(chart.size)
     moved = chart.move(theta)
     z = moved.push(eps).reshape(-1, 3)
-    mixed = moved.mixed(z)
+    mixed = moved.evaluate(z)
     residual = -(mixed.score + 4 * z**3).reshape(3, 8, 3)
     values = (mixed.log_q + np.sum(z**4, axis=1)).reshape(3, 8)
     counted = np.repeat(moved.weights / 8, 8)
@@ -90,7 +88,7 @@ def test_host_and_jax_agree_and_draws_have_the_moments(dense):
     for draws in (z, own):
         np.testing.assert_allclose((draws.mean(0) - q.mean) / sd, 0, atol=5 / np.sqrt(20_000))
         np.testing.assert_allclose(draws.std(0) / sd, 1, atol=0.04)
-    ratio = np.exp(Tails.around(s).log_prob(z) - q.log_density(z))
+    ratio = np.exp(StudentTMixture.around(s).log_prob(z) - q.log_density(z))
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(len(z))
 
 
@@ -193,21 +191,3 @@ def test_superfluous_components_are_removed(make_gaussian):
     assert state.reason is Reason.CONVERGED
     assert len(state.q.weights) == 1
     assert known.kl_from(state.q) < 1e-3
-
-
-def test_scouts_find_what_is_far_and_spend_little_where_nothing_is(make_gaussian):
-    means = np.array([[0.0, 0.0], [35.0, -20.0], [-25.0, 30.0], [8.0, 38.0]])
-    target = gaussians(means, np.ones(4))
-    q = families.FullRank().init(means[0], np.ones(2))
-    atlas = Atlas()
-    atlas.explore(target, [(q, LOG_Z - np.log(4))], np.random.default_rng(0))
-    found = np.array(sorted(mode.mean.tolist() for mode in atlas.modes))
-    np.testing.assert_allclose(found, np.array(sorted(means[1:].tolist())), atol=0.01)
-    masses = [mode.log_mass for mode in atlas.modes]
-    np.testing.assert_allclose(masses, LOG_Z - np.log(4), atol=0.5)
-    known = make_gaussian(30, 1e6)
-    whole = infimum.fit(known.target, "fullrank")
-    quiet = Atlas()
-    quiet.explore(known.target, [(whole.q, known.log_z)], np.random.default_rng(0))
-    assert not quiet.modes
-    assert quiet.n_gradients < 200

@@ -14,7 +14,7 @@ import numpy as np
 from infimum import families
 from infimum.answer.answer import Answer
 from infimum.answer.assessment import Assessment
-from infimum.answer.proposal import Proposal, StudentT
+from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, RungReport, StartReport, Work
 from infimum.answer.unseen import UnseenMass
 from infimum.answer.weighed import WeighedDraws
@@ -24,12 +24,13 @@ from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
 from infimum.families._distribution import Distribution
 from infimum.families._family import Family
-from infimum.gaussian.stack import Tails
+from infimum.gaussian.student_t import StudentT
+from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.solvers._solver import Reason
 from infimum.supports import Support, named
 from infimum.target.bijection import Bijection
 from infimum.target.model import Labels
-from infimum.target.space import NONE, Leaf, Space
+from infimum.target.space import NO_COORDINATE, Leaf, Space
 
 LARGEST_ARRAY = 2**33
 """Bytes that one array may take: 8 GiB, which stops decompression bombs."""
@@ -205,11 +206,11 @@ def _route(plain: dict[str, Any]) -> Route:
     return Route(tuple(rungs), skipped, str(plain["ended"]))
 
 
-def _wide(arrays: dict[str, np.ndarray]) -> StudentT | Tails:
+def _wide(arrays: dict[str, np.ndarray]) -> StudentT | StudentTMixture:
     """A wide proposal from its arrays, of one component or of several."""
     freedom = float(arrays["freedom"])
     if "log_weights" in arrays:
-        return Tails(arrays["means"], arrays["factors"], arrays["log_weights"], freedom)
+        return StudentTMixture(arrays["means"], arrays["factors"], arrays["log_weights"], freedom)
     return StudentT(arrays["mean"], arrays["factor"], freedom)
 
 
@@ -247,7 +248,7 @@ class StoredSpace(Space):
 
     def coordinates(self) -> list[int]:
         """None is known."""
-        return [NONE] * len(self.names)
+        return [NO_COORDINATE] * len(self.names)
 
 
 def _labels(labels: Sequence[Any]) -> list[Any]:

@@ -16,20 +16,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import scipy.special
-from jaxtyping import Float
 
 from infimum.base.seeds import Seed, generator
 from infimum.families._distribution import (
     LARGEST_DENSE,
-    SINGULAR,
+    LEAST_CURVATURE,
     Distribution,
     NaturalGaussian,
     Pooled,
     Pushforward,
 )
-from infimum.gaussian.stack import Tails, freedom_for
+from infimum.gaussian.factor import lower_factor
+from infimum.gaussian.student_t import StudentT, freedom_for
+from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.objective.draws import (
     CHUNK_NUMBERS,
     chunk_sizes,
@@ -50,33 +50,6 @@ MOMENT_DRAWS = 4096
 
 
 @dataclass(frozen=True)
-class StudentT:
-    """Multivariate t around a mean, with a triangular or a diagonal (1-d array) factor."""
-
-    mean: Float[np.ndarray, " d"]
-    factor: np.ndarray
-    freedom: float
-
-    def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
-        """N draws."""
-        eps = rng.standard_normal((n, len(self.mean)))
-        eps *= np.sqrt(self.freedom / rng.chisquare(self.freedom, size=(n, 1)))
-        return self.mean + (eps * self.factor if self.factor.ndim == 1 else eps @ self.factor.T)
-
-    def log_prob(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-        """Log density at each row."""
-        d, nu = len(self.mean), self.freedom
-        if self.factor.ndim == 1:
-            eps, diagonal = (z - self.mean) / self.factor, self.factor
-        else:
-            eps = scipy.linalg.solve_triangular(self.factor, (z - self.mean).T, lower=True).T
-            diagonal = np.diag(self.factor)
-        constant = scipy.special.gammaln((nu + d) / 2) - scipy.special.gammaln(nu / 2)
-        constant -= 0.5 * d * np.log(nu * np.pi) + np.log(diagonal).sum()
-        return np.asarray(constant - 0.5 * (nu + d) * np.log1p((eps**2).sum(axis=1) / nu))
-
-
-@dataclass(frozen=True)
 class Proposal:
     """The mixture r, drawn from in strata: so many draws of each component.
 
@@ -91,7 +64,7 @@ class Proposal:
     """
 
     q: Distribution
-    wide: StudentT | Tails | None = None
+    wide: StudentT | StudentTMixture | None = None
     others: tuple[Distribution, ...] = ()
 
     def counts(self, n: int) -> list[int]:
@@ -177,7 +150,7 @@ def propose(
     """
     freedom = freedom_for(q.dim)
     if isinstance(q, Pooled):
-        return Proposal(q, Tails.around(q.stack()), tuple(others))
+        return Proposal(q, StudentTMixture.around(q.stack()), tuple(others))
     if not isinstance(q, NaturalGaussian):
         if not isinstance(q, Pushforward) or q.dim > LARGEST_DENSE:
             return Proposal(q, None, tuple(others))
@@ -187,9 +160,8 @@ def propose(
     if curvature is None or not np.isfinite(curvature).all() or not np.any(curvature):
         return Proposal(q, StudentT(mean, scale, freedom), tuple(others))
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
-    values = np.maximum(np.abs(values), SINGULAR * np.abs(values).max())
-    root = q.spread((vectors / np.sqrt(values)).T)
-    factor = _lower(np.asarray(np.linalg.qr(root, mode="r")).T)
+    values = np.maximum(np.abs(values), LEAST_CURVATURE * np.abs(values).max())
+    factor = lower_factor(q.spread((vectors / np.sqrt(values)).T).T)
     return Proposal(q, StudentT(mean, factor, freedom), tuple(others))
 
 
@@ -198,8 +170,3 @@ def _around(q: Pushforward, freedom: float) -> StudentT:
     z = q.push(structured_draws(generator(0), max(MOMENT_DRAWS, 8 * q.dim), q.dim))
     factor = np.linalg.cholesky(np.atleast_2d(np.cov(z.T)))
     return StudentT(z.mean(axis=0), factor, freedom)
-
-
-def _lower(factor: np.ndarray) -> np.ndarray:
-    """Turn the signs so that the diagonal is positive."""
-    return factor * np.where(np.diag(factor) < 0, -1.0, 1.0)

@@ -16,6 +16,8 @@ import scipy.special
 from jaxtyping import Float
 
 from infimum.answer.proposal import Proposal
+from infimum.gaussian.student_t import log_decay, log_height, random_radii
+from infimum.structure.differences import curvature_from, difference_steps
 from infimum.target.target import Target
 
 LARGEST = 64
@@ -159,11 +161,9 @@ def _tips(z: np.ndarray, log_w: np.ndarray) -> np.ndarray:
 def _curved(target: Target, tips: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n d d"]:
     """Roots of the local covariances: of the inverse curvature of log p̂ at each, without signs."""
     d = len(root)
-    steps = STEP * np.concatenate([root.T, -root.T])
-    around = (tips[:, None] + steps).reshape(-1, d)
+    around = (tips[:, None] + difference_steps(root, STEP)).reshape(-1, d)
     gradient = target.value_and_gradient(around)[1].reshape(len(tips), 2, d, d) @ root
-    curvature = (gradient[:, 1] - gradient[:, 0]) / (2 * STEP)
-    curvature = 0.5 * (curvature + np.swapaxes(curvature, 1, 2))
+    curvature = curvature_from(gradient.reshape(len(tips), 2 * d, d), STEP)
     known = np.isfinite(curvature).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], curvature, np.eye(d)))
     values = np.maximum(np.abs(values), FLATTEST**2)
@@ -176,24 +176,23 @@ def _sent(tips: np.ndarray, roots: np.ndarray, rng: np.random.Generator) -> np.n
     """Points around each, of all sizes."""
     n, d = tips.shape
     eps = rng.standard_normal((n, PROBES, d))
-    eps *= np.sqrt(FREEDOM / rng.chisquare(FREEDOM, (n, PROBES, 1)))
+    eps *= random_radii(rng, FREEDOM, (n, PROBES, 1))
     eps *= np.resize(SIZES, PROBES)[:, None]
     return np.asarray(tips[:, None] + eps @ np.swapaxes(roots, 1, 2)).reshape(-1, d)
 
 
 def _log_density(points: np.ndarray, tips: np.ndarray, roots: np.ndarray) -> np.ndarray:
     """Log density of all t together at each point."""
-    d, nu = points.shape[1], FREEDOM
+    d = points.shape[1]
     whiten = np.linalg.inv(roots)
     log_det = np.linalg.slogdet(roots)[1]
-    constant = scipy.special.gammaln((nu + d) / 2) - scipy.special.gammaln(nu / 2)
-    constant -= 0.5 * d * np.log(nu * np.pi)
+    height = log_height(d, FREEDOM)
     total = np.full(len(points), -np.inf)
     for tip, inverse, size in zip(tips, whiten, log_det, strict=True):
         squares = (((points - tip) @ inverse.T) ** 2).sum(axis=1)
         for scale in SIZES:
-            own = -0.5 * (nu + d) * np.log1p(squares / (scale**2 * nu)) - d * np.log(scale)
-            total = np.logaddexp(total, constant - size + own)
+            own = log_decay(squares, d, FREEDOM, scale) - d * np.log(scale)
+            total = np.logaddexp(total, height - size + own)
     return np.asarray(total - np.log(len(tips) * len(SIZES)))
 
 

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import gammaln
 
 from infimum.families._distribution import (
     LARGEST_DENSE,
@@ -25,7 +24,9 @@ from infimum.families._distribution import (
     SparseGaussian,
 )
 from infimum.fitting.fit import Fit
+from infimum.gaussian.factor import Diagonal, Factor, Triangular
 from infimum.gaussian.stack import LOG_2PI
+from infimum.gaussian.student_t import log_decay, log_height, random_radii
 from infimum.objective.draws import fresh_draws
 
 SHRINK = 1e-9
@@ -82,11 +83,11 @@ class Through(Coordinates):
 
 
 class Affine(Coordinates):
-    """z = mean + L ε, L a matrix or, as a 1-d array, diagonal."""
+    """z = mean + L ε, L triangular or diagonal."""
 
     mean: Any
-    factor: Any
-    inverse: Any
+    factor: Factor
+    inverse: Factor
     log_det: Any
 
     @property
@@ -96,29 +97,24 @@ class Affine(Coordinates):
 
     def push(self, eps: Float[Array, " d"]) -> tuple[Any, Any]:
         """The determinant is that of L."""
-        spread = self.factor @ eps if self.factor.ndim == 2 else self.factor * eps
-        return self.mean + spread, self.log_det
+        return self.mean + self.factor.times(eps), self.log_det
 
     def points(self, eps: np.ndarray) -> np.ndarray:
         """By NumPy."""
-        spread = eps @ self.factor.T if self.factor.ndim == 2 else eps * self.factor
-        return np.asarray(self.mean + spread)
+        return np.asarray(self.mean + self.factor.times(eps))
 
     def pull_back(self, z: np.ndarray) -> np.ndarray:
         """By NumPy."""
-        away = z - self.mean
-        dense = self.inverse.ndim == 2
-        return np.asarray(away @ self.inverse.T if dense else away * self.inverse)
+        return np.asarray(self.inverse.times(z - self.mean))
 
 
 def _affine(mean: np.ndarray, covariance: np.ndarray) -> Affine:
     """Of a covariance matrix, or of variances."""
     if covariance.ndim == 1:
         scale = np.sqrt(covariance)
-        return Affine(mean, scale, 1 / scale, np.log(scale).sum())
-    factor = np.linalg.cholesky(covariance)
-    log_det = np.log(np.diag(factor)).sum()
-    return Affine(mean, factor, np.linalg.inv(factor), log_det)
+        return Affine(mean, Diagonal(scale), Diagonal(1 / scale), np.log(scale).sum())
+    factor = Triangular(np.linalg.cholesky(covariance))
+    return Affine(mean, factor, Triangular(np.linalg.inv(factor.entries)), factor.log_det())
 
 
 def coordinates(fit: Fit) -> Coordinates:
@@ -172,8 +168,7 @@ class Start(eqx.Module):
         part = np.searchsorted(np.cumsum(shares), (np.arange(n) + rng.random()) / n)
         eps = rng.standard_normal((n, self.map_.dim))
         wide = part == 1
-        radius = np.sqrt(FREEDOM / rng.chisquare(FREEDOM, (int(wide.sum()), 1)))
-        eps[wide] *= WIDE * radius
+        eps[wide] *= WIDE * random_radii(rng, FREEDOM, (int(wide.sum()), 1))
         for k, other in enumerate(self.others):
             rows = part == 2 + k
             if rows.any():
@@ -184,11 +179,9 @@ class Start(eqx.Module):
     def log_prob(self, eps: Any, z: Any, log_det: Any) -> Any:
         """Its log density in ε, at one point, by JAX."""
         d, square = eps.shape[-1], jnp.sum(eps**2)
-        height = gammaln((FREEDOM + d) / 2) - gammaln(FREEDOM / 2)
-        height -= 0.5 * d * np.log(FREEDOM * np.pi * WIDE**2)
         parts = [
             -0.5 * square - 0.5 * d * LOG_2PI,
-            height - 0.5 * (FREEDOM + d) * jnp.log1p(square / (FREEDOM * WIDE**2)),
+            log_height(d, FREEDOM, scale=WIDE) + log_decay(square, d, FREEDOM, WIDE),
             *(other.log_prob(z) + log_det for other in self.others),
         ]
         return jax.scipy.special.logsumexp(jnp.stack(parts) + self.log_shares)

@@ -6,12 +6,13 @@ import time
 
 import numpy as np
 
-from infimum.answer.proposal import StudentT
 from infimum.base import processes
 from infimum.base.seeds import CHOICE_STREAM
 from infimum.checks import weights
 from infimum.families._family import Family, Left
 from infimum.fitting.fit import Fit
+from infimum.gaussian.factor import Diagonal
+from infimum.gaussian.student_t import StudentT
 from infimum.objective.draws import fresh_draws
 from infimum.target.target import Target
 
@@ -47,11 +48,11 @@ def _correlation(fit: Fit) -> float | None:
     if kept in ("coupled", "all"):
         return 0.0
     wide = fit.proposal.wide
-    if kept != "none" or not isinstance(wide, StudentT) or wide.factor.ndim == 1:
+    if kept != "none" or not isinstance(wide, StudentT) or isinstance(wide.spread, Diagonal):
         return None
     inverse = np.linalg.inv(wide.factor)
     precisions = (inverse**2).sum(axis=0)
-    return float(0.5 * np.log(precisions).sum() + np.log(np.diag(wide.factor)).sum())
+    return float(0.5 * np.log(precisions).sum() + wide.spread.log_det())
 
 
 def seconds_per_gradient(fit: Fit, target: Target | None = None) -> float:
