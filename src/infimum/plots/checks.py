@@ -1,9 +1,9 @@
-"""TODO."""
+"""Pictures of the checks behind a fit: the trace of its ELBO, and its importance weights."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,23 +12,28 @@ from matplotlib.ticker import MaxNLocator
 from infimum.answer.answer import Answer
 from infimum.checks import weights
 from infimum.checks.quantities import LEAST_ESS
+from infimum.plots.axes import (
+    BLUE,
+    GREY,
+    MOST_SINGLE,
+    TITLE_WIDTH,
+    VERMILION,
+    one_panel,
+    write_in_panel,
+)
 
-if TYPE_CHECKING:
-    pass
-from infimum.plots.axes import BLUE, GREY, SINGLE, VERMILION, WRAP, one_panel, write_in_panel
-
-PLATEAU = 20.0
-"""A trace is drawn this many times as high as its second half, so that the end of it is seen."""
+HEIGHT_FACTOR = 20.0
+"""Height of a trace's axis, in units of its second half's range, so that the end is visible."""
 
 LEAST_HEIGHT = 0.2
-"""Nats that the axis of a trace spans at least."""
+"""Nats that a trace's axis spans at least."""
 
-SMALLEST = 1e-4
-"""Importance weight, in units of their mean, below which none is drawn."""
+SMALLEST_WEIGHT = 1e-4
+"""Smallest importance weight that is drawn, in units of the mean weight."""
 
 
 def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
-    """Draw the ELBO as it was estimated on the way, against the gradients spent.
+    """Draw the estimated ELBO against the gradients spent, from the start of the fit to its end.
 
     Parameters
     ----------
@@ -39,16 +44,16 @@ def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
 
     Returns
     -------
-    The axes, with why the fit stopped as their title. What lies far below the end is cut off.
+    The axes; their title says why the fit stopped. Values far below the last ones are cut off.
     """
     panel = one_panel(axes, 3.0)
-    panel.set_title(textwrap.fill(fit.reason.value, WRAP), loc="left", fontsize="medium")
+    panel.set_title(textwrap.fill(fit.reason.value, TITLE_WIDTH), loc="left", fontsize="medium")
     trace = np.array([step for step in fit.trace if np.isfinite(step[1])], float)
     if not len(trace):
         return write_in_panel(panel, "no trace of the ELBO is known")
     gradients, elbo = trace.T
-    style: Any = {"marker": "o", "markersize": 3} if len(trace) <= SINGLE else {}
-    label = f"on the way, from {elbo[0]:,.4g}"
+    style: Any = {"marker": "o", "markersize": 3} if len(trace) <= MOST_SINGLE else {}
+    label = f"during the fit, from {elbo[0]:,.4g}"
     panel.plot(gradients, elbo, color=VERMILION, linewidth=1.4, label=label, **style)
     end = elbo
     if np.isfinite(fit.elbo.value):
@@ -67,8 +72,8 @@ def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
 def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
     """Draw the importance weights from the largest to the smallest, in units of their mean.
 
-    Weights of q near p* lie on a line at one. A line that climbs steeply at its left end is one of
-    few draws that count for many.
+    If q is near p*, all weights are near one. A line that is steep at its left end shows that a few
+    draws count as much as many others.
 
     Parameters
     ----------
@@ -94,8 +99,8 @@ def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
             return write_in_panel(
                 panel, "the weights are not known:\np̂ is undefined, or zero, at draws of q"
             )
-        seen = np.flatnonzero(w >= SMALLEST)
-        panel.plot(seen + 1, w[seen], color=colour, linewidth=1.6, label=f"draws of {label}")
+        drawn = np.flatnonzero(w >= SMALLEST_WEIGHT)
+        panel.plot(drawn + 1, w[drawn], color=colour, linewidth=1.6, label=f"draws of {label}")
     panel.axhline(1.0, color=GREY, linewidth=1, linestyle=":")
     panel.axvline(LEAST_ESS, color=GREY, linewidth=1, linestyle=":")
     panel.set(xscale="log", yscale="log", xlim=(1, len(fit.log_p)))
@@ -107,10 +112,18 @@ def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
 
 
 def _plateau(elbo: np.ndarray, end: np.ndarray) -> tuple[float, float]:
-    """Ends of an axis on which the second half of a trace can be read."""
+    """Ends of the axis on which the second half of a trace can be read.
+
+    Parameters
+    ----------
+    elbo
+        The trace.
+    end
+        The trace, and the ELBO by fresh draws if it is known.
+    """
     late = np.append(elbo[len(elbo) // 2 :], end[len(elbo) :])
     high, least = float(end.max()), float(late.min())
-    span = max(high - least, LEAST_HEIGHT / PLATEAU)
-    low = max(float(end.min()), high - PLATEAU * span)
+    span = max(high - least, LEAST_HEIGHT / HEIGHT_FACTOR)
+    low = max(float(end.min()), high - HEIGHT_FACTOR * span)
     margin = max(0.08 * (high - low), (LEAST_HEIGHT - (high - low)) / 2)
     return low - margin, high + margin

@@ -1,14 +1,13 @@
-"""Pictures: q over p*, families, what each rung of a climb cost, and how a fit was checked.
+"""Pictures of q over p*: pairs of quantities, single quantities, and families side by side.
 
-p* is blue and filled, q is vermilion lines (Okabe & Ito 2008, told apart in grey too). Both are
-drawn at the highest-density regions that hold the same mass, so that where lines and fill part, Q
-can't cover p*.
+p* is blue and filled, q is vermilion lines. Both are drawn as the highest-density regions that hold
+the same mass: where the lines leave the fill, q does not cover p*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,42 +15,36 @@ from matplotlib.ticker import MaxNLocator
 
 from infimum.answer.answer import Answer
 from infimum.base.errors import coded
-from infimum.plots.scene import Density, Scene, chosen, compose
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
 from infimum.plots.axes import (
     BLUE,
-    NEGLIGIBLE,
-    NOTHING,
+    CLEAR_KL,
+    INVISIBLE_KL,
     VERMILION,
+    add_legend,
     axis_limits,
     checked_masses,
     headline,
-    legend,
-    nats,
+    kl_text,
     panel_grid,
     several_panels,
     short_name,
     tints,
 )
+from infimum.plots.scene import Density, Scene, choose_quantities, compose
 
 MASSES = (0.5, 0.9)
-"""Mass inside the contours of a pair of quantities."""
+"""Masses inside the contours of a pair of quantities."""
 
 FAMILY_MASSES = (0.2, 0.5, 0.8, 0.95)
-"""Mass inside the contours where families are compared: their shape is the point there."""
+"""Masses inside the contours of families side by side; more of them show the shape better."""
 
-FEW = 4
-"""Quantities drawn by default: those where q is worst."""
+MOST_PAIRED = 4
+"""Quantities that are drawn in pairs by default: those where q is worst."""
 
-POINTS = 1000
-"""Reweighted draws in a scatter."""
+SCATTER_POINTS = 1000
+"""Reweighted draws that are drawn as points."""
 
-
-MARGINALS = 12
+MOST_MARGINALS = 12
 """Quantities whose marginals are drawn by default: the worst, three rows of four."""
 
 
@@ -62,20 +55,20 @@ def plot_fit(
     axes: Any = None,
     masses: Sequence[float] = MASSES,
 ) -> np.ndarray:
-    """Draw q over p* for each pair of quantities, with their marginals on the diagonal.
+    """Draw q over p* for each pair of quantities, with the marginals on the diagonal.
 
-    Where the quantities are all that there is, one or two, and the target is at hand, p* is exact:
-    some 50 000 evaluations of log p̂ on a grid. Otherwise it is the reweighted draws, smoothed,
-    and 1000 of them as points. A Gaussian q is exact in every quantity that stands for a
-    coordinate of its own; in others (a simplex's) it is its draws, smoothed.
+    p* is exact if the target has only one or two coordinates and is at hand: it is then evaluated
+    some 50,000 times on a grid. Otherwise p* is the reweighted draws, smoothed, with 1000 of them
+    as points. A Gaussian q is exact in every quantity that has a coordinate of its own; in others,
+    such as the entries of a simplex, it is q's draws, smoothed.
 
     Parameters
     ----------
     fit
         What to draw; it may have been loaded from disk.
     names
-        Quantities or parameters. By default the four quantities where q is worst; a target with
-        two coordinates that are no quantities (a simplex of three) is drawn unconstrained.
+        Quantities or parameters; by default the four quantities where q is worst. If the target has
+        two coordinates that are no quantities, as a simplex of three has, these are drawn.
     axes
         Array of k × k axes for k quantities, or one for one; a new figure by default.
     masses
@@ -88,10 +81,10 @@ def plot_fit(
     Raises
     ------
     ValueError
-        For unknown, constant or more than 12 quantities, masses outside (0, 1), and axes of another
-        number.
+        If quantities are unknown, constant or more than 12, masses are not between 0 and 1, or the
+        number of axes is wrong.
     """
-    scene = compose(fit, chosen(fit, names, FEW))
+    scene = compose(fit, choose_quantities(fit, names, MOST_PAIRED))
     masses, k = checked_masses(masses), len(scene.labels)
     panels = several_panels(axes, (k, k), (4.8, 3.6) if k == 1 else (1.6 * k + 2.2,) * 2)
     limits = [axis_limits([scene.q(i), scene.p(i)]) for i in range(k)]
@@ -109,21 +102,21 @@ def plot_fit(
     else:
         panels[0, 0].set_title(headline(scene), loc="left", fontsize="medium")
     if k == 1:
-        legend(panels[0, 0], scene, (), loc="best")
+        add_legend(panels[0, 0], scene, (), loc="best")
     else:
-        legend(panels[0, 1], scene, masses, loc="upper left", alignment="left")
+        add_legend(panels[0, 1], scene, masses, loc="upper left", alignment="left")
     return panels
 
 
 def plot_families(
     fits: Sequence[Answer], names: Sequence[str] | None = None, *, axes: Any = None
 ) -> np.ndarray:
-    """Draw families side by side over the same p*: what each can't cover, and the KL it leaves.
+    """Draw families side by side over the same p*: what each does not cover, and its KL.
 
     Parameters
     ----------
     fits
-        Fits of one target, a panel each.
+        Fits of one target, one for each panel.
     names
         One or two quantities; by default the two where the first fit is worst.
     axes
@@ -136,23 +129,26 @@ def plot_families(
     Raises
     ------
     ValueError
-        For fits with different quantities, and for more than two quantities.
+        If the fits have different quantities, or more than two are named.
     """
     fits = list(fits)
     if not fits or any(fit.space.names != fits[0].space.names for fit in fits):
         raise ValueError(
             coded(
                 "E902",
-                f"expected fits of one target: at least one, all with the same quantities; "
-                f"{len(fits)} were given",
+                f"got {len(fits)} fits, expected at least one, and all with the same quantities: "
+                "give fits of one target",
             )
         )
-    places = chosen(fits[0], names, 2)
-    scenes = [compose(fit, places) for fit in fits]
+    indices = choose_quantities(fits[0], names, 2)
+    scenes = [compose(fit, indices) for fit in fits]
     k = len(scenes[0].labels)
     if k > 2:
         raise ValueError(
-            coded("E902", f"{names!r} are {k} quantities: families are compared on one or two")
+            coded(
+                "E902",
+                f"{names!r} are {k} quantities: families are compared on one or two, name these",
+            )
         )
     truth = max(scenes, key=lambda scene: (scene.exact is not None, scene.trust))
     panels = several_panels(axes, (len(fits),), (3.2 * len(fits) + 0.5, 4.1))
@@ -166,20 +162,20 @@ def plot_families(
             panel.set_ylabel(scene.labels[1] if panel is panels[0] else "")
             panel.tick_params(labelleft=panel is panels[0])
         panel.set_xlabel(scene.labels[0])
-        tell_distance(panel, scene.fit)
+        _write_distance(panel, scene.fit)
     masses = FAMILY_MASSES if k == 2 else ()
     if axes is None:
-        gap, place = "\n" if len(fits) == 1 else " ", {"loc": "outside lower center", "ncols": 2}
-        legend(panels[0].figure, truth, masses, gap, **place)
+        gap = "\n" if len(fits) == 1 else " "
+        add_legend(panels[0].figure, truth, masses, gap, loc="outside lower center", ncols=2)
     else:
-        legend(panels[-1], truth, masses, loc="lower right")
+        add_legend(panels[-1], truth, masses, loc="lower right")
     return panels
 
 
 def plot_marginals(
     fit: Answer, names: Sequence[str] | None = None, *, axes: Any = None
 ) -> np.ndarray:
-    """Draw each quantity by itself: q over the reweighted draws, with the quantity's verdict.
+    """Draw each quantity alone: q over the reweighted draws, with the quantity's verdict.
 
     Parameters
     ----------
@@ -197,25 +193,26 @@ def plot_marginals(
     Raises
     ------
     ValueError
-        For unknown, constant or more than 12 quantities, and axes of another number.
+        If quantities are unknown, constant or more than 12, or the number of axes is wrong.
     """
-    places = chosen(fit, names, MARGINALS) or list(range(len(fit.space.names)))[:MARGINALS]
-    scene, k = compose(fit, places), len(places)
+    indices = choose_quantities(fit, names, MOST_MARGINALS)
+    indices = indices or list(range(len(fit.space.names)))[:MOST_MARGINALS]
+    scene, k = compose(fit, indices), len(indices)
     panels = panel_grid(k) if axes is None else several_panels(axes, (k,), (0, 0))
     for i, panel in enumerate(panels):
         q, p = scene.q(i), scene.p(i)
         _draw_marginal(panel, q, p, axis_limits([q, p]))
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.spines[["top", "right", "left"]].set_visible(False)
-        told = f"{short_name(scene.labels[i])}: {fit.verdicts[places[i]]}"
-        panel.set_title(told, loc="left", fontsize="medium")
+        title = f"{short_name(scene.labels[i])}: {fit.verdicts[indices[i]]}"
+        panel.set_title(title, loc="left", fontsize="medium")
     if axes is None:
-        legend(panels[0].figure, scene, (), loc="outside lower center", ncols=2)
+        add_legend(panels[0].figure, scene, (), loc="outside lower center", ncols=2)
     return panels
 
 
 def _draw_pair(panel: Axes, q: Density, p: Density | None, masses: Sequence[float]) -> None:
-    """q's lines over p*'s fill, at the same masses."""
+    """Draw q as contours over p* as filled regions that hold the same masses."""
     if p is not None:
         top = p.height.max()
         for level, shade in zip(p.levels(masses), tints(len(masses)), strict=True):
@@ -229,7 +226,7 @@ def _draw_pair(panel: Axes, q: Density, p: Density | None, masses: Sequence[floa
 
 
 def _draw_marginal(panel: Axes, q: Density, p: Density | None, limits: tuple[float, float]) -> None:
-    """q's line over p*'s fill."""
+    """Draw q as a line over p* as a filled curve."""
     if p is not None:
         panel.fill_between(p.nodes[0], p.height, color=tints(2)[0], linewidth=0)
         panel.plot(p.nodes[0], p.height, color=tints(2)[1], linewidth=1)
@@ -239,20 +236,20 @@ def _draw_marginal(panel: Axes, q: Density, p: Density | None, limits: tuple[flo
 
 
 def _scatter(panel: Axes, scene: Scene, i: int, j: int) -> None:
-    """Reweighted draws; one that was drawn several times is as much larger."""
+    """Draw reweighted draws as points; a draw that was chosen k times has a k times larger area."""
     if scene.w is None:
         return
     rng = np.random.default_rng(0)
-    rows, times = np.unique(rng.choice(len(scene.w), POINTS, p=scene.w), return_counts=True)
-    nodes, drawn = scene.grid.nodes, scene.grid.drawn
-    at = [np.interp(scene.smooth[rows, c], nodes[c], drawn[c], np.nan, np.nan) for c in (i, j)]
-    for size in np.unique(times):  # one mark for each size keeps vector files small
-        x, y = (row[times == size] for row in at)
+    rows, times = np.unique(rng.choice(len(scene.w), SCATTER_POINTS, p=scene.w), return_counts=True)
+    nodes, values = scene.grid.nodes, scene.grid.values
+    pair = [np.interp(scene.smooth[rows, c], nodes[c], values[c], np.nan, np.nan) for c in (i, j)]
+    for size in np.unique(times):  # one set of marks for each size keeps vector files small
+        x, y = (row[times == size] for row in pair)
         panel.scatter(x, y, 1.2 * size, color=BLUE, alpha=0.6, linewidth=0)
 
 
 def _label(panels: np.ndarray, labels: list[str]) -> None:
-    """Names and numbers at the left and at the bottom only."""
+    """Write names and numbers at the left and at the bottom of all panels only."""
     k = len(labels)
     for i in range(k):
         for j in range(i + 1):
@@ -270,19 +267,18 @@ def _label(panels: np.ndarray, labels: list[str]) -> None:
                 panel.set_ylabel(labels[i])
 
 
-def tell_distance(panel: Axes, fit: Answer) -> None:
-    """Say what theory says of this panel, where the estimate of the KL is clear about it."""
+def _write_distance(panel: Axes, fit: Answer) -> None:
+    """Write the KL into a panel, and whether p* is a member of Q if the KL is clear about it."""
     kl, claim = fit.kl, ""
-    if kl.value - 2 * kl.se > NEGLIGIBLE:
+    if kl.value - 2 * kl.se > CLEAR_KL:
         claim = "p* ∉ Q: a distance is left"
-    elif kl.value + 2 * kl.se < NOTHING and fit.verdict == "good":
+    elif kl.value + 2 * kl.se < INVISIBLE_KL and fit.verdict == "good":
         claim = "p* ∈ Q: the two coincide"
     panel.set_title(fit.family.name, fontweight="bold")
-    told = [claim, f"KL[q ‖ p*] {nats(kl)}" if np.isfinite(kl.value) else "KL[q ‖ p*] unknown"]
+    lines = [claim] if claim else []
+    lines.append(f"KL[q ‖ p*] {kl_text(kl)}" if np.isfinite(kl.value) else "KL[q ‖ p*] unknown")
     if fit.verdict == "unreliable" and np.isfinite(kl.value):
-        told.append("unreliable: it may be larger")
+        lines.append("unreliable: it may be larger")
     low, high = panel.get_ylim()
-    panel.set_ylim(low, high + 0.1 * (high - low) * sum(map(bool, told)))
-    panel.text(
-        0.5, 0.975, "\n".join(filter(None, told)), transform=panel.transAxes, ha="center", va="top"
-    )
+    panel.set_ylim(low, high + 0.1 * (high - low) * len(lines))
+    panel.text(0.5, 0.975, "\n".join(lines), transform=panel.transAxes, ha="center", va="top")

@@ -1,9 +1,9 @@
-"""TODO."""
+"""The picture of a posterior predictive check: observed data over replicated data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,18 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from infimum.answer.answer import Answer
 from infimum.answer.predict import predict
 from infimum.base.errors import coded
-
-if TYPE_CHECKING:
-    pass
-from infimum.plots.axes import BLUE, SINGLE, VERMILION, one_panel, short_name, tints
+from infimum.plots.axes import BLUE, MOST_SINGLE, VERMILION, one_panel, short_name, tints
 
 REPLICATES = 400
-"""Data sets drawn from the posterior predictive."""
+"""Data sets that are drawn from the posterior predictive."""
 
-BARS = 30
-"""Bars of a histogram of observations."""
+MOST_BARS = 30
+"""Bars of a histogram of observations, at most."""
 
-PREDICTED = 0.9
+INTERVAL_MASS = 0.9
 """Mass of the predictive intervals."""
 
 
@@ -34,25 +31,26 @@ def plot_predictions(
     predicted: Mapping[str, np.ndarray] | None = None,
     axes: Any = None,
 ) -> Axes:
-    """Draw observed data over what the fit predicts in their place: a posterior predictive check.
+    """Draw observed data over data that the fit predicts: a posterior predictive check.
 
-    Up to 40 observations each have their interval; of more it is the distribution that is compared.
+    Up to 40 observations are drawn each with its predictive interval. Of more observations the
+    histogram is compared.
 
     Parameters
     ----------
     fit
-        A fit of a model with data, not loaded from disk.
+        A fit of a model with data; not one that was loaded from disk.
     site
-        Which observed site; the first by default.
+        The observed site; the first by default.
     predicted
-        What `infimum.predict` gave for it; by default that of 400 draws, weighted where the verdict
-        is to reweight.
+        What `infimum.predict` returned for the fit; by default the prediction of 400 draws, which
+        are weighted if the verdict is "reweight".
     axes
         Where to draw; a new figure by default.
 
     Returns
     -------
-    The axes, with the share of observations within their interval as the title.
+    The axes; their title is the share of observations within their interval.
 
     Raises
     ------
@@ -65,29 +63,29 @@ def plot_predictions(
         raise ValueError(
             coded(
                 "E905",
-                f"there is no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
+                f"no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
             )
         )
     if predicted is None:
-        predicted = replicated(fit)
+        predicted = replicated_data(fit)
     data = np.ravel(np.asarray(observed[name], float))
     drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
     if drawn.size != len(drawn) * len(data) or not drawn.size:
         raise ValueError(
             coded(
                 "E905",
-                f"the model does not predict its observed site {name!r}: let it sample that where "
-                "it is not given",
+                f"the model does not predict its observed site {name!r}: let the model sample this "
+                "site if its data are not given",
             )
         )
     drawn, panel = drawn.reshape(len(drawn), -1), one_panel(axes, 3.0)
     drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
-    tail = (1 - PREDICTED) / 2
+    tail = (1 - INTERVAL_MASS) / 2
     low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail], axis=0)
     within = np.mean((low <= data) & (data <= high))
-    told = f"{within:.0%} of {len(data):,} observations within their {PREDICTED:.0%} interval"
-    panel.set_title(told, loc="left", fontsize="medium")
-    if len(data) <= SINGLE:
+    title = f"{within:.0%} of {len(data):,} observations within their {INTERVAL_MASS:.0%} interval"
+    panel.set_title(title, loc="left", fontsize="medium")
+    if len(data) <= MOST_SINGLE:
         x = np.arange(len(data))
         panel.vlines(x, low, high, color=tints(2)[1], linewidth=4, label="replicated")
         panel.plot(x, middle, "_", color=BLUE, markersize=7)
@@ -103,16 +101,16 @@ def plot_predictions(
     return panel
 
 
-def replicated(fit: Answer) -> dict[str, np.ndarray]:
-    """Data sets from the fit's posterior predictive, weighted where the verdict is to reweight."""
+def replicated_data(fit: Answer) -> dict[str, np.ndarray]:
+    """Data sets from the posterior predictive; draws are weighted if the verdict is "reweight"."""
     return predict(fit, n=REPLICATES, seed=fit.seed, weighted=fit.verdict == "reweight")
 
 
 def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> None:
-    """The histogram of data, over the band of those of replicated data."""
+    """Draw the histogram of data over the band of the histograms of replicated data."""
     edges = _edges(data, drawn)
     share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
-    tail = (1 - PREDICTED) / 2
+    tail = (1 - INTERVAL_MASS) / 2
     low, high = np.quantile(share, [tail, 1 - tail], axis=0)
     style: Any = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
     panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
@@ -122,11 +120,11 @@ def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> Non
 
 
 def _edges(data: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Ends of the bars of a histogram: one for each of a few whole numbers, or `BARS` of them."""
+    """Ends of the bars of a histogram: one bar for each whole number if they are few."""
     low, high = np.quantile(drawn, [0.001, 0.999])
     low, high = min(low, data.min()), max(high, data.max())
     whole = np.all(data == np.round(data)) and np.all(drawn == np.round(drawn))
     if whole:
-        step = max(1, -(-int(high - low + 1) // BARS))
+        step = max(1, -(-int(high - low + 1) // MOST_BARS))
         return np.arange(np.floor(low), high + step + 0.5, step) - 0.5
-    return np.linspace(low, high, BARS + 1)
+    return np.linspace(low, high, MOST_BARS + 1)

@@ -1,4 +1,4 @@
-"""What a picture shows: densities of q and of p* over chosen quantities, on grids and as draws."""
+"""The contents of a picture: densities of q and of p* over a few quantities, on grids."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from infimum.base.errors import coded
 from infimum.checks import weights
 from infimum.families._distribution import NaturalGaussian
 from infimum.objective.draws import log_density
-from infimum.target.density import FEW_VALUES
-from infimum.target.space import NONE, columns
+from infimum.target.compiled import FEW_VALUES
+from infimum.target.space import NO_COORDINATE, columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-MOST = 12
-"""Quantities that fit into one picture, of 78 panels."""
+MOST_QUANTITIES = 12
+"""Quantities that fit into one picture; it then has 78 panels."""
 
-VIEW = 0.98
-"""Mass of each quantity that is in view, of q and of p* alike."""
+MASS_IN_VIEW = 0.98
+"""Mass of q, and of p*, that an axis shows at least."""
 
 NODES = 128
 EXACT_NODES = 192
 GAUSSIAN_NODES = 256
-"""Nodes of a grid on each axis: for draws, for an exact p*, and for a Gaussian q. Contours of a
-narrow ridge have corners on fewer."""
+"""Nodes of a grid on each axis: for draws, for an exact p*, and for a Gaussian q. With fewer nodes
+contours of a narrow ridge have corners."""
 
-EDGE = 2e-3
+MOST_EDGE_MASS = 2e-3
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
 
@@ -44,9 +44,9 @@ class Density:
     Attributes
     ----------
     nodes
-        Values of each quantity.
+        Values of each quantity at its nodes.
     mass
-        Mass of each node; they sum to one.
+        Mass of each node; all masses sum to one.
     height
         Density per unit of the quantities.
     """
@@ -56,52 +56,60 @@ class Density:
     height: np.ndarray
 
     def levels(self, masses: Sequence[float]) -> np.ndarray:
-        """Heights above which these masses lie, lowest first: highest-density regions."""
+        """Heights whose highest-density regions hold these masses, lowest height first."""
         order = np.argsort(self.height, axis=None)[::-1]
-        held = np.cumsum(self.mass.ravel()[order])
-        return np.interp(sorted(masses, reverse=True), held, self.height.ravel()[order])
+        mass_inside = np.cumsum(self.mass.ravel()[order])
+        return np.interp(sorted(masses, reverse=True), mass_inside, self.height.ravel()[order])
 
     def span(self) -> tuple[float, float]:
-        """Ends of the region of one quantity that is in view."""
-        inside = self.nodes[0][self.height >= self.levels([VIEW])[0]]
+        """Ends of the region of one quantity that an axis has to show."""
+        inside = self.nodes[0][self.height >= self.levels([MASS_IN_VIEW])[0]]
         return float(inside.min()), float(inside.max())
 
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Nodes on each axis, shape (k, n): in what is smoothed, evenly spaced, and as quantities."""
+    """Nodes on each axis: evenly spaced in what is smoothed, and the quantities there.
 
-    nodes: np.ndarray
-    drawn: np.ndarray
+    Attributes
+    ----------
+    nodes, values
+        Both of shape (k, n).
+    """
+
+    nodes: Float[np.ndarray, "k n"]
+    values: Float[np.ndarray, "k n"]
 
     def density(self, axes: tuple[int, ...], mass: np.ndarray) -> Density:
-        """The density of quantities with this mass, up to a constant, at the nodes."""
+        """The density of one or two quantities whose mass at the nodes is known up to a factor."""
         mass, cell = mass / mass.sum(), np.ones(())
         for i in axes:
-            cell = np.multiply.outer(cell, np.abs(np.gradient(self.drawn[i])))
+            cell = np.multiply.outer(cell, np.abs(np.gradient(self.values[i])))
         height = np.divide(mass, cell, out=np.zeros_like(mass), where=cell > 0)
-        return Density(tuple(self.drawn[i] for i in axes), mass, height)
+        return Density(tuple(self.values[i] for i in axes), mass, height)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Quantities of a fit, and the densities of q and of p* over them.
+    """Quantities of a fit with the densities of q and of p* over them.
 
-    Everything is smoothed, or evaluated, in the coordinate of z behind a quantity where it has one
-    of its own: there it has no bounds.
+    A quantity that has its own coordinate of z is smoothed, or evaluated, as this coordinate, which
+    has no bounds.
 
     Attributes
     ----------
     labels, coordinates
-        Of each quantity; coordinate `NONE` where it has none of its own.
+        The name of each quantity, and its coordinate; `NO_COORDINATE` if it has none.
     smooth
         Draws of the proposal, q's first, in what is smoothed.
     w
-        The draws' weights; None where they can't be formed.
-    grid, near
-        Where p* is drawn, and where a Gaussian q is: no coarser for being narrow.
+        The draws' weights; None if they can't be formed.
+    grid
+        The grid on which p* is drawn.
+    near
+        The grid on which a Gaussian q is drawn; it is as fine as q is narrow.
     exact
-        p*'s mass at the nodes of the grid, where the grid is one of all of z.
+        The mass of p* at the nodes of the grid; None if it is not known exactly.
     """
 
     fit: Answer
@@ -120,26 +128,26 @@ class Scene:
 
     def q(self, *axes: int) -> Density:
         """q over one or two of the quantities."""
-        q, chosen = self.fit.q, list(axes)
+        q, shown = self.fit.q, list(axes)
         coordinates = [self.coordinates[i] for i in axes]
-        if isinstance(q, NaturalGaussian) and NONE not in coordinates:
-            return self.near.density(axes, _normal(q, coordinates, self.near.nodes[chosen]))
+        if isinstance(q, NaturalGaussian) and NO_COORDINATE not in coordinates:
+            return self.near.density(axes, _normal(q, coordinates, self.near.nodes[shown]))
         if self.exact is not None:
             z = _mesh(self.grid.nodes, np.argsort(self.coordinates))
             mass = np.exp(log_density(q, z)).reshape(self.exact.shape)
             return self.grid.density(axes, _marginal(mass, axes))
-        draws = self.smooth[: self.fit.n_draws, chosen]
+        draws = self.smooth[: self.fit.n_draws, shown]
         even = np.full(len(draws), 1 / len(draws))
-        return self.grid.density(axes, _smoothed(draws, even, self.grid.nodes[chosen]))
+        return self.grid.density(axes, _smoothed(draws, even, self.grid.nodes[shown]))
 
     def p(self, *axes: int) -> Density | None:
         """p* over one or two of the quantities; None if it is not known."""
-        chosen = list(axes)
+        shown = list(axes)
         if self.exact is not None:
             return self.grid.density(axes, _marginal(self.exact, axes))
         if self.w is None:
             return None
-        mass = _smoothed(self.smooth[:, chosen], self.w, self.grid.nodes[chosen])
+        mass = _smoothed(self.smooth[:, shown], self.w, self.grid.nodes[shown])
         return self.grid.density(axes, mass)
 
 
@@ -147,96 +155,116 @@ def _marginal(mass: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return mass.sum(axis=tuple(i for i in range(mass.ndim) if i not in axes))
 
 
-def chosen(fit: Answer, names: Sequence[str] | None, few: int) -> list[int] | None:
-    """Where the quantities to draw stand; None for the two coordinates of z themselves."""
+def choose_quantities(fit: Answer, names: Sequence[str] | None, most: int) -> list[int] | None:
+    """Indices of the quantities to draw; None stands for the two coordinates of z.
+
+    Parameters
+    ----------
+    names
+        The quantities to draw; without any, those where q is worst, as many as `most`.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, no quantity varies, or they are too many for a picture.
+    """
     own = fit.space.coordinates()
     if names is None and fit.target is not None and fit.q.dim == 2 and own != [0, 1]:
         return None
     table = fit.summary()
-    vary = varying(table)
-    places = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
-    drawn = np.array([i for i in places if vary[i]], dtype=int)
-    if not len(drawn):
+    vary = which_vary(table)
+    indices = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
+    shown = np.array([i for i in indices if vary[i]], dtype=int)
+    if not len(shown):
         raise ValueError(
             coded(
                 "E902",
-                f"names is {names!r}: none of these quantities varies, nothing to draw: name "
-                "others",
+                f"names is {names!r}: these quantities are constant, there is nothing to draw: "
+                "name others",
             )
         )
-    if names is None and len(drawn) > few:
-        error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[drawn]
-        drawn = np.sort(drawn[np.argsort(-error, kind="stable")[:few]])
-    if len(drawn) > MOST:
+    if names is None and len(shown) > most:
+        error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[shown]
+        shown = np.sort(shown[np.argsort(-error, kind="stable")[:most]])
+    if len(shown) > MOST_QUANTITIES:
         raise ValueError(
             coded(
                 "E902",
-                f"{len(drawn)} quantities were asked for, at most {MOST} fit into one picture: "
-                "name single entries, such as 'theta[0]'",
+                f"{len(shown)} quantities were asked for, at most {MOST_QUANTITIES} fit into one "
+                "picture: name single entries, such as 'theta[0]'",
             )
         )
-    return [int(i) for i in drawn]
+    return [int(i) for i in shown]
 
 
-def varying(table: pd.DataFrame) -> np.ndarray:
-    """Which quantities of a summary are no constants."""
+def which_vary(table: pd.DataFrame) -> np.ndarray:
+    """Which quantities of a summary are not constant, shape (k,)."""
     return ~(table["sd"] <= 1e-12 * table["mean"].abs().clip(lower=1.0)).to_numpy()
 
 
-def compose(fit: Answer, places: list[int] | None) -> Scene:
-    """Draws, grids and, where it can be had, p* itself over the quantities at `places`."""
-    if places is None:
+def compose(fit: Answer, indices: list[int] | None) -> Scene:
+    """Make the draws, the grids and, if possible, the exact p* over some quantities.
+
+    Parameters
+    ----------
+    indices
+        The quantities, as `choose_quantities` returns them.
+    """
+    if indices is None:
         labels = [f"{name} (unconstrained)" for name in fit.space.free_names]
         coordinates = [0, 1]
     else:
         own = fit.space.coordinates()
-        labels = [fit.space.names[i] for i in places]
-        coordinates = [own[i] for i in places]
-    smooth = _draws(fit, places, coordinates)
-    w = weights.normalised(fit.log_weights)
-    known = None if np.isnan(w).any() else w
-    nodes, exact = _nodes(smooth, known, fit.n_draws, coordinates), None
+        labels = [fit.space.names[i] for i in indices]
+        coordinates = [own[i] for i in indices]
+    smooth = _draws(fit, indices, coordinates)
+    shares = weights.normalised(fit.log_weights)
+    w = None if np.isnan(shares).any() else shares
+    nodes, exact = _nodes(smooth, w, fit.n_draws, coordinates), None
     if fit.target is not None and fit.q.dim <= 2 and sorted(coordinates) == [0, 1][: fit.q.dim]:
         nodes, exact = _exact(fit.target.values, nodes, np.argsort(coordinates))
     grid, near = (
-        _Grid(x, x if places is None else _carried(fit, places, coordinates, x))
+        _Grid(x, x if indices is None else _values_at(fit, indices, coordinates, x))
         for x in (nodes, _near(fit, nodes, coordinates))
     )
-    return Scene(fit, labels, coordinates, smooth, known, grid, near, exact)
+    return Scene(fit, labels, coordinates, smooth, w, grid, near, exact)
 
 
-def _draws(fit: Answer, places: list[int] | None, coordinates: list[int]) -> np.ndarray:
-    """Draws of the proposal, shape (m, k): coordinates of z, quantities where there is none."""
+def _draws(
+    fit: Answer, indices: list[int] | None, coordinates: list[int]
+) -> Float[np.ndarray, "m k"]:
+    """Draws of the proposal: each quantity's coordinate of z, or the quantity if it has none."""
     if not fit.constrains:
-        return columns(fit.weighed.stored)[:, places]
+        return columns(fit.weighed.stored)[:, indices]
     chunks = []
     for z, *_ in fit.weighed.chunks():
         chunk = z[:, coordinates]
-        if places is not None and NONE in coordinates:
+        if indices is not None and NO_COORDINATE in coordinates:
             chunk = np.where(
-                np.equal(coordinates, NONE), columns(fit.space.draws(z))[:, places], chunk
+                np.equal(coordinates, NO_COORDINATE), columns(fit.space.draws(z))[:, indices], chunk
             )
         chunks.append(chunk)
     return np.concatenate(chunks)
 
 
-def _carried(
-    fit: Answer, places: list[int], coordinates: list[int], nodes: np.ndarray
-) -> np.ndarray:
-    """The nodes as values of the quantities."""
-    drawn = nodes.copy()
+def _values_at(
+    fit: Answer, indices: list[int], coordinates: list[int], nodes: Float[np.ndarray, "k n"]
+) -> Float[np.ndarray, "k n"]:
+    """The quantities at the nodes of their coordinates."""
+    values = nodes.copy()
     if fit.constrains:
+        # The other coordinates do not matter; those of the first draw are surely valid.
         inside = next(fit.weighed.chunks())[0][:1]
-        for i, (place, c) in enumerate(zip(places, coordinates, strict=True)):
-            if c != NONE:
+        for i, (index, c) in enumerate(zip(indices, coordinates, strict=True)):
+            if c != NO_COORDINATE:
                 z = np.repeat(inside, nodes.shape[1], axis=0)
                 z[:, c] = nodes[i]
-                drawn[i] = columns(fit.space.draws(z))[:, place]
-    return drawn
+                values[i] = columns(fit.space.draws(z))[:, index]
+    return values
 
 
 def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[int]) -> np.ndarray:
-    """A grid over all but the last of q's mass and p*'s; margins where there are no bounds."""
+    """A grid over 99.9 % of q and of p* in each quantity; wider if the quantity has no bounds."""
     ends = np.array([0.0005, 0.9995])
     rows = []
     for x, coordinate in zip(smooth.T, coordinates, strict=True):
@@ -245,19 +273,19 @@ def _nodes(smooth: np.ndarray, w: np.ndarray | None, n: int, coordinates: list[i
             order = np.argsort(x)
             far = x[order][np.minimum(np.searchsorted(np.cumsum(w[order]), ends), len(x) - 1)]
             low, high = min(low, far[0]), max(high, far[1])
-        margin = 0.0 if coordinate == NONE else 0.4 * (high - low)
+        margin = 0.0 if coordinate == NO_COORDINATE else 0.4 * (high - low)
         rows.append(np.linspace(low - margin, high + margin, NODES))
     return np.array(rows)
 
 
 def _near(fit: Answer, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
-    """A grid within 4.5 sds of a Gaussian q's mean, where quantities are coordinates."""
+    """A grid within 4.5 sds of a Gaussian q's mean, for quantities that are coordinates."""
     if not isinstance(fit.q, NaturalGaussian):
         return nodes
     near = np.empty((len(nodes), GAUSSIAN_NODES))
     for i, c in enumerate(coordinates):
         low, high = nodes[i, 0], nodes[i, -1]
-        if c != NONE:
+        if c != NO_COORDINATE:
             sd = np.linalg.norm(_rows(fit.q, [c]))
             low, high = fit.q.mean[c] - 4.5 * sd, fit.q.mean[c] + 4.5 * sd
         near[i] = np.linspace(low, high, GAUSSIAN_NODES)
@@ -265,47 +293,48 @@ def _near(fit: Answer, nodes: np.ndarray, coordinates: list[int]) -> np.ndarray:
 
 
 def _rows(q: NaturalGaussian, coordinates: list[int]) -> np.ndarray:
-    """These rows of L."""
+    """The rows of q's factor L for these coordinates."""
     unit = np.zeros((len(coordinates), q.dim))
     unit[range(len(coordinates)), coordinates] = 1.0
     return q.whiten(unit)
 
 
 def _mesh(nodes: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Points of a grid, a row each; `order` are the axes of the coordinates of z."""
+    """All points of a grid, one a row; `order` says which axis each coordinate of z is."""
     return np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1).reshape(-1, len(nodes))[:, order]
 
 
 def _exact(
     values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A grid that has grown until next to nothing of p* lies at its edges, and p*'s mass there.
+    """Grow a grid until almost no mass of p* lies at its edges; that grid, and p*'s mass there.
 
-    The mass is None where p̂ is undefined, or does not come to an end.
+    The mass is None if p̂ is undefined somewhere, or if the grid would have to grow for ever.
     """
     first = nodes
     low, high = nodes[:, 0], nodes[:, -1]
     for _ in range(10):
-        coarse = _values(values, np.linspace(low, high, NODES // 2, axis=1), order)
+        coarse = _exact_mass(values, np.linspace(low, high, NODES // 2, axis=1), order)
         if coarse is None:
             break
         sides = [_marginal(coarse, (i,)) for i in range(len(nodes))]
-        below = np.array([side[: NODES // 32].sum() > EDGE for side in sides])
-        above = np.array([side[-NODES // 32 :].sum() > EDGE for side in sides])
+        below = np.array([side[: NODES // 32].sum() > MOST_EDGE_MASS for side in sides])
+        above = np.array([side[-NODES // 32 :].sum() > MOST_EDGE_MASS for side in sides])
         if not (below | above).any():
             fine = np.linspace(low, high, EXACT_NODES, axis=1)
-            return fine, _values(values, fine, order)
+            return fine, _exact_mass(values, fine, order)
         width = high - low
         low, high = low - 0.5 * width * below, high + 0.5 * width * above
     return first, None
 
 
-def _values(
+def _exact_mass(
     values: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, order: np.ndarray
 ) -> np.ndarray | None:
-    """Mass of p* at the nodes of a grid over all of z; None where p̂ is undefined."""
+    """Mass of p* at the nodes of a grid over all of z; None if p̂ is undefined at one."""
     z = _mesh(nodes, order)
-    pieces = np.array_split(z, -(-len(z) // FEW_VALUES))  # through the program there is already
+    # Pieces of this size use a program that is compiled already.
+    pieces = np.array_split(z, -(-len(z) // FEW_VALUES))
     log_p = np.concatenate([values(piece) for piece in pieces])
     log_p = log_p.reshape((nodes.shape[1],) * len(nodes))
     if np.isnan(log_p).any() or not -np.inf < log_p.max() < np.inf:
@@ -315,7 +344,7 @@ def _values(
 
 
 def _normal(q: NaturalGaussian, coordinates: list[int], nodes: np.ndarray) -> np.ndarray:
-    """A Gaussian q's density of one or two coordinates, up to a constant."""
+    """Density of a Gaussian q in one or two coordinates, up to a factor."""
     factor = _rows(q, coordinates)
     apart = _mesh(nodes - np.asarray(q.mean)[coordinates, None], np.arange(len(nodes)))
     distance = np.sum(apart * np.linalg.solve(factor @ factor.T, apart.T).T, axis=1)
@@ -325,9 +354,10 @@ def _normal(q: NaturalGaussian, coordinates: list[int], nodes: np.ndarray) -> np
 def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Mass of weighted draws on a grid, by Gaussian kernels with the shape of their covariance.
 
-    Scott's width for the effective number of draws; the draws are drawn together so that their
-    covariance stays what it is (West 1993). Where there are few the kernels are up to four times
-    wider, with the inverse root of a first estimate (Abramson 1982), in steps of √2.
+    The kernels have Scott's width for the effective number of draws. The draws are first shrunk
+    towards their mean, so that smoothing does not change their covariance (West 1993). Where draws
+    are sparse, the kernels are up to four times wider: their width is the inverse root of a first
+    estimate (Abramson 1982), in steps of √2.
     """
     draws, w = draws[w > 0], w[w > 0]
     step = nodes[:, 1] - nodes[:, 0]
@@ -347,7 +377,7 @@ def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray
 
 
 def _blurred(mass: np.ndarray, covariance: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Mass on a grid convolved with a centred Gaussian, reflected at the grid's ends."""
+    """Convolve mass on a grid with a centred Gaussian, reflected at the grid's ends."""
     half = len(mass) // 2
     padded = np.fft.fftn(np.pad(mass, half, mode="symmetric"))
     axes = [2 * np.pi * np.fft.fftfreq(n, h) for n, h in zip(padded.shape, step, strict=True)]

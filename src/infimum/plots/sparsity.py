@@ -1,9 +1,9 @@
-"""TODO."""
+"""The picture of a sparse Gaussian: which coordinates depend on each other, and how strongly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,22 +12,19 @@ from matplotlib.colors import LinearSegmentedColormap
 from infimum.answer.answer import Answer
 from infimum.base.errors import coded
 from infimum.families._distribution import SparseGaussian
-
-if TYPE_CHECKING:
-    pass
 from infimum.plots.axes import BLUE, GREY, VERMILION, several_panels, short_name
 
-SQUARE = 200.0
-"""Points that a side of a matrix takes in print."""
+MATRIX_POINTS = 200.0
+"""Length of a side of a matrix in print, in points."""
 
-MANY_MARKS = 5_000
-"""Marks above which a vector file holds their picture in place of them."""
+MOST_VECTOR_MARKS = 5_000
+"""Marks up to which a vector file holds each; more are drawn into it as one picture."""
 
 LEAST_CORRELATION = 0.1
-"""Correlation at which colours are full, at least: what is next to nothing looks like that."""
+"""Least correlation with the full colour, so that tiny correlations look tiny."""
 
-CROWDED = 25
-"""Names that a side of a matrix has room for."""
+MOST_NAMES = 25
+"""Names that fit along a side of a matrix."""
 
 
 def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
@@ -36,10 +33,10 @@ def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
     Parameters
     ----------
     fit
-        Of the family "sparse"; it may have been loaded from disk.
+        A fit of the family "sparse"; it may have been loaded from disk.
     axes
-        Two, for partial correlations, of two coordinates given all others, and for correlations in
-        the same places; a new figure by default.
+        Two axes: for the partial correlations of two coordinates given all others, and for the
+        correlations in the same places; a new figure by default.
 
     Returns
     -------
@@ -48,7 +45,7 @@ def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        For another family, which has no pattern.
+        If the family has no pattern.
     """
     q = fit.q
     if not isinstance(q, SparseGaussian):
@@ -76,13 +73,13 @@ def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
 
 
 def _mark(panel: Axes, dim: int, row: np.ndarray, column: np.ndarray, values: np.ndarray) -> None:
-    """A mark at each pair of coordinates, on both sides of a grey diagonal, and their colours."""
-    size = max(SQUARE / dim, 1.0) ** 2
-    style: Any = {"marker": "s", "linewidth": 0, "rasterized": len(row) > MANY_MARKS}
+    """Draw a coloured mark for each pair of coordinates, on both sides of a grey diagonal."""
+    size = max(MATRIX_POINTS / dim, 1.0) ** 2
+    style: Any = {"marker": "s", "linewidth": 0, "rasterized": len(row) > MOST_VECTOR_MARKS}
     panel.scatter(range(dim), range(dim), size, GREY, alpha=0.5, **style)
     most = max(float(np.abs(values).max(initial=0.0)), LEAST_CORRELATION)
     colours = LinearSegmentedColormap.from_list("", [VERMILION, "#ffffff", BLUE])
-    drawn = panel.scatter(
+    marks = panel.scatter(
         np.append(column, row),
         np.append(row, column),
         size,
@@ -92,22 +89,22 @@ def _mark(panel: Axes, dim: int, row: np.ndarray, column: np.ndarray, values: np
         vmax=most,
         **style,
     )
-    panel.figure.colorbar(drawn, ax=panel, shrink=0.8)
+    panel.figure.colorbar(marks, ax=panel, shrink=0.8)
     panel.set(xlim=(-0.5, dim - 0.5), ylim=(dim - 0.5, -0.5), aspect="equal")
 
 
 def _name_coordinates(panel: Axes, names: Sequence[str]) -> None:
-    """Names of parameters amid their coordinates; those that are close stand as one."""
+    """Write each parameter's name at the middle of its coordinates; close names share a label."""
     owners = np.array([name.split("[")[0] for name in names])
     first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     middle = (first + np.append(first[1:], len(owners)) - 1) / 2
-    places, labels = list[float](), list[list[str]]()
-    for place, i in zip(middle, first, strict=True):
-        if places and place - places[-1] < len(owners) / CROWDED:
-            labels[-1].append(str(owners[i]))
+    ticks, groups = list[float](), list[list[str]]()
+    for tick, i in zip(middle, first, strict=True):
+        if ticks and tick - ticks[-1] < len(owners) / MOST_NAMES:
+            groups[-1].append(str(owners[i]))
         else:
-            places.append(float(place))
-            labels.append([str(owners[i])])
-    told = [short_name(", ".join(close)) for close in labels]
-    panel.set_xticks(places, told, rotation=45, ha="right")
-    panel.set_yticks(places, told)
+            ticks.append(float(tick))
+            groups.append([str(owners[i])])
+    labels = [short_name(", ".join(group)) for group in groups]
+    panel.set_xticks(ticks, labels, rotation=45, ha="right")
+    panel.set_yticks(ticks, labels)
