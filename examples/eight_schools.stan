@@ -1,4 +1,4 @@
-// Eight schools (Rubin 1981), non-centred: the effects of coaching on test scores.
+// Eight schools (Rubin 1981), non-centred: the effect of coaching on test scores.
 data {
   int<lower=0> J;
   vector[J] effect;

@@ -1,4 +1,4 @@
-"""Eight schools in NumPy: a log density and its gradient by hand, and quantiles of tau."""
+"""Eight schools in NumPy: a log density with a hand-written gradient, and quantiles of tau."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ target = infimum.from_numpy(eight_schools, dim=10, names=names)
 fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 
-# The verdict is to reweight.
+# The verdict is "reweight", so the draws are weighted.
 tau = np.exp(fit.sample(10_000, weighted=True)["tau_log"])
 low, middle, high = np.quantile(tau, [0.05, 0.5, 0.95])
 print(f"\ntau: median {middle:.1f}, between {low:.1f} and {high:.1f} with probability 0.9")

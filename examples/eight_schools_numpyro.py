@@ -11,7 +11,7 @@ standard_error = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
 
 def eight_schools(standard_error, effect=None):
-    """Effects of coaching, each the mean of its school give or take a known error."""
+    """Each school's observed effect of coaching is its true effect plus an error of known size."""
     mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
     tau = numpyro.sample("tau", dist.HalfCauchy(5.0))
     with numpyro.plate("school", len(standard_error)):
@@ -25,8 +25,8 @@ fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 print(fit.summary(["mu", "tau", "theta"]).round(2).to_string())
 
-# Were the study repeated in these schools, would an effect of 28 surprise? The verdict is to
-# reweight, so the predictions are weighted.
+# If the study were repeated in these schools, would an effect of 28 be a surprise? The verdict is
+# "reweight", so the predictions are weighted.
 largest = infimum.predict(fit, weighted=True)["effect"].max(axis=1)
 print(f"\nlargest of eight effects, predicted: {largest.mean():.0f} ± {largest.std():.0f}")
 print(f"chance that it is 28 or more: {np.mean(largest >= 28):.2f}")

@@ -21,7 +21,7 @@ print(fit)
 idata = fit.to_arviz(log_likelihood=True)
 print(arviz_stats.summary(idata, var_names=["mu", "tau", "theta"], kind="stats").to_string())
 
-# Leaving one out reweights the draws. This form of it knows that they are draws of q, not of the
-# posterior, and corrects for that too.
+# Leave-one-out cross-validation reweights the draws. This form also corrects for the fact that they
+# are draws of q rather than of the posterior. `fit.loo()` does the same in one call.
 log_p, log_q = idata.sample_stats["lp"], idata.sample_stats["log_q"]
 print(arviz_stats.loo_approximate_posterior(idata, log_p, log_q))

@@ -1,6 +1,7 @@
 """Eight schools in Stan: a fit, its summary, and generated quantities as predictions.
 
-Give it the library that BridgeStan has made of the program; without one BridgeStan makes it.
+Pass the path of the library that BridgeStan has compiled from the program. Without an argument,
+BridgeStan compiles the program first.
 """
 
 import sys
@@ -22,8 +23,8 @@ fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 print(fit.summary(["mu", "tau", "theta"]).round(2).to_string())
 
-# Were the study repeated in these schools, would an effect of 28 surprise? The verdict is to
-# reweight, so the predictions are weighted.
+# If the study were repeated in these schools, would an effect of 28 be a surprise? The verdict is
+# "reweight", so the predictions are weighted.
 largest = infimum.predict(fit, weighted=True)["effect_rep"].max(axis=1)
 print(f"\nlargest of eight effects, predicted: {largest.mean():.0f} ± {largest.std():.0f}")
 print(f"chance that it is 28 or more: {np.mean(largest >= 28):.2f}")

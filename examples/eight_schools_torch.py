@@ -10,7 +10,7 @@ standard_error = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]).d
 
 
 def eight_schools(p):
-    """Log of prior times likelihood, at one point."""
+    """Log prior plus log likelihood, at one point."""
     log_p = Normal(0.0, 5.0).log_prob(p["mu"])
     log_p += HalfCauchy(5.0).log_prob(p["tau"])
     log_p += Normal(0.0, 1.0).log_prob(p["t"]).sum()
@@ -23,7 +23,7 @@ target = infimum.from_torch(eight_schools, example, {"tau": "positive"})
 fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 
-# The verdict is to reweight.
+# The verdict is "reweight", so the draws are weighted.
 p = fit.sample(10_000, weighted=True, backend="torch")
 theta = p["mu"][:, None] + p["tau"][:, None] * p["t"]
 chance = (theta.argmax(1, keepdim=True) == torch.arange(8)).double().mean(0)

@@ -1,4 +1,4 @@
-"""Logistic regression in NumPy: a log density and gradient of whole batches, and signs of beta."""
+"""Logistic regression in NumPy: a batched log density and gradient, and the signs of beta."""
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -15,7 +15,7 @@ scale = np.array([5.0] + 10 * [2.5])
 
 
 def logistic(z):
-    """Log of prior times likelihood, and its gradient, at each row of z."""
+    """Log prior plus log likelihood, and its gradient, at each row of z."""
     logits = z @ design.T
     value = np.sum(y * logits - np.logaddexp(0.0, logits), axis=1)
     value += np.sum(-0.5 * (z / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi), axis=1)

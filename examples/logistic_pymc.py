@@ -22,7 +22,7 @@ fit = infimum.fit(infimum.from_pymc(logistic), "fullrank", seed=0)
 print(fit)
 print(arviz_stats.summary(fit.to_arviz(), kind="stats").to_string())
 
-ordinary = np.zeros(10)  # average in everything; and rougher by one standard deviation
+ordinary = np.zeros(10)  # average in everything; the other is rougher by one standard deviation
 rough = np.where(tumours.feature_names[:10] == "mean texture", 1.0, 0.0)
 benign = infimum.predict(fit, {"x": np.array([ordinary, rough])}, n=10_000)["y"].mean(axis=0)
 print(f"\nchance to be benign: ordinary {benign[0]:.2f}, of rougher texture {benign[1]:.2f}")

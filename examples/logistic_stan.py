@@ -1,6 +1,7 @@
-"""Logistic regression in Stan: a fit, its summary, and a check of the model by its replications.
+"""Logistic regression in Stan: a fit, its summary, and a posterior predictive check.
 
-Give it the library that BridgeStan has made of the program; without one BridgeStan makes it.
+Pass the path of the library that BridgeStan has compiled from the program. Without an argument,
+BridgeStan compiles the program first.
 """
 
 import sys

@@ -13,7 +13,7 @@ y = torch.from_numpy(tumours.target).double()  # 1 is benign
 
 
 def logistic(p):
-    """Log of prior times likelihood, at one point."""
+    """Log prior plus log likelihood, at one point."""
     log_p = Normal(0.0, 5.0).log_prob(p["alpha"]) + Normal(0.0, 2.5).log_prob(p["beta"]).sum()
     return log_p + Bernoulli(logits=p["alpha"] + x @ p["beta"]).log_prob(y).sum()
 

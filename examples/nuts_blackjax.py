@@ -1,4 +1,4 @@
-"""NUTS in BlackJAX: a fit in the place of most of the warm-up, on eight schools."""
+"""NUTS in BlackJAX, on the eight schools: a fit replaces most of the warm-up."""
 
 import blackjax
 import jax
@@ -16,7 +16,7 @@ chains, draws = 4, 500
 
 
 def eight_schools(p):
-    """Log of prior times likelihood."""
+    """Log prior plus log likelihood."""
     log_p = norm.logpdf(p["mu"], 0.0, 5.0) + norm.logpdf(p["t"]).sum()
     log_p += jnp.log(2 / (5 * jnp.pi)) - jnp.log1p((p["tau"] / 5) ** 2)  # half-Cauchy(5)
     return log_p + norm.logpdf(effect, p["mu"] + p["tau"] * p["t"], standard_error).sum()
@@ -33,12 +33,12 @@ first, update, final = dual_averaging_adaptation(0.8)
 
 
 def advance(step_size, mass):
-    """A step of the sampler, for a scan."""
+    """One step of the sampler, in the form that a scan takes."""
     return lambda state, key: kernel(key, state, target.log_p, step_size, mass)
 
 
 def sampled(state, step_size, mass, key):
-    """Where a chain was at each draw, and its leapfrog steps."""
+    """A chain's position and its number of leapfrog steps at each draw."""
 
     def step(state, key):
         state, info = advance(step_size, mass)(state, key)
@@ -48,14 +48,14 @@ def sampled(state, step_size, mass, key):
 
 
 def usual(z, key):
-    """A chain after BlackJAX's own adaptation of step size and mass matrix, in 1,000 steps."""
+    """A chain after 1,000 steps of BlackJAX's own adaptation of step size and mass matrix."""
     warm_up = blackjax.window_adaptation(blackjax.nuts, target.log_p)
     (state, found), _ = warm_up.run(key, z, 1000)
     return sampled(state, found["step_size"], found["inverse_mass_matrix"], key)
 
 
 def begun(z, key):
-    """A chain after 50 steps that adapt the step size alone, with the fit's mass matrix."""
+    """A chain after 50 steps that adapt only the step size, with the fit's mass matrix."""
 
     def step(carry, key):
         state, adaptation = carry
@@ -67,8 +67,8 @@ def begun(z, key):
     return sampled(state, final(adaptation), mass, key)
 
 
-# BlackJAX takes z itself, in double precision; outside the context JAX is left in the one that it
-# was in.
+# BlackJAX takes the unconstrained vector z itself. The context switches JAX to double precision and
+# restores its setting afterwards.
 with jax.enable_x64(True):
     keys = jax.random.split(jax.random.key(0), chains)
     anywhere = jax.random.uniform(jax.random.key(1), (chains, target.dim), minval=-2, maxval=2)

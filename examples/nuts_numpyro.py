@@ -1,4 +1,4 @@
-"""NUTS in NumPyro: a fit in the place of most of the warm-up, on eight schools."""
+"""NUTS in NumPyro, on the eight schools: a fit replaces most of the warm-up."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ chains, draws = 4, 500
 
 
 def eight_schools(standard_error, effect=None):
-    """Effects of coaching, each the mean of its school give or take a known error."""
+    """Each school's observed effect of coaching is its true effect plus an error of known size."""
     mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
     tau = numpyro.sample("tau", dist.HalfCauchy(5.0))
     with numpyro.plate("school", len(standard_error)):
@@ -25,7 +25,7 @@ def eight_schools(standard_error, effect=None):
 
 
 def nuts(warm_up, init_params=None, **options):
-    """Least ESS and largest R-hat after so many warm-up steps, and gradients for each draw."""
+    """Smallest ESS, largest R-hat and gradients per draw, after this many warm-up steps."""
     sampler = MCMC(
         NUTS(eight_schools, **options),
         num_warmup=warm_up,
@@ -45,9 +45,9 @@ target = infimum.from_numpyro(eight_schools, standard_error, effect)
 fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 
-# NumPyro takes unconstrained values, site by site. The vector that its mass matrix belongs to has
-# the sites in the order of their names, as the fit has them. In double precision, as the fit is:
-# outside the context JAX is left in the one that it was in.
+# NumPyro takes unconstrained values, site by site. Its mass matrix refers to a vector with the
+# sites in the order of their names, as in the fit. The context switches JAX to double precision,
+# which the fit uses, and restores its setting afterwards.
 start, mass = fit.inits(chains, seed=0), fit.inverse_mass_matrix()
 with jax.enable_x64(True):
     free = jax.vmap(lambda p: unconstrain_fn(eight_schools, (standard_error, effect), {}, p))

@@ -1,4 +1,4 @@
-"""NUTS in PyMC: a fit in the place of most of the warm-up, on eight schools."""
+"""NUTS in PyMC, on the eight schools: a fit replaces most of the warm-up."""
 
 import arviz_stats
 import numpy as np
@@ -18,7 +18,7 @@ with pm.Model(coords={"school": list("ABCDEFGH")}) as eight_schools:
 
 
 def nuts(warm_up, **options):
-    """Least ESS and largest R-hat after so many warm-up steps, and gradients for each draw."""
+    """Smallest ESS, largest R-hat and gradients per draw, after this many warm-up steps."""
     trace = pm.sample(
         draws,
         tune=warm_up,
@@ -40,7 +40,7 @@ fit = infimum.fit(infimum.from_pymc(eight_schools), "fullrank", seed=0)
 print(fit)
 
 # PyMC takes constrained values, chain by chain. Its vector has the variables in the order in which
-# the model states them; the fit's has them in the order of their names.
+# the model defines them; the fit's vector has them in the order of their names.
 start, mass = fit.inits(chains, seed=0), fit.inverse_mass_matrix()
 variables = [name.split("[")[0] for name in fit.space.free_names]
 stated = [value.name for value in eight_schools.continuous_value_vars]

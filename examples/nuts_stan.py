@@ -1,7 +1,8 @@
-"""NUTS in CmdStan: a fit in the place of most of the warm-up, on eight schools, as files.
+"""NUTS in CmdStan, on the eight schools: a fit writes files that replace most of the warm-up.
 
-Give it the library that BridgeStan has made of the program; without one BridgeStan makes it. The
-files are written to a temporary folder, or to the folder that is its second argument.
+Pass the path of the library that BridgeStan has compiled from the program. Without an argument,
+BridgeStan compiles the program first. The files go to the folder given as the second argument, or
+to a temporary folder.
 """
 
 import json
@@ -28,8 +29,8 @@ fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 
 # CmdStan takes constrained values, chain by chain. Its vector has the parameters in the order in
-# which the program states them; the fit's has them in the order of their names. A matrix, of which
-# there is none here, Stan has by columns and the fit by rows.
+# which the program declares them; the fit's vector has them in the order of their names. There is
+# no matrix here; Stan would store one by columns, and the fit stores it by rows.
 start, mass = fit.inits(chains, seed=0), fit.inverse_mass_matrix()
 variables = [name.split("[")[0] for name in fit.space.free_names]
 stated = dict.fromkeys(name.split(".")[0] for name in model.param_unc_names())
@@ -43,8 +44,8 @@ metric = {"inv_metric": mass[np.ix_(order, order)].tolist()}
 (folder / "metric.json").write_text(json.dumps(metric), encoding="utf-8")
 (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
 
-# All of a warm-up is its last buffer: with no window the metric stays, and the step size adapts.
-# As the first buffer it would not do, for a window ends where that does.
+# The whole warm-up is the last buffer: without a window the metric stays fixed, and only the step
+# size adapts. The first buffer would not do, because a window always ends where it ends.
 print(
     f"""
 {program.stem} sample num_chains={chains} num_warmup=50 \\
@@ -53,7 +54,7 @@ print(
   data file={folder}/data.json init={folder}/inits.json"""
 )
 
-# What Stan reads from these files is what the fit has drawn.
+# Check that what Stan reads from these files is what the fit has drawn.
 print(f"\n{'file':<15}{'log density by Stan':>20}{'by the fit':>14}{'off by':>10}")
 log_p = target.values(start.unconstrained)
 for chain, z in enumerate(start.unconstrained):
