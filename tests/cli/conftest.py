@@ -59,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "one.py").write_text(MODEL.split("def model")[0])
+    (tmp_path / "empty.py").write_text("")
     (tmp_path / "torn.py").write_text("x = = 3\n")
     (tmp_path / "missing.py").write_text("\nimport no_such_module\n")
     (tmp_path / "not_a_fit.zip").write_text("hello")

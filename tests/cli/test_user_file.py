@@ -28,7 +28,7 @@ def test_several_functions_and_no_name_lists_them(run, folder, capsys):
     (folder / "two.py").write_text("def f(): ...\ndef g(): ...\ndef h(x): ...\n")
     assert run("fit", "two.py") == 2
     assert (
-        "it has functions without arguments: f, g. Name one: `infimum fit two.py:NAME`"
+        "the file has functions without arguments: f, g. Name one, `infimum fit two.py:NAME`"
         in capsys.readouterr().err
     )
 

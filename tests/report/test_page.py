@@ -117,7 +117,7 @@ def cauchy():
 @pytest.fixture
 def brief(monkeypatch):
     """Few plots, for tests that look at other parts."""
-    monkeypatch.setattr(report, "MARGINALS", 2)
+    monkeypatch.setattr(report, "MOST_MARGINALS", 2)
     monkeypatch.setattr(report, "PAIR_QUANTITIES", 1)
 
 

@@ -1,4 +1,4 @@
-"""The entry point of the command line."""
+"""The program `infimum`, made of its commands."""
 
 from __future__ import annotations
 

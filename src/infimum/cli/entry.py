@@ -1,4 +1,4 @@
-"""The way into the command line, for an installation that may not have its libraries."""
+"""The entry point of the command line, which may lack its optional libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infimum.base.extras import MissingLibraryError, required
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; if its libraries are missing, say how to install them."""
+    """Run the command line and exit. If a library is missing, print how to install it."""
     try:
         for library in ("typer", "rich"):
             required(library, "cli")

@@ -48,21 +48,25 @@ def demo(name: Demonstration = "eight_schools", out: Folder = Path("out")) -> No
     chosen_demo = demos.named(name)
     out.mkdir(parents=True, exist_ok=True)
     target = chosen_demo.target()
-    print(
-        f"{textwrap.fill(chosen_demo.question, width())}\n{target.dim} parameters. For each "
-        "family of distributions, the member q that is closest to the posterior p*:\n"
+    _print_filled(chosen_demo.question)
+    _print_filled(
+        f"{target.dim} parameters. For each family of distributions, the member q that is closest "
+        "to the posterior p*:"
     )
+    print()
     climb = infimum.climb(target)
     print(climb.table(), fit_text(climb.best), sep="\n\n")
     fit_file = climb.best.save(out / f"{name}.zip")
     plot = out / f"{name}.png"
     write_plot(lambda: climb.best.plot(list(chosen_demo.plotted)), plot, announce=False)
     program = "infimum" if shutil.which("infimum") else sys.argv[0]
+    print(f"\nWrote {fit_file} and {plot}.\n")
+    _print_filled(
+        "KL[q ‖ p*] = log Z − ELBO is the distance from q to the posterior, in nats. The verdict "
+        "says what draws from q can safely be used for. Next:"
+    )
     print(
-        f"\nWrote {fit_file} and {plot}.\n\n"
-        "KL[q ‖ p*] = log Z − ELBO is the distance from q to the posterior, in nats. The verdict\n"
-        "says what draws from q can safely be used for. Next:\n\n"
-        f"  {program} show {fit_file}\n"
+        f"\n  {program} show {fit_file}\n"
         "      prints the mean and sd of every parameter, and the errors of q\n"
         f"  {program} fit --help\n"
         "      explains how to fit your own model"
@@ -130,6 +134,11 @@ def climb(
         print(f"\nWrote {fit_file}.")
     if plot is not None:
         write_plot(result.plot, plot, announce=not as_json)
+
+
+def _print_filled(text: str) -> None:
+    """Print a paragraph, wrapped to the terminal."""
+    print(textwrap.fill(text, width()))
 
 
 def _join(

@@ -247,11 +247,19 @@ def _only_candidate(module: ModuleType, path: str) -> str:
     """The name of the only model or, in a file without models, of the only function."""
     models, functions = _candidates(module)
     names = models or functions
-    if len(names) != 1:
+    if not names:
         raise UserError(
             coded(
                 "E915",
-                f"{path} does not define exactly one model to fit: {_contents(module)}. Name one: "
+                f"{path} defines nothing to fit: define an infimum.Target, a NumPyro or PyMC "
+                "model, or a function without arguments that returns one",
+            )
+        )
+    if len(names) > 1:
+        raise UserError(
+            coded(
+                "E915",
+                f"{path} defines more than one model: {_contents(module)}. Name one, "
                 f"`infimum fit {path}:NAME`",
             )
         )
@@ -262,4 +270,4 @@ def _contents(module: ModuleType) -> str:
     """The candidates of the file, in words."""
     kinds = zip(("models", "functions without arguments"), _candidates(module), strict=True)
     lists = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
-    return f"it has {'; '.join(lists)}" if lists else "it has no model and no function to call"
+    return f"the file has {'; '.join(lists)}" if lists else "the file has no model or function"

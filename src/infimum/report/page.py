@@ -15,11 +15,11 @@ import numpy as np
 from infimum import plots
 from infimum.answer import printed
 from infimum.answer.answer import Answer
-from infimum.answer.file import options, plain_seed
+from infimum.answer.fields import options, plain_seed
 from infimum.checks.quantities import VERDICTS
-from infimum.plots.posterior import MARGINALS
-from infimum.plots.predictions import replicated
-from infimum.plots.scene import varying
+from infimum.plots.posterior import MOST_MARGINALS
+from infimum.plots.predictions import replicated_data
+from infimum.plots.scene import which_vary
 from infimum.report.inline import attempt, small_svgs, svg
 from infimum.solvers._solver import Reason
 
@@ -33,10 +33,10 @@ TABLE_ROWS = 200
 PAIR_QUANTITIES = 3
 """Quantities in the plot of pairs: more would be illegible on a phone."""
 
-MAX_SITES = 6
+MOST_SITES = 6
 """Observed sites whose predictions are plotted, to keep the page short."""
 
-MAX_OBSERVATIONS = 50_000
+MOST_OBSERVATIONS = 50_000
 """A site with more observations is not predicted: 400 datasets of this size take 160 MB."""
 
 DIGITS = 3
@@ -224,7 +224,7 @@ def pairs(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> Picture:
 
 def marginals(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> list[Picture]:
     """q and p* for each of the worst quantities."""
-    names = varying_names(table, order)[:MARGINALS]
+    names = varying_names(table, order)[:MOST_MARGINALS]
 
     def draw(axes: Any) -> None:
         for panel in plots.plot_marginals(fit, names, axes=axes):
@@ -254,17 +254,17 @@ def predictions(fit: Answer) -> list[Picture]:
     if why_no_predictions(fit):
         return []
     observed = fit.model.observed()
-    large = [name for name, data in observed.items() if np.size(data) > MAX_OBSERVATIONS]
+    large = [name for name, data in observed.items() if np.size(data) > MOST_OBSERVATIONS]
     if large:
         why = (
-            f"site {large[0]} has more than {MAX_OBSERVATIONS:,} observations, too many to predict"
+            f"site {large[0]} has more than {MOST_OBSERVATIONS:,} observations, too many to predict"
         )
         return [Picture(None, missing=why)]
     try:
-        predicted = replicated(fit)
+        predicted = replicated_data(fit)
     except Exception as error:  # the user's model can raise anything
         return [Picture(None, missing=f"the model raised an error when it predicted: {error}")]
-    return [_prediction(fit, name, predicted) for name in list(observed)[:MAX_SITES]]
+    return [_prediction(fit, name, predicted) for name in list(observed)[:MOST_SITES]]
 
 
 def _prediction(fit: Answer, name: str, predicted: dict[str, np.ndarray]) -> Picture:
@@ -284,7 +284,7 @@ def worst_first(table: pd.DataFrame) -> np.ndarray:
 
 def varying_names(table: pd.DataFrame, order: np.ndarray) -> list[str]:
     """Names of the quantities that vary, in this order: a constant cannot be plotted."""
-    vary = varying(table)
+    vary = which_vary(table)
     return [str(table.index[i]) for i in order if vary[i]]
 
 
