@@ -1,4 +1,4 @@
-"""Sums over the processes of `jax.distributed`: each has its own rows, and all get the same sum."""
+"""Sums over the processes of `jax.distributed`, each of which has its own rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The help text of every command. A line with \b alone keeps the lines below it as they are."""
+r"""The help text of every command; a line with \b alone keeps the lines below it unwrapped."""
 
 INFIMUM = """
 Variational inference: find the distribution q in a simple family that is closest to your posterior,
