@@ -1,4 +1,4 @@
-"""A dense triangular factor: its unconstrained numbers, natural steps and coordinates around it."""
+"""What families with a dense triangular factor share: its numbers, its steps, its coordinates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def factor_of(raw: Any) -> Any:
 def solve(factor: Any, rows: Any) -> Any:
     """L⁻¹ x for x of shape (..., d) with at most one leading axis, for NumPy and JAX."""
     if isinstance(rows, np.ndarray):
-        # LAPACK's dtrtrs, which scipy.linalg.solve_triangular calls, takes all threads for the
+        # LAPACK's dtrtrs, which scipy.linalg.solve_triangular calls, uses all threads even for the
         # smallest systems: with d = 10 it took 7 times as long, 25 times beside another process.
         upper, columns = np.asarray(factor).T, np.atleast_2d(rows).T
         solved = scipy.linalg.blas.dtrsm(1.0, upper, columns, lower=0, trans_a=1)
@@ -46,9 +46,12 @@ def solve(factor: Any, rows: Any) -> Any:
 def natural_step(
     mean: np.ndarray, factor: np.ndarray, pull: np.ndarray, curvature: np.ndarray, rho: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whitened precision (1 - ρ)I + ρ·curvature, mean step ρ·precision⁻¹·pull: mean and factor.
+    """Mean and factor after a step of size ρ.
 
-    Opper & Archambeau (2009), eq. 12-13, as a damped step in the whitened coordinates of q.
+    In the whitened coordinates of q the precision becomes (1 - ρ)I + ρ·curvature, and the mean
+    moves by ρ·precision⁻¹·pull.
+
+    Opper & Archambeau (2009), eq. 12-13, as a damped step.
     """
     values, vectors = np.linalg.eigh(_mirrored(curvature))
     precision = bounded(1 + rho * (values - 1))
@@ -58,7 +61,10 @@ def natural_step(
 
 
 def decrement(pull: np.ndarray, curvature: np.ndarray) -> float:
-    """½ pullᵀ curvature⁻¹ pull + ½ Σ (λ - 1 - log λ), λ the eigenvalues of the curvature."""
+    """½ pullᵀ curvature⁻¹ pull + ½ Σ (λ - 1 - log λ): what a whole step gains, in nats.
+
+    λ are the eigenvalues of the curvature.
+    """
     values, vectors = np.linalg.eigh(_mirrored(curvature))
     values = bounded(values)
     mean = np.sum((vectors.T @ pull) ** 2 / values)
@@ -68,14 +74,14 @@ def decrement(pull: np.ndarray, curvature: np.ndarray) -> float:
 def _mirrored(curvature: np.ndarray) -> np.ndarray:
     """The symmetric matrix with the lower triangle of the curvature.
 
-    Its distance from I is the loss's gradient with respect to a triangular factor, so that a fixed
-    point of the natural gradient is a stationary point of the fixed-draw loss.
+    Its distance from I is the gradient of the loss in a triangular factor. So a fixed point of the
+    natural gradient is a stationary point of the loss over the fixed draws.
     """
     return np.tril(curvature) + np.tril(curvature, -1).T
 
 
 class FactorChart:
-    """θ = (u, v, w): mean + L u, factor L·B with B_ii = exp(v_i/√2) and w below the diagonal.
+    """Coordinates θ = (u, v, w) of mean + L u and factor L·B, B_ii = exp(v_i/√2), w below in B.
 
     In these coordinates the KL of a Gaussian from its optimum has the Hessian I.
     """
@@ -88,7 +94,7 @@ class FactorChart:
         self.size = 2 * self.dim + len(self.below[0])
 
     def move(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and factor at these coordinates."""
+        """Mean and factor at θ."""
         u, v, w = np.split(theta, [self.dim, 2 * self.dim])
         turn = np.diag(np.exp(v / np.sqrt(2)))
         turn[self.below] = w
@@ -97,13 +103,15 @@ class FactorChart:
     def pull(
         self, theta: np.ndarray, eps: np.ndarray, of_mean: np.ndarray, of_spread: np.ndarray
     ) -> np.ndarray:
-        """Gradient of the loss.
+        """Gradient of the loss in θ.
 
         Parameters
         ----------
+        eps
+            Base draws, shape (n, d).
         of_mean, of_spread
-            Gradient of what the loss expects, negated, with respect to the mean and to L ε, at
-            each draw; the same for a Gaussian, the score.
+            Minus the gradient of the loss's integrand in the mean and in L ε, at each draw, shape
+            (n, d). Both are the score for a Gaussian.
         """
         d = self.dim
         moments = -((of_spread @ self.factor).T @ eps) / len(eps)
@@ -135,17 +143,17 @@ def factor_error(eps: np.ndarray, of_mean: np.ndarray, of_spread: np.ndarray) ->
 
 
 def mean_and_factor(q: Distribution, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and lower Cholesky factor of the covariance of a Gaussian, for a family to start from.
+    """Mean and lower Cholesky factor of a Gaussian, for a family to start from.
 
     Parameters
     ----------
     name
-        What the family is called.
+        The family's name in the error message.
 
     Raises
     ------
     TypeError
-        If q is none, or one too large for a dense factor.
+        If q is not a Gaussian, or is too large for a dense factor.
     """
     if isinstance(q, NaturalGaussian):
         return np.asarray(q.mean), np.linalg.cholesky(q.covariance())

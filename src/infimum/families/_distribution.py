@@ -1,4 +1,17 @@
-"""TODO."""
+"""The contract of a distribution q, and what q can do beyond it: its capabilities.
+
+Solvers, checks and corrections ask for capabilities, never for a family by its name:
+
+Hosted              draws and densities in batches, on the host
+Pooled              a mixture of Gaussians
+Pushforward         z = T(ε) of a standard normal ε
+Charted             natural coordinates around q, and the error of fixed draws
+NaturalPushforward  natural-gradient steps, with a d×d curvature
+Layered, Apart      a flow on a base that stays as it is
+Gaussian            z = mean + L ε
+NaturalGaussian     with a d×d covariance
+SparseGaussian      with a sparse precision
+"""
 
 from __future__ import annotations
 
@@ -14,47 +27,47 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from infimum.gaussian.stack import LOG_2PI, Stack
 
 LARGEST_CHANGE = 20.0
-"""One natural-gradient step changes no precision by more than this factor. Within [1/20, 20] cold
-starts solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
+"""Factor by which one natural-gradient step may change a precision. Within [1/20, 20] cold starts
+solved 43 of 47 posteriordb posteriors; without a limit q collapses far from the mode."""
 
 LEAST_CURVATURE = 1e-12
-"""Curvatures below this part of the largest are rounding: 1e-12 leaves room for condition numbers
-of 1e8 at the sixteen digits of float64."""
+"""Part of the largest curvature below which a curvature is rounding: 1e-12 leaves room for
+condition numbers of 1e8 at the sixteen digits of float64."""
 
 LARGEST_DENSE = 2000
 """Largest d for which a d×d curvature is formed: 32 MB, an eigendecomposition of seconds."""
 
 
 def bounded(precision: np.ndarray) -> np.ndarray:
-    """Keep the whitened precisions of one step within `LARGEST_CHANGE`."""
+    """The whitened precisions of one step, kept within a factor `LARGEST_CHANGE` of 1."""
     return np.clip(precision, 1 / LARGEST_CHANGE, LARGEST_CHANGE)
 
 
 class Distribution(eqx.Module):
-    """A member q of a family, over R^d. One point, one key: batches are `vmap`'s business.
+    """A member q of a family, over R^d. Methods take one point, or one key; `vmap` makes batches.
 
     Attributes
     ----------
     portable
-        Whether its arrays say all of it. If not, a file holds draws from it in their place.
+        Whether its arrays define it completely. If not, a file holds draws from it instead.
     """
 
     portable: ClassVar[bool] = True
 
     if not TYPE_CHECKING:
         __getattribute__ = object.__getattribute__
-        """Equinox wraps each method, whenever it is read, in a module of its own, which can be an
-        argument of compiled functions. That took 22 % of a fit of the eight schools, and here q
-        itself is the argument."""
+        """Without this, Equinox wraps each method, whenever it is read, in a module that can be an
+        argument of compiled functions. That took 22 % of a fit of the eight schools, and it is not
+        needed: here q itself is the argument."""
 
     @property
     @abc.abstractmethod
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw, differentiable in the leaves of q."""
+        """Draw one z, differentiable in the leaves of q."""
 
     @abc.abstractmethod
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
@@ -62,7 +75,7 @@ class Distribution(eqx.Module):
 
     @abc.abstractmethod
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """One draw and log q there, at less cost than the two apart."""
+        """Draw one z, with log q(z); cheaper than one after the other."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every leaf by the path to it, as `Family.from_arrays` takes them."""
@@ -74,11 +87,11 @@ class Distribution(eqx.Module):
 
 
 class Hosted(Distribution):
-    """Capability: batches by NumPy, on the host, with nothing to compile."""
+    """Capability: batches by NumPy on the host, without compilation."""
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
-        """N draws, each of them one from q."""
+        """Draw n points, each distributed as q; together they may be stratified."""
 
     @abc.abstractmethod
     def log_density(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
@@ -86,7 +99,13 @@ class Hosted(Distribution):
 
 
 class Pooled(Hosted):
-    """Capability: q = Σ_k w_k N(m_k, L_k L_kᵀ), with at most so many components."""
+    """Capability: q = Σ_k w_k N(m_k, L_k L_kᵀ).
+
+    Attributes
+    ----------
+    max_components
+        How many components a fit may give it.
+    """
 
     max_components: eqx.AbstractVar[int]
 
@@ -100,17 +119,23 @@ class Pooled(Hosted):
 
 
 class Chart(abc.ABC):
-    """Coordinates of a family around one member, in which the KL's Hessian is near I."""
+    """Coordinates θ of a family around one member, in which the Hessian of the KL is near I.
+
+    Attributes
+    ----------
+    size
+        How many coordinates there are.
+    """
 
     size: int
 
     @abc.abstractmethod
     def move(self, theta: np.ndarray) -> Any:
-        """The member at these coordinates; the origin is the chart's own member."""
+        """The member at θ, shape (size,); the chart's own member is at the origin."""
 
     @abc.abstractmethod
     def pull(self, theta: np.ndarray, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Gradient of the loss over the draws `move(theta).push(eps)`.
+        """Gradient of the loss in θ, over the draws `move(theta).push(eps)`.
 
         Parameters
         ----------
@@ -124,7 +149,7 @@ class Chart(abc.ABC):
 class Pushforward(Distribution):
     """Capability: z = T(ε) with ε ~ N(0, I) and T a bijection of R^d.
 
-    Its methods take NumPy arrays, on the host, over batches; and JAX arrays.
+    Its methods take batches as NumPy arrays, and run on the host; or as JAX arrays.
     """
 
     @abc.abstractmethod
@@ -140,15 +165,15 @@ class Pushforward(Distribution):
         """log q(push(eps)) for base draws of shape (..., d)."""
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw."""
+        """T of one standard normal draw."""
         return self.push(jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float)))
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z)."""
+        """log q(z) in nats, by T⁻¹."""
         return self.log_prob_base(self.pull_back(z))
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """One draw and log q there; T is not inverted."""
+        """Draw one z, with log q(z); T is not inverted."""
         eps = jax.random.normal(key, (self.dim,), dtype=jnp.result_type(float))
         return self.push(eps), self.log_prob_base(eps)
 
@@ -180,36 +205,45 @@ class Layered(Pushforward):
 
     @abc.abstractmethod
     def moved(self, f: Any) -> Layered:
-        """The member with another f."""
+        """The member with this f, and the same base."""
 
 
 class Charted(Pushforward):
-    """Capability: coordinates around a member, and the error of draws: for the fixed-draw solver.
+    """Capability: natural coordinates around a member, and the error that fixed draws make.
 
-    These methods take NumPy arrays, on the host, over batches.
+    These methods take batches as NumPy arrays, on the host.
 
     Attributes
     ----------
     flat
-        Whether some coordinates may hardly matter: a search then ends before it has settled these.
+        Whether the loss may hardly depend on some coordinates: a search then ends before these have
+        settled.
     """
 
     flat: ClassVar[bool] = False
 
     @abc.abstractmethod
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
-        """What these draws and the scores there say of the curvature that `chart` wants."""
+        """Estimate the curvature that `chart` uses from draws; None if the chart uses none.
+
+        Parameters
+        ----------
+        eps
+            Base draws, shape (n, d).
+        score
+            Gradient of log p̂ at the draws, shape (n, d).
+        """
 
     @abc.abstractmethod
     def chart(self, curvature: np.ndarray | None) -> Chart:
-        """Coordinates around this member, preconditioned by the curvature if there is one."""
+        """Coordinates around this member, scaled by its `curvature` if there is one."""
 
     @abc.abstractmethod
     def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
-        """Expected excess of the loss, in nats, at the optimum found with these draws.
+        """Nats by which the optimum on these draws is expected to be worse than the true optimum.
 
-        Half the trace of the gradient's sampling variance in natural coordinates. What whitened
-        draws integrate exactly has no variance.
+        Half the trace of the gradient's sampling variance in natural coordinates, without the part
+        that whitened draws integrate exactly.
 
         Parameters
         ----------
@@ -221,7 +255,7 @@ class Charted(Pushforward):
 
 
 class NaturalPushforward(Charted):
-    """Capability: natural-gradient steps in ε, with a curvature that is held as a d×d matrix."""
+    """Capability: natural-gradient steps in ε, with the curvature as a d×d matrix."""
 
     @abc.abstractmethod
     def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -237,7 +271,7 @@ class NaturalPushforward(Charted):
     def natural_step(
         self, pull: np.ndarray, curvature: np.ndarray, rho: float
     ) -> NaturalPushforward:
-        """Member reached by a natural-gradient step of size rho.
+        """The member that a natural-gradient step of size rho leads to.
 
         Parameters
         ----------
@@ -249,7 +283,7 @@ class NaturalPushforward(Charted):
 
     @abc.abstractmethod
     def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
-        """Nats by which the loss is above its minimum if log p̂ is quadratic in ε."""
+        """Nats by which the loss exceeds its minimum, if log p̂ is quadratic in ε."""
 
 
 class Gaussian(Pushforward):
@@ -285,14 +319,14 @@ class Gaussian(Pushforward):
 class Apart(Layered):
     """Capability: a Gaussian base, and f confined to some directions B of its draws, or to all.
 
-    f(ε) = ε + B (g(Bᵀε) - Bᵀε), and g can be trained with the base, and the target, on the host.
+    f(ε) = ε + B (g(Bᵀε) - Bᵀε). g can be trained while the base and the target stay on the host.
     """
 
     base: eqx.AbstractVar[Gaussian]
 
     @abc.abstractmethod
     def inner(self) -> Layered:
-        """G on independent standard normals, with the same moving part."""
+        """The flow g on independent standard normals, with the same moving part."""
 
     @abc.abstractmethod
     def within(self, x: Any) -> Any:
@@ -327,23 +361,23 @@ class SparseGaussian(Gaussian):
 
     @abc.abstractmethod
     def pivots(self) -> np.ndarray:
-        """Those of the precision's LDLᵀ in this order: inverse variances given what comes later."""
+        """Pivots of the precision's LDLᵀ: inverse variances given the coordinates that follow."""
 
     @abc.abstractmethod
     def placed(self, mean: np.ndarray, precision: np.ndarray) -> SparseGaussian | None:
-        """The member with these; None if the precision is not positive definite."""
+        """The member with this mean and precision; None if that is not positive definite."""
 
     def n_neighbours(self) -> np.ndarray:
-        """How many others the coordinate of each ε is coupled to, shape (d,)."""
+        """How many others each coordinate is coupled to, in the order of ε, shape (d,)."""
         return np.bincount(np.asarray(self.edges).ravel(), minlength=self.dim)[self.order]
 
 
 class NaturalGaussian(Gaussian, NaturalPushforward):
-    """Capability: a Gaussian with a covariance that is held as a d×d matrix."""
+    """Capability: a Gaussian with the covariance as a d×d matrix."""
 
     @abc.abstractmethod
     def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> NaturalGaussian:
-        """Another Gaussian; curvature is -E_q[Lᵀ ∇²log p̂ L]."""
+        """The Gaussian that a step leads to; the curvature is -E_q[Lᵀ ∇²log p̂ L]."""
 
     @abc.abstractmethod
     def covariance(self) -> np.ndarray:
@@ -354,7 +388,7 @@ class NaturalGaussian(Gaussian, NaturalPushforward):
         return self.whiten(score)
 
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray | None:
-        """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None where a d×d matrix is too large."""
+        """-E_q[Lᵀ ∇²log p̂ L] by Stein's identity; None if a d×d matrix is too large."""
         if self.dim > LARGEST_DENSE:
             return None
         return np.asarray(-(self.whiten(score).T @ eps) / len(eps))

@@ -1,8 +1,8 @@
-"""The family Q: what every family provides, and the capability of being Gaussian.
+"""The contract of a family Q, and what a family can do beyond it: its capabilities.
 
 A `Family` names a set of distributions; `Family.init` places one member of it, a `Distribution`.
 A distribution is a pytree whose real leaves are unconstrained: any values of them are a member of
-the family, so that every optimiser may move them freely. Leaves of integers say how it is built.
+the family, so that every optimiser may move them freely. Integer leaves say how it is built.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from infimum.target.target import Target
 
 
 class Left(NamedTuple):
-    """What is left between a fit and the posterior, in nats, apart by what would remove it.
+    """What is left between a fit and the posterior, in nats, by what would remove it.
 
     Attributes
     ----------
     correlation
-        What q would gain from a dense covariance.
+        What a dense covariance would remove.
     modes
-        Mass that q does not cover, at optima that are known.
+        What the mass at other known optima would remove.
     shape
         The rest: skew, tails, curved dependence.
     """
@@ -37,16 +37,16 @@ class Left(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """What a rung may gain, and what that may cost.
+    """A prediction of what a fit of a family gains, and what it costs.
 
     Attributes
     ----------
     gain
-        Nats.
+        Nats of the remaining KL that it removes.
     gradients
-        Gradients of log p̂.
+        Gradients of log p̂ that it takes.
     seconds
-        Besides these: compilation, and the family's own arithmetic.
+        Time besides the gradients: compilation, and the family's own arithmetic.
     """
 
     gain: float
@@ -60,13 +60,13 @@ class Family(eqx.Module):
     Attributes
     ----------
     name
-        What it is called: `infimum.fit(target, name)`. A family's own fields are plain numbers and
-        strings, for the file of a fit.
+        What it is called: `infimum.fit(target, name)`. The fields of a family are plain numbers and
+        strings, so that the file of a fit can hold them.
     correlations
         Which correlations between coordinates its members can have: none, some, those that the
         target couples, or all.
     below
-        The family whose fit this one starts from; without one it finds starts of its own.
+        The family whose fit this one starts from; None if it finds its own starts.
     libraries, extra
         Optional libraries that its fit needs, and the extra of this package that brings them. If
         one is missing, a fit is refused before any work, and a climb skips the rung.
@@ -88,69 +88,69 @@ class Family(eqx.Module):
 
     @abc.abstractmethod
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> Distribution:
-        """A member from its leaves by name, as `Distribution.arrays` gives them."""
+        """The member with these leaves, named as in `Distribution.arrays`."""
 
     @abc.abstractmethod
     def n_parameters(self, dim: int) -> int:
-        """How many numbers say which member q is."""
+        """How many free numbers a member in d dimensions has."""
 
     @abc.abstractmethod
     def promise(self, left: Left, dim: int) -> Promise:
-        """What this family would make of what another one has left."""
+        """Predict how much of another fit's remaining KL this family removes, and the cost."""
 
 
 class Stacking(Family):
-    """Capability: a family on top of any other one."""
+    """Capability: a family that is built on any other one."""
 
     @abc.abstractmethod
     def on(self, family: Family) -> Family:
-        """The same on that base."""
+        """The same family on another base."""
 
 
 class Pooling(Family):
-    """Capability: a family with room for several optima of another one."""
+    """Capability: a family whose members can hold several optima of another one."""
 
     @abc.abstractmethod
     def start_from_all(self, qs: Sequence[Distribution], log_masses: Sequence[float]) -> Pooled:
-        """The member made of all of these.
+        """The member that joins all of these.
 
         Parameters
         ----------
         qs
             Gaussians.
         log_masses
-            log ∫ p̂ near each of them, such as its ELBO, in nats.
+            log ∫ p̂ near each Gaussian, such as its ELBO, in nats.
         """
 
 
 class Adaptive(Family):
-    """Capability: a family that looks at its target before it can place a member."""
+    """Capability: a family that has to know its target before it can place a member."""
 
     @abc.abstractmethod
     def adapted(self, target: Target, rng: np.random.Generator) -> Family:
-        """Look at one target: the family ready for `init` and `start_from`.
+        """The family for one target, ready for `init` and `start_from`.
 
         Raises
         ------
         UnsuitableError
-            If the target is none for this family.
+            If the family can't be used for this target.
         """
 
 
 class Branching(Family):
-    """Capability: a family with several places to go on to from another one's fit."""
+    """Capability: a family with several starts from one fit of another family."""
 
     @abc.abstractmethod
     def starts_from(self, q: Distribution) -> list[Distribution]:
-        """Members to start from, `start_from(q)` among them; the fit that ends best is kept."""
+        """Members to start from, including `start_from(q)`; the fit that ends best is kept."""
 
 
 class Directed(Family):
-    """Capability: a family whose start also depends on the target where q is."""
+    """Capability: a family whose start depends on the target around q."""
 
     @abc.abstractmethod
     def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> Distribution:
-        """As `start_from`, having looked at the target around q.
+        """As `start_from`, with knowledge of the target around q.
 
         Raises
         ------
@@ -160,11 +160,11 @@ class Directed(Family):
 
 
 class Measured(Family):
-    """Capability: a family that knows how much memory its fit takes."""
+    """Capability: a family that can predict the memory of its fit."""
 
     @abc.abstractmethod
     def n_bytes(self, dim: int) -> int:
-        """Largest memory of a fit with the default starts, besides JAX's own and the target's."""
+        """Peak memory of a fit with the default starts, without what JAX and the target take."""
 
 
 class Growing(Family):
@@ -172,4 +172,4 @@ class Growing(Family):
 
     @abc.abstractmethod
     def settled(self, q: Distribution) -> Family:
-        """The family with what the fit chose in the place of what was left open."""
+        """The family with the fields that the fit has chosen for q."""

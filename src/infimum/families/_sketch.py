@@ -1,7 +1,7 @@
-"""Gaussians moved by a sketch of the curvature: its diagonal, and what it does on few directions.
+"""A sketch of the curvature, its diagonal and few directions, and Gaussians that move by it.
 
-What a solver sees of the whitened curvature H = -E_q[Lᵀ ∇²log p̂ L] without forming d×d numbers, and
-the capability of a Gaussian to move by it.
+It is what a solver can estimate of the whitened curvature H = -E_q[Lᵀ ∇²log p̂ L] without d×d
+numbers.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from jaxtyping import Float
 from infimum.families._distribution import LARGEST_CHANGE, Gaussian, bounded
 
 DEPENDENT_PART = 1e-6
-"""Part of the largest below which a direction is a combination of others. They are told apart by
-their Gram matrix, which knows squares to 1e-16."""
+"""Part of the largest below which a direction counts as a combination of others. Their Gram matrix
+tells, which holds squares to 1e-16."""
 
 BLOCK_ROWS = 8192
-"""Coordinates taken at a time where an array like the directions themselves is to be spared."""
+"""Coordinates taken at a time, so that no second array of the directions' size is formed."""
 
 
 class Sketch(NamedTuple):
-    """H ≈ diag(diagonal) + basis · core · basisᵀ, whitened, and the mean of the whitened scores.
+    """H ≈ diag(diagonal) + basis · core · basisᵀ, and the mean of the whitened scores.
 
     Attributes
     ----------
     pull
-        Shape (d,).
+        Mean of the whitened scores, shape (d,).
     diagonal
-        What the curvature's diagonal is besides the directions, shape (d,).
+        The curvature's diagonal besides the directions, shape (d,).
     noise
-        Its standard error, shape (d,).
+        Standard error of `diagonal`, shape (d,).
     basis
         Orthonormal directions, shape (d, k).
     core
@@ -47,7 +47,7 @@ class Sketch(NamedTuple):
 
 
 class Inverted(NamedTuple):
-    """H = diag(diagonal) + basis·core·basisᵀ with eigenvalues within `LARGEST_CHANGE` of 1.
+    """H = diag(diagonal) + basis·core·basisᵀ, with eigenvalues within `LARGEST_CHANGE` of 1.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Inverted(NamedTuple):
     core
         Shape (k, k).
     step
-        H⁻¹·pull, shape (d,); with the whole of a large curvature, lest it be too long.
+        H⁻¹·pull, shape (d,). Here large curvatures keep their size, or the step would be too long.
     gain
         Nats that moving the precision would gain.
     """
@@ -70,9 +70,9 @@ class Inverted(NamedTuple):
 def inverted(sketch: Sketch) -> Inverted:
     """Keep a sketch within bounds, and solve for the mean's step.
 
-    No precision is taken to be below its own standard error; and for the mean none is taken to be
-    below 1 besides the directions, so that noise can't send it far: a coordinate that is too narrow
-    is widened first.
+    No precision counts as less than its own standard error. For the mean no precision besides the
+    directions counts as less than 1, so that noise can't send the mean far: a coordinate that is
+    too narrow is widened first.
     """
     steep = np.maximum(sketch.diagonal, 1.0)
     frame, values = _diagonalised(sketch, steep)
@@ -89,7 +89,7 @@ def inverted(sketch: Sketch) -> Inverted:
 def _diagonalised(sketch: Sketch, diagonal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """F and λ with H = D^½ (I + V diag(λ - 1) Vᵀ) D^½, V = D^-½·basis·F, for another diagonal D.
 
-    On the directions the curvature stays what it was.
+    On the directions the curvature stays as it is.
     """
     frame, turn = frame_of(gram(sketch.basis, 1 / diagonal))
     moved = sketch.core + gram(sketch.basis, sketch.diagonal - diagonal)
@@ -98,12 +98,12 @@ def _diagonalised(sketch: Sketch, diagonal: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def gains(log_values: np.ndarray) -> np.ndarray:
-    """½(λ - 1 - log λ): nats between a precision λ and 1."""
+    """½(λ - 1 - log λ): the KL in nats between normals of precision λ and 1."""
     return np.asarray(0.5 * (np.expm1(log_values) - log_values))
 
 
 def gram(columns: Float[np.ndarray, "d k"], weight: Float[np.ndarray, " d"]) -> np.ndarray:
-    """columnsᵀ·diag(weight)·columns, shape (k, k), with no more memory than that."""
+    """columnsᵀ·diag(weight)·columns, shape (k, k), without a second array (d, k)."""
     total = np.zeros((columns.shape[1], columns.shape[1]))
     for start in range(0, len(columns), BLOCK_ROWS):
         rows = columns[start : start + BLOCK_ROWS]
@@ -134,7 +134,7 @@ class SketchedGaussian(Gaussian):
     @property
     @abc.abstractmethod
     def directions(self) -> np.ndarray:
-        """Orthonormal whitened directions in which its covariance was learned, shape (d, r)."""
+        """Orthonormal directions of ε in which the covariance is not diagonal, shape (d, r)."""
 
     @property
     @abc.abstractmethod
@@ -143,15 +143,15 @@ class SketchedGaussian(Gaussian):
 
     @abc.abstractmethod
     def towards(self, sketch: Sketch) -> Any:
-        """The member nearest to the minimiser of the loss, if the sketch is all there is."""
+        """The member nearest to the minimiser of the loss that the sketch implies."""
 
     @abc.abstractmethod
     def between(self, other: Any, rho: float) -> Any:
-        """Precision and mean at the part rho of the way to another member."""
+        """The member with precision and mean at the part rho of the way to another one."""
 
     @abc.abstractmethod
     def stretched(self, factor: float) -> Any:
-        """Wider by this factor."""
+        """The member that is wider by this factor."""
 
     @abc.abstractmethod
     def divergence(self, other: Any) -> float:
@@ -159,10 +159,10 @@ class SketchedGaussian(Gaussian):
 
 
 def orthonormal(columns: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "d j"]:
-    """Orthonormal basis of what the columns span, j <= min(d, k); the longest of it first.
+    """Orthonormal basis of what the columns span, j <= min(d, k), the longest directions first.
 
-    By the eigenvectors of the Gram matrix, twice: O(d·k²) in matrix products, where the reflections
-    of a QR decomposition take thirty times as long at d = 100,000, k = 60.
+    By the eigenvectors of the Gram matrix, twice: O(d·k²) in matrix products. The reflections of a
+    QR decomposition take thirty times as long at d = 100,000, k = 60.
     """
     for _ in range(2):
         frame, _ = frame_of(columns.T @ columns)

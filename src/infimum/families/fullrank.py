@@ -24,6 +24,8 @@ class FullRank(Measured):
     """Q = {N(m, LLᵀ)}, L lower triangular with a positive diagonal.
 
     Exact for a Gaussian target; it follows every correlation and no skew.
+
+    Requires: memory for d×d matrices. It starts from any Gaussian.
     """
 
     name: ClassVar[str] = "fullrank"
@@ -33,7 +35,7 @@ class FullRank(Measured):
         return DenseGaussian.of(np.asarray(mean, float), np.diag(np.asarray(scale, float)))
 
     def start_from(self, q: Distribution) -> DenseGaussian:
-        """The same Gaussian."""
+        """The Gaussian q itself, with its covariance as a dense matrix."""
         mean, factor = mean_and_factor(q, "full-rank")
         return DenseGaussian.of(mean, factor)
 
@@ -42,7 +44,7 @@ class FullRank(Measured):
         return DenseGaussian(arrays["mean"], arrays["raw"])
 
     def n_parameters(self, dim: int) -> int:
-        """D + d(d + 1)/2."""
+        """d + d(d + 1)/2."""
         return dim + dim * (dim + 1) // 2
 
     def n_bytes(self, dim: int) -> int:
@@ -50,7 +52,7 @@ class FullRank(Measured):
         return int(760 * dim**2 + 1e5 * dim)
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """All that is correlation, in some 15 batches of 4(d + 2) draws with an O(d³) step each."""
+        """All of the correlation, in some 15 batches of 4(d + 2) draws with an O(d³) step each."""
         return Promise(left.correlation, 60.0 * (dim + 2), 0.05 + 1e-7 * dim**3)
 
 
@@ -62,12 +64,12 @@ class DenseGaussian(NaturalGaussian):
 
     @classmethod
     def of(cls, mean: np.ndarray, factor: np.ndarray) -> DenseGaussian:
-        """From the Cholesky factor itself."""
+        """The member with this Cholesky factor."""
         return cls(mean, raw_of(factor))
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.mean.shape[-1])
 
     @property
@@ -101,12 +103,12 @@ class DenseGaussian(NaturalGaussian):
         return score @ self.factor
 
     def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> DenseGaussian:
-        """In the whitened coordinates of q."""
+        """The step of `_dense.natural_step`."""
         moved = natural_step(self.mean, self.factor, pull, curvature, rho)
         return DenseGaussian.of(*moved)
 
     def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
-        """By the curvature's eigenvalues."""
+        """Nats by the eigenvalues of the curvature."""
         return decrement(pull, curvature)
 
     def chart(self, curvature: np.ndarray | None) -> Chart:

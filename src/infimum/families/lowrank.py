@@ -1,4 +1,4 @@
-"""Low-rank: Gaussians whose precision is a diagonal and few directions, for large dimensions."""
+"""Low-rank: Gaussians whose precision is a diagonal and few directions, for large d."""
 
 from __future__ import annotations
 
@@ -29,34 +29,37 @@ from infimum.families._sketch import (
 )
 
 LEAST_GAIN = 0.01
-"""Nats that a direction must gain to be worth d more numbers, where the rank is not given: what the
-draws of a fit may cost in all."""
+"""Nats that a direction must gain to be worth d more numbers, if the user gives no rank. It is what
+the draws of a fit may cost in all."""
 
 WAITING_PART = 1e-3
-"""Part of all that a step gains below which a direction waits: far from the optimum the diagonal is
-wrong, and hundreds of directions would mend it that are of no use once it is right."""
+"""Part of the gain of a step below which a direction waits. Far from the optimum the diagonal is
+wrong, and hundreds of directions would correct it that are of no use once it is right."""
 
 BASIS_NUMBERS = 2**22
 """Most numbers in the directions that a fit chooses by itself: 32 MB, 41 directions at d = 100,000.
 A rank that the user gives may be larger."""
 
 MOST_PASSES = 10
-"""Most units tried for a precision of which not every direction is kept."""
+"""Most units tried for a precision, if not every direction of it is kept."""
 
 SETTLED_CHANGE = 1e-4
-"""Relative change of the units at which they are settled: later steps of a fit see the rest."""
+"""Relative change of the units below which they have settled; later steps of a fit do the rest."""
 
 LARGEST_SKIPPED_DIM = 500
-"""Largest d at which a climb leaves this family out, for a dense covariance."""
+"""Largest d at which a climb leaves this family out, because a dense covariance is as quick."""
 
 
 class LowRank(Growing, Measured):
     """Q = {N(m, S T² S)}: S diagonal, T = I + U diag(exp(a) - 1) Uᵀ with d×r orthonormal U.
 
     Variances are free, and so are r directions across the coordinates, in which the posterior may
-    be narrower (a < 0) or wider (a > 0). Covariance and precision are both a diagonal plus rank r:
-    exact for a factor model, and for a regression with few data. At the optimum the whitened
-    curvature H has diag H = 1 and H U = U. Memory and time are O(d·r).
+    be narrower (a < 0) or wider (a > 0). Covariance and precision are both a diagonal plus rank r,
+    which is exact for a factor model, and for a regression with few data. At the optimum the
+    whitened curvature H has diag H = 1 and H U = U. Memory and time are O(d·r).
+
+    Requires: nothing of the target. It starts from a diagonal Gaussian, or from any Gaussian in up
+    to 2,000 dimensions.
 
     Parameters
     ----------
@@ -80,7 +83,7 @@ class LowRank(Growing, Measured):
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> LowRankGaussian:
-        """N(mean, diag(scale²)); a given rank's directions are there, and stretch nothing yet."""
+        """N(mean, diag(scale²)); if a rank is given, its directions are there and stretch nothing."""
         mean, scale = np.asarray(mean, float), np.asarray(scale, float)
         d = len(mean)
         r = 0 if self.rank is None else self._fits(d)
@@ -88,7 +91,7 @@ class LowRank(Growing, Measured):
         return LowRankGaussian(mean, np.log(scale), wave * np.sqrt(2 / d), np.zeros(r), self._most)
 
     def start_from(self, q: Distribution) -> LowRankGaussian:
-        """The nearest member to a Gaussian q, if that is diagonal or has a dense covariance."""
+        """The nearest member to q, a Gaussian that is diagonal or has a dense covariance."""
         if isinstance(q, LowRankGaussian):
             self._fits(q.dim)
             return q.limited(self._most)
@@ -126,12 +129,12 @@ class LowRank(Growing, Measured):
         return LowRankGaussian(arrays["mean"], arrays["log_scale"], basis, stretch, self._most)
 
     def n_parameters(self, dim: int) -> int:
-        """2d, and for each direction what is left of d by being orthogonal to the others."""
+        """2d, and for each direction d less what orthogonality to the others takes."""
         r = self.rank or 0
         return 2 * dim + r * dim - r * (r - 1) // 2
 
     def n_bytes(self, dim: int) -> int:
-        """Of the rank, or the largest that a fit chooses.
+        """Bytes for the rank, or for the largest rank that a fit chooses.
 
         Measured: 0.37 GB at d = 20,000 and rank 0, 0.59 GB at d = 100,000 and rank 20.
         """
@@ -139,21 +142,21 @@ class LowRank(Growing, Measured):
         return int(3.5e8 + dim * (1600 + 80 * r))
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """Half of what is correlation, in some ten steps of 250 gradients with O(d) arithmetic.
+        """Half of the correlation, in some ten steps of 250 gradients with O(d) arithmetic.
 
-        Nothing where a dense covariance is as quick: at d = 100 of a dense Gaussian it took 50,000
-        gradients in place of 2,800.
+        Nothing if a dense covariance is as quick: for a dense Gaussian of d = 100 it took 50,000
+        gradients instead of 2,800.
         """
         gain = 0.5 * left.correlation if dim > LARGEST_SKIPPED_DIM else 0.0
         return Promise(gain, 2500.0, 0.1 + 3e-4 * dim)
 
     def settled(self, q: Distribution) -> Family:
-        """With the rank that was chosen."""
+        """The family with the rank that the fit chose."""
         assert isinstance(q, LowRankGaussian)
         return LowRank(q.rank) if q.rank else LowRank()
 
     def _fits(self, dim: int) -> int:
-        """The rank, if there are more dimensions than that."""
+        """The rank, 0 if none is given; an error if there are not more dimensions."""
         if self.rank is not None and self.rank >= dim:
             raise ValueError(
                 coded(
@@ -183,17 +186,17 @@ class LowRankGaussian(SketchedGaussian):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.mean.shape[-1])
 
     @property
     def rank(self) -> int:
-        """r."""
+        """How many directions there are, r."""
         return int(self.log_stretch.shape[-1])
 
     @property
     def max_directions(self) -> int:
-        """The rank given; without one, what `BASIS_NUMBERS` holds."""
+        """The user's rank; without one, as many directions as `BASIS_NUMBERS` hold."""
         return self.user_rank or min(self.dim - 1, max(1, BASIS_NUMBERS // self.dim))
 
     @property
@@ -203,7 +206,7 @@ class LowRankGaussian(SketchedGaussian):
 
     @property
     def directions(self) -> np.ndarray:
-        """U."""
+        """U, shape (d, r)."""
         gram = np.linalg.cholesky(self.basis.T @ self.basis)
         return np.asarray(scipy.linalg.solve_triangular(gram, self.basis.T, lower=True).T)
 
@@ -239,7 +242,7 @@ class LowRankGaussian(SketchedGaussian):
         return np.asarray(self.scale**2 * (1 + self.directions**2 @ np.expm1(2 * self.log_stretch)))
 
     def limited(self, user_rank: int) -> LowRankGaussian:
-        """The same with another largest rank; the directions of most gain are kept."""
+        """The same with another largest rank; the directions that gain most are kept."""
         kept = np.sort(_order(-2 * self.log_stretch)[: user_rank or self.rank])
         basis, stretch = self.basis, self.log_stretch
         if len(kept) < self.rank:
@@ -261,9 +264,9 @@ class LowRankGaussian(SketchedGaussian):
     ) -> LowRankGaussian:
         """Nearest member to N(mean, Λ⁻¹), Λ = S⁻¹(diag(diagonal) + basis·core·basisᵀ)S⁻¹.
 
-        In units D of the precision the eigenvalues λ of D^-½ Λ D^-½ gain ½(λ - 1 - log λ) nats each
-        over being ignored. The largest gains are kept; what they leave of the diagonal is the next
-        D, as in principal-factor analysis. Where all directions are kept the first D is the last.
+        In units D of the precision, to keep an eigenvalue λ of D^-½ Λ D^-½ gains ½(λ - 1 - log λ)
+        nats. The largest gains are kept; what they leave of the diagonal is the next D, as in
+        principal-factor analysis. If all directions are kept, the first D is the last.
 
         Parameters
         ----------
@@ -272,7 +275,7 @@ class LowRankGaussian(SketchedGaussian):
         basis, core
             Any columns, shape (d, k), and a symmetric matrix (k, k).
         worth
-            Nats that a direction must gain, unless the rank is given.
+            Nats that a direction must gain, unless the user gave a rank.
         """
         total = diagonal + diagonal_of(basis, core)
         unit = diagonal
@@ -339,9 +342,9 @@ class LowRankGaussian(SketchedGaussian):
 
 
 def _beyond_diagonal(directions: np.ndarray, log_values: np.ndarray) -> np.ndarray:
-    """½(Σ_j log(1 + (λ - 1)U_j²) - log λ): nats that a precision λ along U is above any diagonal.
+    """½(Σ_j log(1 + (λ - 1)U_j²) - log λ): nats that a precision λ along U gains over any diagonal.
 
-    At most its gain; nothing of it is left where U is a coordinate.
+    At most its gain over none; zero if U is a coordinate.
     """
     along = np.log1p(np.expm1(log_values) * directions**2).sum(axis=0)
     return np.asarray(0.5 * (along - log_values))

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: for several modes, and for shapes that no single Gaussian covers."""
+"""Mixtures of Gaussians, for several modes and for shapes that no single Gaussian covers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from infimum.families._family import Growing, Left, Pooling, Promise
 from infimum.gaussian.stack import LOG_2PI, Stack, normalised
 
 MOST_COMPONENTS = 64
-"""Components at most, if the user does not say. Rings of radius 4 and width 0.1 end with fewer."""
+"""Most components, if the user does not say. Rings of radius 4 and width 0.1 end with fewer."""
 
 FACTOR_NUMBERS = LARGEST_DENSE**2
-"""Numbers in all factors together (32 MB): K falls as d grows, and where not even two dense
-factors fit, components are diagonal."""
+"""Most numbers in all factors together (32 MB). So K falls as d grows; if not even two dense factors
+fit, components are diagonal."""
 
 
 class Mixture(Pooling, Growing):
-    """Q = {Σ_k w_k N(m_k, L_k L_kᵀ)}, L_k lower triangular; diagonal where d is above 1,414.
+    """Q = {Σ_k w_k N(m_k, L_k L_kᵀ)}, L_k lower triangular; diagonal if d is above 1,414.
 
-    Begins with the optima that full-rank fits ended in and with modes that scouts found; more
-    components are added where weights say that mass is missing, as long as that pays.
+    A fit begins with the optima of full-rank fits and with the modes that scouts found. More
+    components are added where importance weights say that mass is missing, for as long as that
+    pays.
+
+    Requires: a gradient of log p̂. It starts from Gaussians.
 
     Attributes
     ----------
     components
-        How many components there may be at most; None leaves it to the fit.
+        Most components; None leaves the number to the fit.
     """
 
     name: ClassVar[str] = "mixture"
@@ -51,13 +54,13 @@ class Mixture(Pooling, Growing):
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GaussianMixture:
-        """One component, N(mean, diag(scale²))."""
+        """The member with one component, N(mean, diag(scale²))."""
         mean, scale = np.asarray(mean, float), np.asarray(scale, float)
         factor = np.diag(scale) if self._dense(len(mean)) else scale
         return self._member(Stack(mean[None], factor[None], np.zeros(1)))
 
     def start_from(self, q: Distribution) -> GaussianMixture:
-        """The same distribution, if it is a Gaussian; a mixture keeps its heaviest components."""
+        """The Gaussian q as one component; of a mixture q the heaviest components."""
         if isinstance(q, Pooled):
             return self._member(q.stack())
         return self.start_from_all([q], [0.0])
@@ -65,7 +68,7 @@ class Mixture(Pooling, Growing):
     def start_from_all(
         self, qs: Sequence[Distribution], log_masses: Sequence[float]
     ) -> GaussianMixture:
-        """Each Gaussian a component, with weights in proportion to the masses."""
+        """The mixture of these Gaussians, with weights in proportion to their masses."""
         means, factors = [], []
         for q in qs:
             if not isinstance(q, Gaussian):
@@ -90,20 +93,20 @@ class Mixture(Pooling, Growing):
         return GaussianMixture(**arrays, max_components=self._most(arrays["means"].shape[-1]))
 
     def n_parameters(self, dim: int) -> int:
-        """Of all components where their number is chosen; of one where it is not."""
+        """Numbers in all components; in one component, until the fit has chosen how many."""
         k = self.components or 1
         return k * (dim + dim * (dim + 1) // 2 + 1) - 1 if self._dense(dim) else k * (2 * dim + 1)
 
     def settled(self, q: Distribution) -> Mixture:
-        """With as many components as there are."""
+        """The family with as many components as q has."""
         assert isinstance(q, Pooled)
         return Mixture(len(q.stack()))
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """All modes; of what is shape the less, the more dimensions there are to bend in.
+        """All of the modes; of the shape the less, the more dimensions there are.
 
-        Of that 97 % in 2 dimensions (a banana, two rings), 86 % in 10 (a funnel), none in 50. To
-        bend takes many components: garch (d = 4) took 20 s, a Poisson process (d = 13) 60.
+        Of the shape 97 % in 2 dimensions (a banana, two rings), 86 % in 10 (a funnel), none in 50.
+        A bent shape takes many components: garch (d = 4) took 20 s, a Poisson process (d = 13) 60 s.
         """
         bent = left.shape * max(0.0, 1 - dim / 50)
         if bent > left.modes:
@@ -118,7 +121,7 @@ class Mixture(Pooling, Growing):
         return int(self.components or max(1, min(MOST_COMPONENTS, FACTOR_NUMBERS // size)))
 
     def _member(self, stack: Stack) -> GaussianMixture:
-        """With its heaviest components, no more than there may be."""
+        """The member with these components, or with the heaviest if they are too many."""
         most = self._most(stack.dim)
         if len(stack) > most:
             stack = stack.taken(np.sort(np.argsort(-stack.log_weights)[:most]))
@@ -131,7 +134,7 @@ class GaussianMixture(Pooled):
     Attributes
     ----------
     raw
-        Shape (K, d, d); or (K, d), the logarithms of sds, where components are diagonal.
+        Shape (K, d, d); or (K, d), the logarithms of sds, if components are diagonal.
     max_components
         How many components a fit may give it.
     """
@@ -143,21 +146,21 @@ class GaussianMixture(Pooled):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.means.shape[-1])
 
     @property
     def weights(self) -> np.ndarray:
-        """Of the components, shape (K,)."""
+        """Weights of the components, shape (K,)."""
         return self.stack().weights
 
     @property
     def mean(self) -> np.ndarray:
-        """Of the mixture, shape (d,)."""
+        """Mean of the mixture, shape (d,)."""
         return self.stack().mean()
 
     def covariance(self) -> np.ndarray:
-        """Of the mixture, shape (d, d)."""
+        """Covariance of the mixture, shape (d, d)."""
         return self.stack().covariance()
 
     def stack(self) -> Stack:
@@ -167,22 +170,22 @@ class GaussianMixture(Pooled):
         return normalised(np.asarray(self.means), factors, np.asarray(self.logits))
 
     def restacked(self, stack: Stack) -> GaussianMixture:
-        """Other components."""
+        """The member with other components."""
         return _of(stack, self.max_components)
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
-        """N draws, stratified by component, in random order."""
+        """Draw n points, stratified by component, in random order."""
         return self.stack().draw(rng, n)
 
     def log_density(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-        """Log q at each row."""
+        """log q at each row."""
         return self.stack().log_density(z)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw, differentiable in every leaf by implicit reparameterisation.
+        """Draw one z, differentiable in every leaf by implicit reparameterisation.
 
-        Graves (2016); Figurnov, Mohamed & Mnih (2018), eq. 5: F(z), the conditional distribution
-        functions of one coordinate after another, is uniform whatever the leaves are, and so
+        Graves (2016); Figurnov, Mohamed & Mnih (2018), eq. 5. F(z), the conditional distribution
+        function of each coordinate given those before it, is uniform whatever the leaves are. So
         dz = -(∂F/∂z)⁻¹ dF.
         """
         choice, noise = jax.random.split(key)
@@ -194,14 +197,14 @@ class GaussianMixture(Pooled):
         return _drawn((self.logits, self.means, self.raw), z)
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log q(z)."""
+        """log q(z)."""
         leaves = (self.logits, self.means, self.raw)
         eps, log_scales = _whitened(leaves, z)
         parts = -0.5 * (eps**2).sum(axis=1) - log_scales.sum(axis=1) - 0.5 * self.dim * LOG_2PI
         return jax.nn.logsumexp(jax.nn.log_softmax(jnp.asarray(self.logits)) + parts)
 
     def sample_and_log_prob(self, key: PRNGKeyArray) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """One draw and log q there."""
+        """Draw one z, with log q(z)."""
         z = self.sample(key)
         return z, self.log_prob(z)
 
@@ -237,7 +240,7 @@ def _uniform(leaves: Any, z: Any) -> Any:
 
 @jax.custom_jvp
 def _drawn(leaves: Any, z: Any) -> Any:
-    """z, which was drawn from the mixture with these leaves."""
+    """z, a draw from the mixture with these leaves; its derivative in the leaves is below."""
     return z
 
 

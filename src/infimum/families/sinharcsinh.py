@@ -19,11 +19,11 @@ from infimum.families._family import Left, Measured, Promise
 from infimum.gaussian.stack import LOG_2PI
 
 SKEW_SHIFT, TAIL_SHRINK = 1.3545, 1.4615
-"""Skew moves the mean, and tail the logarithm of the scale, by so much at the Gaussian: with that
+"""At the Gaussian, skew moves the mean, and tail the logarithm of the scale, by so much. With that
 undone they are orthogonal to mean and factor in Fisher's sense. By Gauss-Hermite quadrature."""
 
 INFORMATION = np.array([0.5096, 0.2267])
-"""Fisher information of skew and of tail that is then left."""
+"""Fisher information of skew and of tail, with these shifts undone."""
 
 
 class SinhArcsinh(Measured):
@@ -32,6 +32,8 @@ class SinhArcsinh(Measured):
     a skews a coordinate, b > 0 makes its tails heavier and b < 0 lighter; a = b = 0 is the Gaussian
     N(m, LLᵀ). u is a unit for each coordinate. Jones & Pewsey (2009), eq. 1, with a dense Gaussian
     copula.
+
+    Requires: a gradient of log p̂, and memory for d×d matrices. It starts from a Gaussian.
     """
 
     name: ClassVar[str] = "sinharcsinh"
@@ -43,7 +45,7 @@ class SinhArcsinh(Measured):
         return Skewed.of(np.asarray(mean, float), np.diag(scale))
 
     def start_from(self, q: Distribution) -> Skewed:
-        """The same distribution, if it is Gaussian."""
+        """The Gaussian q itself, without skew."""
         if isinstance(q, Skewed):
             return q
         mean, factor = mean_and_factor(q, "sinh-arcsinh")
@@ -62,12 +64,24 @@ class SinhArcsinh(Measured):
         return int(600 * dim**2 + 4e5 * dim)
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """Half of what is shape, at best: of 0.23 nats (eight schools) 0.09 stayed."""
+        """Half of the shape at best: of 0.23 nats (eight schools) 0.09 stayed."""
         return Promise(0.5 * left.shape, 1e4 * (dim + 2), 0.3 + 1e-7 * dim**3)
 
 
 class Skewed(Charted):
-    """One of them: `raw` is L with the logarithm of its diagonal, `skew` a, and `tail` b."""
+    """A sinh-arcsinh distribution.
+
+    Attributes
+    ----------
+    mean
+        m, shape (d,).
+    raw
+        L with the logarithm of its diagonal, shape (d, d).
+    log_unit
+        log u, fixed, shape (d,).
+    skew, tail
+        a and b, shape (d,).
+    """
 
     mean: Any
     raw: Any
@@ -84,7 +98,7 @@ class Skewed(Charted):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.mean.shape[-1])
 
     @property
@@ -99,19 +113,19 @@ class Skewed(Charted):
         return y, self.skew + xp.exp(self.tail) * xp.arcsinh(y)
 
     def push(self, eps: Any) -> Any:
-        """M + u sinh w."""
+        """m + u sinh w."""
         xp = eps.__array_namespace__()
         return self.mean + xp.exp(self.log_unit) * xp.sinh(self._angles(eps)[1])
 
     def pull_back(self, z: Any) -> Any:
-        """Each coordinate back, then L⁻¹."""
+        """ε = L⁻¹ u S⁻¹((z - m)/u)."""
         xp = z.__array_namespace__()
         w = xp.arcsinh((z - self.mean) / xp.exp(self.log_unit))
         y = xp.sinh((w - self.skew) * xp.exp(-self.tail))
         return solve(self.factor, xp.exp(self.log_unit) * y)
 
     def log_prob_base(self, eps: Any) -> Any:
-        """Normal, less log |det L| and Σ log S'."""
+        """log N(ε; 0, I) - log |det L| - Σ log S'."""
         xp = eps.__array_namespace__()
         y, w = self._angles(eps)
         slope = _log_cosh(xp, w) + self.tail - 0.5 * xp.log1p(y**2)
@@ -119,14 +133,14 @@ class Skewed(Charted):
         return -0.5 * (eps**2).sum(-1) - log_det - 0.5 * self.dim * LOG_2PI
 
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> None:
-        """Not wanted."""
+        """None: the chart uses no curvature."""
 
     def chart(self, curvature: np.ndarray | None) -> Chart:
-        """Whitened coordinates of the Gaussian; skew and tail as they are."""
+        """Whitened coordinates of the Gaussian; skew and tail by their Fisher information."""
         return _SkewedChart(self)
 
     def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
-        """By the variance of antithetic pairs of the gradient, each part in its own units."""
+        """Nats by the variance of the gradient over antithetic pairs, each part in its units."""
         parts = self.parts(eps, score)
         half = len(eps) // 2
         total = factor_error(eps, score @ self.factor, parts.spread @ self.factor)
@@ -153,7 +167,7 @@ class Skewed(Charted):
 
 
 class _Parts(NamedTuple):
-    """With respect to L ε, and to skew and tail without their shifts, each of shape (n, d)."""
+    """Gradients in L ε, and in skew and tail without their shifts, each of shape (n, d)."""
 
     spread: np.ndarray
     skew: np.ndarray
@@ -161,7 +175,7 @@ class _Parts(NamedTuple):
 
 
 class _SkewedChart(Chart):
-    """θ = (those of mean and factor, √I·skew, √I·tail), skew and tail without their shifts."""
+    """Coordinates of mean and factor, then √I·skew and √I·tail, without their shifts."""
 
     def __init__(self, q: Skewed) -> None:
         self.q = q

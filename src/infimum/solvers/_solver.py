@@ -1,7 +1,16 @@
 """The contract of a solver: what minimises KL[q ‖ p̂] over a family.
 
 A solver advances several starts at once, so that all their draws go into one batched call of the
-target. `State` holds what the next step needs; `Info` what a person wants to see of it.
+target. `State` holds what the next step needs, `Info` what a person wants to see of it.
+
+Each step of a start has one of few outcomes, and each is booked in one place:
+
+evaluated   `State.count`: a batch of draws
+accepted    `State.record`: q and its loss enter the trace
+rejected    `Damped.shorten`, or `Descent.shorten` of a line search: a shorter step is tried
+settled     `Solver.settle`: converged if the draws are enough, else more of them
+stalled     `State.stall`: no shorter step lowers the loss
+limited     `Solver.stop_at_limit`: no more steps are allowed
 """
 
 from __future__ import annotations
@@ -17,9 +26,6 @@ import numpy as np
 from infimum.families._distribution import Charted, Distribution
 from infimum.objective.loss import Outcome
 from infimum.target.target import Target
-
-FARTHEST = 1e100
-"""Coordinates beyond this are on the way to infinity; their squares would soon overflow."""
 
 LARGEST_TRACED = 100_000
 """Numbers in a q above which the path of a fit keeps its losses only."""
@@ -91,13 +97,13 @@ class Info:
     trace: list[tuple[int, float, float, Distribution | None]] = field(default_factory=list)
 
     def record(self, loss: float, decrement: float, q: Distribution) -> None:
-        """Note an accepted step; a large q is not kept."""
+        """Enter an accepted step into the trace; a large q is left out."""
         size = sum(np.size(leaf) for leaf in jax.tree_util.tree_leaves(q))
         kept = q if size <= LARGEST_TRACED else None
         self.trace.append((self.n_gradients, loss, decrement, kept))
 
     def count(self, z: np.ndarray, result: Outcome) -> None:
-        """Book one batch of evaluations at `z`."""
+        """Count one batch of evaluations at z, shape (n, d)."""
         self.n_steps += 1
         self.n_gradients += len(z)
         self.n_zero += int(np.sum(~result.inside))
@@ -120,15 +126,52 @@ class State:
         Its estimated KL[q ‖ p̂] in nats, over this start's own draws.
     n_draws
         How many draws that estimate rests on.
+    steps
+        Batched evaluations that this solver has made for it.
     reason
-        None while running.
+        Why it stopped; None while it is running.
     """
 
     q: Distribution
     info: Info
     loss: float = np.inf
     n_draws: int = 1
+    steps: int = 0
     reason: Reason | None = None
+
+    def count(self, z: np.ndarray, result: Outcome) -> None:
+        """Book one batch of draws z, shape (n, d)."""
+        self.info.count(z, result)
+        self.steps += 1
+
+    def record(self, decrement: float) -> None:
+        """Book q, which was accepted, and the nats that it predicts to be left."""
+        self.info.record(self.loss, decrement, self.q)
+
+    def stall(self, fine: bool) -> None:
+        """End, because no shorter step lowers the loss.
+
+        Parameters
+        ----------
+        fine
+            Whether what is predicted to be left is rounding, or too little to matter.
+        """
+        self.reason = Reason.ROUNDING if fine else Reason.STALLED
+
+
+@dataclass(kw_only=True)
+class Damped(State):
+    """A start whose next step is the part ρ of a whole one."""
+
+    rho: float = 1.0
+
+    def lengthen(self) -> None:
+        """After a step that succeeded: twice the part, up to the whole."""
+        self.rho = min(1.0, 2 * self.rho)
+
+    def shorten(self) -> None:
+        """After a step that failed: half the part."""
+        self.rho *= 0.5
 
 
 class Solver(abc.ABC):
@@ -142,12 +185,15 @@ class Solver(abc.ABC):
     general
         Whether it moves any q; such a solver is used only where no other is able.
     needs_gradient
-        Whether it uses gradients of log p̂. One that does not is used only where there are none.
+        Whether it uses gradients of log p̂. One that does not is used only if there are none.
+    max_steps
+        Limit of batched evaluations of a start.
     """
 
     order: ClassVar[int]
     general: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = True
+    max_steps: int
 
     @abc.abstractmethod
     def accepts(self, q: Distribution) -> bool:
@@ -162,11 +208,29 @@ class Solver(abc.ABC):
 
     @abc.abstractmethod
     def step(self, states: list[Any], target: Target) -> None:
-        """Advance every state by one batched evaluation, in place; set `reason` where it ends."""
+        """Advance every state by one batched evaluation, in place; set `reason` if it ends."""
 
     @abc.abstractmethod
     def grow(self, state: Any) -> bool:
-        """Let a start that has ended go on with more draws; False where that is of no use."""
+        """Let a start that has ended go on with more draws; False if that is of no use."""
+
+    def settle(self, state: State, enough: bool) -> None:
+        """End a start that its draws can't improve: converged if they are enough, else more draws.
+
+        Parameters
+        ----------
+        enough
+            Whether the error of the draws is within the tolerance.
+        """
+        if enough:
+            state.reason = Reason.CONVERGED
+        elif not self.grow(state):
+            state.reason = Reason.DRAWS
+
+    def stop_at_limit(self, state: State) -> None:
+        """End a start that has had all its steps."""
+        if state.reason is None and state.steps >= self.max_steps:
+            state.reason = Reason.STEPS
 
 
 class Differentiable(Protocol):

@@ -1,21 +1,19 @@
-"""Adam in rounds, for flows: each round twice as long as the last, its rate falling to zero.
+"""Adam in rounds, for flows: each round is twice as long as the last, and its rate falls to zero.
 
-The gradient is that of sticking the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated
-through the draw only, so that its variance vanishes as q nears p*. A flow on whitened draws has a
-natural scale, so that one step size serves; how many steps it takes nobody knows beforehand. A
-round ends at rate zero (a cosine: Loshchilov & Hutter 2017), where draws that nothing was trained
-on judge it; rounds go on while they gain.
+The gradient sticks the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated through the
+draw only, so that its variance vanishes as q nears p*. A flow on whitened draws has a natural
+scale, so that one step size is enough, but the number of steps is not known beforehand. A round
+ends at rate zero (a cosine: Loshchilov & Hutter 2017), where draws that nothing was trained on
+judge it. Rounds go on while they gain.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +21,7 @@ from infimum.base.program import Structure, differentiable, double_precision
 from infimum.checks import weights
 from infimum.families._distribution import Apart, Distribution, Layered
 from infimum.objective.loss import outcome
+from infimum.solvers._optimiser import adam, guarded_step
 from infimum.solvers._solver import Info, Reason, Solver, State
 from infimum.target.target import Target
 
@@ -31,10 +30,11 @@ FIRST_RATE = 0.01
 0.003, 0.01 and 0.03 left 0.34, 0.11 and 0.14 nats; on centred eight schools 0.07, 0.06, 0.06."""
 
 BATCH = 128
-"""Draws a step. There 3,000 steps of 128 left 0.046 nats, 1,000 of 512 left 0.059 at more cost."""
+"""Draws a step. On that regression 3,000 steps of 128 left 0.046 nats, 1,000 of 512 left 0.059 at
+more cost."""
 
 CHUNK_STEPS = 250
-"""Steps in one call of the compiled loop: what Ctrl-C and a look at progress wait for."""
+"""Steps in one call of the compiled loop: Ctrl-C and progress wait for its end."""
 
 CHUNK_NUMBERS = 2**22
 """Most numbers among the base draws of a chunk (32 MB); in many dimensions chunks are shorter."""
@@ -43,18 +43,28 @@ FIRST_STEPS = 500
 """Steps of the first round."""
 
 LOOK_DRAWS = 1024
-"""Draws that the rounds of a fit are judged by, and none was trained on."""
+"""Draws that judge the rounds of a fit; no round is trained on them."""
 
 LOOK_NUMBERS = 2**23
-"""Most numbers in these (64 MB): in many dimensions they are fewer."""
+"""Most numbers in these draws (64 MB): in many dimensions there are fewer draws."""
 
 NEAR_NATS = 0.01
-"""Nats of KL, two standard errors included, at which rounds end: a fifth of what a climb asks."""
+"""Nats of KL, with two standard errors, at which rounds end: a fifth of a climb's tolerance."""
 
 
 @dataclass(kw_only=True)
 class FlowAdamState(State):
-    """`q` is the best end of a round, `current` the iterate within one."""
+    """A start; `q` is the best end of a round.
+
+    Attributes
+    ----------
+    current, memory
+        The iterate within a round, and Adam's state.
+    look, log_w
+        Base draws that judge rounds, shape (n, d), and log p̂ - log q at those of the best, (n,).
+    length, done
+        Steps of this round, and how many of them have been taken.
+    """
 
     q: Layered
     current: Layered
@@ -64,12 +74,13 @@ class FlowAdamState(State):
     log_w: np.ndarray | None = None
     length: int = FIRST_STEPS
     done: int = 0
-    steps: int = 0
 
 
 @dataclass(frozen=True)
 class FlowAdam(Solver):
     """Adam on sticking-the-landing gradients of a flow.
+
+    Requires: a gradient of log p̂; a q that is a flow on a fitted base.
 
     Parameters
     ----------
@@ -84,18 +95,18 @@ class FlowAdam(Solver):
     tolerance: float = 0.005
 
     def accepts(self, q: Distribution) -> bool:
-        """Flows on a base."""
+        """Whether q is a flow on a base."""
         return isinstance(q, Layered)
 
     def init(self, q: Layered, info: Info, rng: np.random.Generator) -> FlowAdamState:
-        """Keep draws for judging q by."""
+        """Make the draws that judge q."""
         look = rng.standard_normal((max(2, min(LOOK_DRAWS, LOOK_NUMBERS // q.dim)), q.dim))
         with double_precision():
-            memory = _adam().init(q.moving())
+            memory = adam().init(q.moving())
         return FlowAdamState(q=q, info=info, current=q, memory=memory, rng=rng, look=look)
 
     def grow(self, state: FlowAdamState) -> bool:
-        """Every draw is new: there are no more to take."""
+        """Never: every draw is new already."""
         return False
 
     def step(self, states: list[FlowAdamState], target: Target) -> None:
@@ -120,15 +131,15 @@ class FlowAdam(Solver):
         )
         q, memory = state.current, state.memory
         if isinstance(q, Apart):
-            f, state.memory, wrong, first = _run_apart(q, memory, target, eps, rates)
+            f, state.memory, n_undone, first = _run_apart(q, memory, target, eps, rates)
         else:
-            f, state.memory, wrong, first = _run_together(q, memory, target, eps, rates)
+            f, state.memory, n_undone, first = _run_together(q, memory, target, eps, rates)
         state.current = state.current.moved(jax.tree_util.tree_map(np.asarray, f))
         state.done += size
         state.info.n_steps += 1
         state.info.n_gradients += size * BATCH
-        if int(wrong):
-            state.info.n_undefined += int(wrong)
+        if int(n_undone):
+            state.info.n_undefined += int(n_undone)
             if state.info.first_undefined is None:
                 state.info.first_undefined = np.asarray(first)
 
@@ -143,7 +154,7 @@ class FlowAdam(Solver):
         gain = 0.0 if first else _gain(state.log_w, log_p - log_q)
         if first or result.loss < before:
             state.q, state.loss, state.log_w = q, result.loss, log_p - log_q
-            state.info.record(state.loss, max(gain, 0.0), q)
+            state.record(max(gain, 0.0))
         if not np.isfinite(state.loss):
             state.reason = Reason.LOST
         elif _near(state.log_w):
@@ -169,24 +180,16 @@ def _gain(before: Any, after: np.ndarray) -> float:
     return float(difference.mean() - 2 * difference.std() / np.sqrt(len(difference)))
 
 
-@functools.cache
-def _adam() -> Any:
-    """Adam of unit step size, one object, so that its programs are compiled once."""
-    import optax
-
-    return optax.adam(1.0)
-
-
 def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
-    """One chunk: f, the optimiser's memory, how many steps were rejected, a point of the first."""
+    """Take a chunk of steps: f, Adam's state, how many steps were undone, a point of the first."""
     program = target.program
 
     def compute() -> Any:
         with double_precision():
-            found = _scanned(program.structure, q, memory, program.constants, draws, rates)
-            jax.block_until_ready(found)
+            chunk = _scanned(program.structure, q, memory, program.constants, draws, rates)
+            jax.block_until_ready(chunk)
         target.resume()
-        return found
+        return chunk
 
     like = (q.moving(), memory, 0, 0)
     kind = f"chunk of {type(q).__name__} on {type(q.base).__name__}"
@@ -197,41 +200,42 @@ def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: An
 def _scanned(
     structure: Structure, q: Layered, memory: Any, constants: list[Any], draws: Any, rates: Any
 ) -> Any:
+    """The compiled loop of `_run_together`."""
     log_p = jax.vmap(differentiable(structure, constants))
 
     def loss(leaves: Any, eps: Any) -> Any:
         z, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - log_p(z)), z[0]
 
-    def step(carry: Any, given: Any) -> Any:
-        leaves, memory, wrong, first = carry
-        eps, rate = given
+    def step(carry: Any, eps_and_rate: Any) -> Any:
+        leaves, memory, n_undone, first = carry
+        eps, rate = eps_and_rate
         gradient, z = jax.grad(loss, has_aux=True)(leaves, eps)
-        leaves, memory, fine = _moved(leaves, memory, gradient, rate)
-        first = jnp.where(fine | (wrong > 0), first, z)
-        return (leaves, memory, wrong + jnp.where(fine, 0, 1), first), None
+        leaves, memory, finite = guarded_step(adam(), leaves, memory, gradient, rate)
+        first = jnp.where(finite | (n_undone > 0), first, z)
+        return (leaves, memory, n_undone + jnp.where(finite, 0, 1), first), None
 
     start = (q.moving(), memory, jnp.zeros((), int), jnp.zeros(draws.shape[-1]))
-    (leaves, memory, wrong, first), _ = jax.lax.scan(step, start, (draws, rates))
-    return leaves, memory, wrong, first
+    (leaves, memory, n_undone, first), _ = jax.lax.scan(step, start, (draws, rates))
+    return leaves, memory, n_undone, first
 
 
 def _run_apart(q: Apart, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
-    """The same with base and target on the host: what the flow feels of both is a pull on y."""
-    inner, wrong, first = q.inner(), 0, np.zeros(q.dim)
+    """The same with base and target on the host, whose gradient pulls on y, a step at a time."""
+    inner, n_undone, first = q.inner(), 0, np.zeros(q.dim)
     leaves: Any = inner.moving()
     for eps, rate in zip(draws, rates, strict=True):
-        e = q.within(eps)
+        inside = q.within(eps)
         with double_precision():
-            y = np.asarray(_flowed(inner.moved(leaves), e))
-        z = np.asarray(q.base.push(eps + q.across(y - e)))
+            y = np.asarray(_flowed(inner.moved(leaves), inside))
+        z = np.asarray(q.base.push(eps + q.across(y - inside)))
         with np.errstate(over="ignore", invalid="ignore"):
             pull = q.within(q.base.whiten(target.value_and_gradient(z)[1]))
         with double_precision():
-            leaves, memory, fine = _pulled(inner, leaves, memory, e, pull, rate)
-        if not fine:
-            first, wrong = (first, wrong + 1) if wrong else (z[0], 1)
-    return leaves, memory, wrong, first
+            leaves, memory, finite = _pulled(inner, leaves, memory, inside, pull, rate)
+        if not finite:
+            first, n_undone = (first, n_undone + 1) if n_undone else (z[0], 1)
+    return leaves, memory, n_undone, first
 
 
 @eqx.filter_jit
@@ -245,20 +249,9 @@ def _pulled(q: Layered, leaves: Any, memory: Any, eps: Any, pull: Any, rate: Any
         y, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - (pull * y).sum(-1))
 
-    return _moved(leaves, memory, jax.grad(loss)(leaves), rate)
+    return guarded_step(adam(), leaves, memory, jax.grad(loss)(leaves), rate)
 
 
 def _landed(q: Layered, leaves: Any, eps: Any) -> tuple[Any, Any]:
-    """Draws of q, and log q there, which the weights move through the draws alone."""
+    """Draws of q, and log q there; the weights move log q through the draws alone."""
     return q.moved(jax.lax.stop_gradient(leaves)).land(q.moved(leaves).flow(eps))
-
-
-def _moved(leaves: Any, memory: Any, gradient: Any, rate: Any) -> Any:
-    """A step of Adam, and whether it was taken: not where the gradient is not finite."""
-    fine = jnp.isfinite(jax.flatten_util.ravel_pytree(gradient)[0]).all()
-    updates, following = _adam().update(gradient, memory)
-    moved = jax.tree_util.tree_map(lambda x, u: x + rate * u, leaves, updates)
-    kept = jax.tree_util.tree_map(
-        lambda a, b: jnp.where(fine, a, b), (moved, following), (leaves, memory)
-    )
-    return *kept, fine

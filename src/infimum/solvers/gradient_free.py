@@ -1,4 +1,4 @@
-"""Natural gradient from values of log p̂ alone, for want of a gradient.
+"""Natural gradient from values of log p̂ alone, if there is no gradient.
 
 q = N(m, LLᵀ) with z_i = m + L ε_i. The quadratic in ε nearest to log p̂(z_i) over whitened,
 structured draws gives the expected whitened gradient and Hessian by Stein's identity, free of noise
@@ -20,20 +20,20 @@ from infimum.objective.quadratic import Quadratic, n_coefficients, quadratic
 from infimum.solvers._solver import (
     FEWEST_DRAWS,
     TOLERANCE,
+    Damped,
     Info,
     Reason,
     Solver,
-    State,
     apart,
     narrower,
 )
 from infimum.target.target import Target
 
 NEGLIGIBLE_PART = 0.01
-"""Optimisation ends when it has left this part of the draws' error, 1e-4 nats at the end."""
+"""Optimisation ends when what is left is this part of the draws' error: 1e-4 nats at the end."""
 
 EXACT_NATS = 1e-12
-"""Nats at which it ends where the draws make no error: a Gaussian target."""
+"""Nats at which it ends if the draws make no error, as for a Gaussian target."""
 
 MOST_DRAWS = 16_384
 """Largest number of draws. With four times as many, eight schools took up to 2.7 million values and
@@ -43,12 +43,26 @@ PATIENT_STEPS = 20
 """Steps on the same draws after which these are too few to settle on."""
 
 SMALLEST_STEP = 1e-4
-"""A damping below this has found no way down."""
+"""Part ρ of a whole step below which there is no way down."""
 
 
 @dataclass(kw_only=True)
-class GradientFreeState(State):
-    """`candidate` is evaluated next; `slope` and `curvature` belong to `q`."""
+class GradientFreeState(Damped):
+    """A start, and the step from it.
+
+    Attributes
+    ----------
+    candidate
+        The q to evaluate next.
+    eps
+        Base draws, shape (n, d).
+    slope, curvature
+        Of log p̂ in ε at `q`, shapes (d,) and (d, d); None until q has been evaluated.
+    decrement, error
+        Nats that are predicted to be left, and what the draws cost.
+    patience
+        Steps so far on these draws.
+    """
 
     q: NaturalGaussian
     candidate: NaturalGaussian
@@ -58,14 +72,15 @@ class GradientFreeState(State):
     curvature: np.ndarray | None = None
     decrement: float = np.inf
     error: float = np.inf
-    rho: float = 1.0
-    level: int = 0
-    steps: int = 0
+    patience: int = 0
 
 
 @dataclass(frozen=True)
 class GradientFree(Solver):
     """Damped natural-gradient steps on quadratics fitted to values.
+
+    Requires: values of log p̂ only, for a target without a gradient; a Gaussian q in so few
+    dimensions that `MOST_DRAWS` suffice for a quadratic.
 
     Parameters
     ----------
@@ -81,7 +96,7 @@ class GradientFree(Solver):
     tolerance: float = TOLERANCE
 
     def accepts(self, q: Distribution) -> bool:
-        """Gaussians in as many dimensions as the draws suffice for."""
+        """Whether q is a Gaussian with few enough dimensions for the draws."""
         return isinstance(q, NaturalGaussian) and 4 * n_coefficients(q.dim) <= MOST_DRAWS
 
     def init(self, q: NaturalGaussian, info: Info, rng: np.random.Generator) -> GradientFreeState:
@@ -105,24 +120,22 @@ class GradientFree(Solver):
         state.eps = structured_draws(state.rng, n, state.q.dim)
         state.reason, state.n_draws, state.candidate = None, n, state.q
         state.loss = state.decrement = np.inf
-        state.level = 0
+        state.patience = 0
         return True
 
     def _advance(self, state: GradientFreeState, z: np.ndarray, log_p: np.ndarray) -> None:
         result = outcome(state.candidate.log_prob_base(state.eps), log_p)
-        state.info.count(z, result)
-        state.steps += 1
+        state.count(z, result)
         enough = np.count_nonzero(result.inside) >= 1.5 * n_coefficients(state.q.dim)
         fitted = quadratic(state.eps[result.inside], log_p[result.inside]) if enough else None
         if fitted is None or not np.isfinite(result.loss):
             self._reject(state)
         else:
             self._consider(state, result.loss, fitted)
-        state.level += 1
-        if state.reason is None and state.level > PATIENT_STEPS and not self.grow(state):
-            state.reason = Reason.STALLED
-        if state.reason is None and state.steps >= self.max_steps:
-            state.reason = Reason.STEPS
+        state.patience += 1
+        if state.reason is None and state.patience > PATIENT_STEPS and not self.grow(state):
+            state.stall(fine=False)
+        self.stop_at_limit(state)
         if state.reason is None and state.curvature is not None and state.slope is not None:
             state.candidate = state.q.natural_step(state.slope, state.curvature, state.rho)
 
@@ -136,23 +149,21 @@ class GradientFree(Solver):
         if not (loss <= state.loss or closer):
             self._reject(state)
             return
-        moved = state.curvature is not None
+        first = state.curvature is None
         state.q, state.loss, state.error, state.decrement = state.candidate, loss, error, decrement
         state.slope, state.curvature = slope, curvature
-        state.info.record(loss, decrement, state.q)
-        state.rho = min(1.0, 2 * state.rho) if moved else 1.0
-        left = NEGLIGIBLE_PART if error <= self.tolerance else 1.0
-        if decrement <= max(EXACT_NATS, left * error):
-            self._end(state)
-
-    def _end(self, state: GradientFreeState) -> None:
-        if state.error <= self.tolerance:
-            state.reason = Reason.CONVERGED
-        elif not self.grow(state):
-            state.reason = Reason.DRAWS
+        state.record(decrement)
+        if first:
+            state.rho = 1.0  # what was halved so far is the width of the start
+        else:
+            state.lengthen()
+        part = NEGLIGIBLE_PART if error <= self.tolerance else 1.0
+        if decrement <= max(EXACT_NATS, part * error):
+            self.settle(state, error <= self.tolerance)
 
     def _reject(self, state: GradientFreeState) -> None:
-        state.rho *= 0.5
+        """Shorten the step; a start that has no finite loss yet is narrowed."""
+        state.shorten()
         if state.rho >= SMALLEST_STEP:
             if state.curvature is None:
                 state.candidate = state.q = narrower(state.q)
@@ -160,6 +171,6 @@ class GradientFree(Solver):
         if state.curvature is None:
             state.reason = Reason.LOST
         elif state.decrement <= max(state.error, self.tolerance):
-            self._end(state)
+            self.settle(state, state.error <= self.tolerance)
         elif not self.grow(state):
-            state.reason = Reason.STALLED
+            state.stall(fine=False)

@@ -1,27 +1,26 @@
 """Stochastic gradients of reparameterised draws, with any Optax optimiser, for any family.
 
-The gradient is that of sticking the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated
+The gradient sticks the landing (Roeder, Wu & Duvenaud 2017): log q is differentiated
 through the draw only, so that its variance vanishes as q nears p*. ADVI (Kucukelbir et al. 2017) is
-this with a Gaussian family and Adam. The loop runs inside the compiler, an epoch at a time. The
-step size is chosen by trying several for an epoch, and falls when fresh draws see no more gain; the
-answer is an average of iterates (Polyak & Juditsky 1992).
+this with a Gaussian family and Adam. The loop is compiled, an epoch at a time. The step size is
+chosen by trying several for an epoch, and falls when fresh draws see no more gain. The answer is an
+average of iterates (Polyak & Juditsky 1992).
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
 from infimum.base.program import Structure, differentiable, double_precision
 from infimum.families._distribution import Distribution
+from infimum.solvers._optimiser import adam, guarded_step
 from infimum.solvers._solver import Info, Reason, Solver, State
 from infimum.target.target import Target
 
@@ -29,10 +28,12 @@ EPOCH_STEPS = 250
 """Optimiser steps between two looks at the loss."""
 
 BATCH = 16
-"""Draws a step; with 16 NumPyro's SVI was within 0.1 nats on 6 of 7 posteriors, with 1 on 1."""
+"""Draws a step. With 16 draws NumPyro's SVI was within 0.1 nats on 6 of 7 posteriors, with 1 draw
+on 1."""
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-"""Step sizes tried for Adam, a factor of three apart: posteriors differ in theirs by a hundred."""
+"""Step sizes tried for Adam, a factor of three apart: the best ones of posteriors differ by a
+hundred."""
 
 RATE_DECAY = 1 / 3
 """What the step size is multiplied with when an epoch brought no gain."""
@@ -41,12 +42,24 @@ MOST_DECAYS = 3
 """Decays in a row without a gain after which the fit has converged."""
 
 LOOK_DRAWS = 1024
-"""Draws that an epoch's average is judged by, the same for every epoch of a fit."""
+"""Draws that judge an epoch's average, the same for every epoch of a fit."""
 
 
 @dataclass(kw_only=True)
 class StochasticGradientState(State):
-    """`q` is the best average so far, `current` the iterate."""
+    """A start; `q` is the best average of iterates so far.
+
+    Attributes
+    ----------
+    current, memory
+        The iterate, and the optimiser's state.
+    look, values
+        Key of the draws that judge averages, and log q - log p̂ at those of the best, shape (n,).
+    rate
+        Step size; None until one has been chosen.
+    idle
+        Epochs in a row that gained too little.
+    """
 
     current: Distribution
     memory: Any
@@ -55,17 +68,18 @@ class StochasticGradientState(State):
     values: np.ndarray | None = None
     rate: float | None = None
     idle: int = 0
-    steps: int = 0
 
 
 @dataclass(frozen=True)
 class StochasticGradient(Solver):
     """Any Optax optimiser on sticking-the-landing gradients.
 
+    Requires: a log p̂ that JAX can differentiate, or a gradient; any q.
+
     Parameters
     ----------
     optimiser
-        An Optax optimiser with its own step size; Adam with a step size chosen here if not given.
+        An Optax optimiser with its own step size; if not given, Adam with a step size chosen here.
     max_steps
         Limit of epochs of 250 steps.
     tolerance
@@ -79,13 +93,13 @@ class StochasticGradient(Solver):
     tolerance: float = 0.001
 
     def accepts(self, q: Distribution) -> bool:
-        """Every family."""
+        """Always: draws and log q of any member are differentiable."""
         return True
 
     def init(
         self, q: Distribution, info: Info, rng: np.random.Generator
     ) -> StochasticGradientState:
-        """Keep q and a key for judging it by."""
+        """Prepare the optimiser, and a key for the draws that judge q."""
         with double_precision():
             current = jax.tree_util.tree_map(jnp.asarray, q)
             look = jax.random.key(int(rng.integers(2**32)))
@@ -95,7 +109,7 @@ class StochasticGradient(Solver):
         )
 
     def grow(self, state: StochasticGradientState) -> bool:
-        """Every draw is new: there are no more to take."""
+        """Never: every draw is new already."""
         return False
 
     def step(self, states: list[StochasticGradientState], target: Target) -> None:
@@ -108,16 +122,16 @@ class StochasticGradient(Solver):
                 self._epoch(state, target)
 
     def _rule(self) -> Any:
-        return _adam() if self.optimiser is None else self.optimiser
+        return adam() if self.optimiser is None else self.optimiser
 
     def _epoch(self, state: StochasticGradientState, target: Target) -> None:
         rates = (state.rate,) if state.rate else (RATES if self.optimiser is None else (1.0,))
         key = jax.random.key(int(state.rng.integers(2**32)))
         trials = []
         for rate in rates:
-            current, memory, average, wrong = self._ran(state, target, key, rate)
+            current, memory, average, n_undone = self._ran(state, target, key, rate)
             state.info.n_gradients += EPOCH_STEPS * BATCH
-            state.info.n_undefined += int(wrong)
+            state.info.n_undefined += int(n_undone)
             values = self._look(state, average, target)
             trials.append((_mean(values), rate, current, memory, average, values))
         loss, state.rate, state.current, state.memory, average, values = min(
@@ -133,20 +147,20 @@ class StochasticGradient(Solver):
 
         def compute() -> Any:
             keys, step = jax.random.split(key, EPOCH_STEPS), jnp.asarray(rate)
-            found = _run(program.structure, self._rule(), q, memory, program.constants, keys, step)
-            jax.block_until_ready(found)
+            epoch = _run(program.structure, self._rule(), q, memory, program.constants, keys, step)
+            jax.block_until_ready(epoch)
             target.resume()
-            return found
+            return epoch
 
-        def asked() -> Any:
-            return q, memory, jax.random.key_data(key), rate, self._said(q, memory)
+        def question() -> Any:
+            return q, memory, jax.random.key_data(key), rate, self._optimiser_arrays(q, memory)
 
         like = (q, memory, q, 0)
-        found = target.recall(f"epoch of {type(q).__name__}", asked, like, compute)
-        return jax.tree_util.tree_map(jnp.asarray, found)
+        epoch = target.recall(f"epoch of {type(q).__name__}", question, like, compute)
+        return jax.tree_util.tree_map(jnp.asarray, epoch)
 
-    def _said(self, q: Distribution, memory: Any) -> Any:
-        """An optimiser of the user's as arrays: the program that it is."""
+    def _optimiser_arrays(self, q: Distribution, memory: Any) -> Any:
+        """A user's optimiser as arrays, for a checkpoint: the text of its traced program."""
         if self.optimiser is None:
             return ()
         leaves = eqx.filter(q, eqx.is_inexact_array)
@@ -167,7 +181,7 @@ class StochasticGradient(Solver):
         if better:
             state.q = jax.tree_util.tree_map(np.asarray, average)
             state.loss, state.values = loss, values
-            state.info.record(loss, float(np.mean(gain)), state.q)
+            state.record(float(np.mean(gain)))
         if not progress:
             state.idle += 1
             state.rate *= RATE_DECAY
@@ -176,11 +190,10 @@ class StochasticGradient(Solver):
                 state.reason = Reason.CONVERGED if np.isfinite(state.loss) else Reason.LOST
         else:
             state.idle = 0
-        if state.reason is None and state.steps >= self.max_steps:
-            state.reason = Reason.STEPS
+        self.stop_at_limit(state)
 
     def _look(self, state: StochasticGradientState, q: Distribution, target: Target) -> np.ndarray:
-        """log q - log p̂ at the draws that q is judged by."""
+        """log q - log p̂ at the draws that judge q, shape (n,)."""
         z, log_q = _draws(q, jax.random.split(state.look, LOOK_DRAWS))
         return np.asarray(log_q) - target.values(np.asarray(z))
 
@@ -188,14 +201,6 @@ class StochasticGradient(Solver):
 def _mean(values: np.ndarray) -> float:
     mean = float(np.mean(values))
     return mean if np.isfinite(mean) else np.inf
-
-
-@functools.cache
-def _adam() -> Any:
-    """Adam of unit step size, one object, so that its programs are compiled once."""
-    import optax
-
-    return optax.adam(1.0)
 
 
 @eqx.filter_jit
@@ -206,14 +211,14 @@ def _draws(q: Distribution, keys: Any) -> Any:
 @eqx.filter_jit
 def _run(
     structure: Structure,
-    rule: Any,
+    optimiser: Any,
     q: Distribution,
     memory: Any,
     constants: list[Any],
     keys: Any,
     rate: Any,
 ) -> Any:
-    """An epoch: the last iterate, the optimiser's memory, the second half's average, rejections."""
+    """An epoch: its last iterate, the optimiser's state, the later half's average, steps undone."""
     leaves, rest = eqx.partition(q, eqx.is_inexact_array)
     log_p = differentiable(structure, constants)
 
@@ -224,24 +229,16 @@ def _run(
         return jnp.mean(jax.vmap(lambda z: fixed.log_prob(z) - log_p(z))(z))
 
     def step(carry: Any, key_and_weight: Any) -> Any:
-        leaves, memory, average, wrong = carry
+        leaves, memory, average, n_undone = carry
         key, weight = key_and_weight
         gradient = jax.grad(loss)(leaves, key)
-        flat = jax.flatten_util.ravel_pytree(gradient)[0]
-        fine = jnp.isfinite(flat).all()
-        updates, following = rule.update(gradient, memory, leaves)
-        moved = jax.tree_util.tree_map(lambda x, u: x + rate * u, leaves, updates)
-        kept = _choose(fine, (moved, following), (leaves, memory))
-        average = jax.tree_util.tree_map(lambda a, x: a + weight * x, average, kept[0])
-        return (*kept, average, wrong + jnp.where(fine, 0, 1)), None
+        leaves, memory, finite = guarded_step(optimiser, leaves, memory, gradient, rate)
+        average = jax.tree_util.tree_map(lambda a, x: a + weight * x, average, leaves)
+        return (leaves, memory, average, n_undone + jnp.where(finite, 0, 1)), None
 
     half = EPOCH_STEPS // 2
     weights = jnp.where(jnp.arange(EPOCH_STEPS) < half, 0.0, 1.0 / (EPOCH_STEPS - half))
     zero = jax.tree_util.tree_map(jnp.zeros_like, leaves)
     start = (leaves, memory, zero, jnp.zeros((), int))
-    (leaves, memory, average, wrong), _ = jax.lax.scan(step, start, (keys, weights))
-    return eqx.combine(leaves, rest), memory, eqx.combine(average, rest), wrong
-
-
-def _choose(condition: Any, yes: Any, no: Any) -> Any:
-    return jax.tree_util.tree_map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    (leaves, memory, average, n_undone), _ = jax.lax.scan(step, start, (keys, weights))
+    return eqx.combine(leaves, rest), memory, eqx.combine(average, rest), n_undone

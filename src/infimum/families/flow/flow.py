@@ -159,7 +159,7 @@ class _Bent(Layered):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.base.dim)
 
     def push(self, eps: Any) -> Any:
@@ -219,7 +219,7 @@ class FlowingApart(_Bent, Apart):
     directions: Any
 
     def inner(self) -> Flowing:
-        """G on independent standard normals."""
+        """g on independent standard normals."""
         k = self.dim if self.directions is None else self.directions.shape[1]
         return Flowing(Standard(k), self.f, self.layers, self.width)
 
@@ -247,7 +247,7 @@ class Standard(Pushforward):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return self.size
 
     def push(self, eps: Any) -> Any:

@@ -152,7 +152,7 @@ class Noncentred(Branching, Adaptive):
         return PartlyCentred(**arrays, warp=self.warp)
 
     def n_parameters(self, dim: int) -> int:
-        """D + d(d + 1)/2, and two for each entry."""
+        """d + d(d + 1)/2, and two for each entry."""
         return dim + dim * (dim + 1) // 2 + 2 * self.entries
 
     def promise(self, left: Left, dim: int) -> Promise:
@@ -193,7 +193,7 @@ class PartlyCentred(NaturalPushforward):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.mean.shape[-1])
 
     @property
@@ -203,7 +203,7 @@ class PartlyCentred(NaturalPushforward):
 
     @property
     def centring(self) -> Any:
-        """W of each entry at the reference, shape (k,): 1 is centred, 0 is not."""
+        """w of each entry at the reference, shape (k,): 1 is centred, 0 is not."""
         return np.asarray(np.sin(0.5 * np.asarray(self.angle)) ** 2)
 
     @property

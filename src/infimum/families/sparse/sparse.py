@@ -189,7 +189,7 @@ class GraphGaussian(SparseGaussian):
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The dimension d."""
         return int(self.mean.shape[-1])
 
     @property

@@ -1,4 +1,4 @@
-"""What few draws say of the expected Hessian on a pattern: the loss, where to step, and the error.
+"""Estimates of the expected Hessian on a pattern, of the loss, and of their errors, from few draws.
 
 For Gaussians q with a sparse precision Λ, whose best has Λ = A = -E_q[∇²log p̂].
 """
@@ -17,22 +17,22 @@ from infimum.objective.loss import Outcome
 from infimum.structure.hessian import Evaluated
 
 GROUPS = 4
-"""Groups of draws, each stratified by itself: from their differences the sampling error is told."""
+"""Groups of draws, each stratified by itself. Their differences give the sampling error."""
 
 TOLERANCE_DIM = 100
-"""The tolerance holds for every so many coordinates: the error of a sum over thousands of groups
-grows with their number, while that of each quantity is what matters. Coordinates that more than
-so many others are coupled to must meet it together."""
+"""Coordinates for which the tolerance holds together. The error of a sum over thousands of groups
+grows with their number, but the error of each quantity is what matters. The coordinates that are
+coupled to more others than this must meet the tolerance together."""
 
 PROBES = 16
-"""Random vectors from which the error of the curvature is estimated: within a third of it."""
+"""Random vectors that estimate the error of the curvature, to within a third."""
 
 MOST_REPAIRS = 30
 """Most rounds in which an indefinite curvature is made positive."""
 
 
 class GroupEstimates(NamedTuple):
-    """What the draws of one q say.
+    """The loss of one q, and what its step is made of, estimated from groups of draws.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class GroupEstimates(NamedTuple):
 def stratified_draws(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     """Antithetic draws in `GROUPS` groups; in each the sizes of every coordinate are stratified.
 
-    Unbiased for every expectation, unlike draws rescaled to exact moments: what is summed over
-    thousands of groups keeps no common error. Latin hypercube sampling (McKay, Beckman & Conover
+    They are unbiased for every expectation, unlike draws rescaled to exact moments, so that a sum
+    over thousands of groups has no common error. Latin hypercube sampling (McKay, Beckman & Conover
     1979) of |ε|, with random signs.
 
     Parameters
@@ -79,12 +79,12 @@ def stratified_draws(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 def look(
     q: SparseGaussian, eps: np.ndarray, z: np.ndarray, evaluated: Evaluated, result: Outcome
 ) -> GroupEstimates | None:
-    """What these draws of q say; None if they do not say enough.
+    """The estimates from draws of q; None if a group has no draw with a density, or overflows.
 
-    The loss is -mean(log p̂ + ½ δᵀAδ) + ½ tr(A Λ⁻¹) - entropy with δ = z - mean: without noise for
-    a quadratic log p̂. Where that has more noise than mean(log q - log p̂) it is this one: of a q far
-    out in a tail that falls like exp(-exp(x)) the curvature of one draw would decide it. Where part
-    of the draws has zero density it is that of `outcome`.
+    The loss is -mean(log p̂ + ½ δᵀAδ) + ½ tr(A Λ⁻¹) - entropy with δ = z - mean, which has no noise
+    for a quadratic log p̂. The plain mean(log q - log p̂) is taken if it has less noise: for a q far
+    out in a tail that falls like exp(-exp(x)), the curvature at one draw would decide the first. If
+    part of the draws have zero density, the loss is that of `outcome`.
     """
     d = q.dim
     counts = np.add.reduceat(result.inside, np.arange(0, len(z), len(z) // GROUPS))
@@ -119,9 +119,13 @@ def bounded(
 ) -> tuple[np.ndarray, SparseGaussian]:
     """The curvature made a precision that q may step to: positive definite and not far from q's.
 
-    Each pivot stays within `LARGEST_CHANGE` of q's own. Small and negative ones are raised on the
-    diagonal; the rows of large ones are scaled down. Where the diagonal can't mend it, the
-    precision of q is mixed in.
+    Each pivot stays within a factor `LARGEST_CHANGE` of q's own. Small and negative pivots are
+    raised on the diagonal; the rows of large ones are scaled down. If the diagonal can't make it
+    positive definite, the precision of q is mixed in.
+
+    Returns
+    -------
+    The values of the precision, and the Gaussian of that precision with the mean of q.
     """
     analysis, order = Analysis.of(q.dim, q.edges), q.order
     d, own = q.dim, q.pivots()
@@ -167,23 +171,23 @@ def decrease(
 
 
 def sampling_error(
-    q: SparseGaussian, seen: GroupEstimates, rng: np.random.Generator
+    q: SparseGaussian, estimates: GroupEstimates, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Nats that the finite number of draws costs, for every `TOLERANCE_DIM` coordinates and in all.
 
-    Half the variance of the whitened mean score and a quarter of that of the whitened curvature,
-    both from the differences between groups. The coordinates that more than `TOLERANCE_DIM`
-    others are coupled to must meet it by themselves.
+    Half the variance of the whitened mean score and a quarter of the variance of the whitened
+    curvature, both from the differences between groups. The coordinates that more than
+    `TOLERANCE_DIM` others are coupled to must meet the tolerance by themselves.
     """
     d = q.dim
     parts = GROUPS * (GROUPS - 1)
-    pulls = q.whiten(seen.pulls - seen.pulls.mean(axis=0))
+    pulls = q.whiten(estimates.pulls - estimates.pulls.mean(axis=0))
     error = 0.5 * (pulls**2).sum(axis=0) / parts
     few = d <= PROBES
     probes = np.eye(d) if few else rng.choice([-1.0, 1.0], (PROBES, d))
     analysis = Analysis.of(d, q.edges)
     vectors = np.asarray(q.spread(probes))
-    for curvature in seen.curvatures - seen.curvatures.mean(axis=0):
+    for curvature in estimates.curvatures - estimates.curvatures.mean(axis=0):
         images = q.whiten(analysis.times(curvature, vectors))
         error += 0.25 * (images**2).sum(axis=0) / parts / (1 if few else PROBES)
     shared = q.n_neighbours() > TOLERANCE_DIM

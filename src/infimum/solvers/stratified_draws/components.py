@@ -1,4 +1,4 @@
-"""TODO."""
+"""The state of a mixture on its way: its components, their draws, and what the draws cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infimum.families._distribution import Pooled
 from infimum.gaussian.stack import Stack
 from infimum.gaussian.stack_chart import StackChart
 from infimum.objective.draws import structured_draws
-from infimum.solvers._lbfgs import History
+from infimum.solvers._lbfgs import Descent
 from infimum.solvers._solver import (
     FEWEST_DRAWS,
     Reason,
@@ -25,14 +25,14 @@ from infimum.solvers.stratified_draws.missing_mass import (
 )
 
 FIRST_NATS, KL_PART = 0.02, 0.05
-"""Nats that the draws may cost before anything is known of the KL, and part of it afterwards. With
-0.05 and a tenth, eight components on a banana ended 1 nat below what their own draws told."""
+"""Nats that the draws may cost before anything is known of the KL, and part of the KL afterwards.
+With 0.05 and a tenth, eight components on a banana ended 1 nat below what their own draws said."""
 
 FIRST_NATS_OF_MANY = 0.1
 """The same for several components, whose KL may still be large."""
 
 MOST_PLACED = 16
-"""Components placed at once, at most; otherwise as many as there are."""
+"""Most components placed at once; otherwise as many as there are."""
 
 LEAST_WEIGHT = 1e-4
 """Components of less weight are removed: they could add no more than that to any probability."""
@@ -43,7 +43,7 @@ most, or their sds by a fifth."""
 
 
 class Purpose(enum.Enum):
-    """What the next evaluation is for."""
+    """What the next evaluation is for: a step, the weights, new components' shape, or the end's."""
 
     REFINE = enum.auto()
     LOOK = enum.auto()
@@ -53,16 +53,16 @@ class Purpose(enum.Enum):
 
 @dataclass(frozen=True)
 class RefinedMixture:
-    """A mixture that was refined, and what weights say of it.
+    """A mixture that was refined, and what importance weights say of it.
 
     Attributes
     ----------
     loss, error
-        Over its own draws, and what these may cost, in nats.
+        The loss over its own draws, and what these draws may cost, in nats.
     reason
         How its search ended.
     elbo
-        By fresh draws.
+        Estimated by fresh draws.
     kl
         KL[q ‖ p*] by importance weights, in nats; NaN where there are none.
     """
@@ -77,33 +77,60 @@ class RefinedMixture:
 
 @dataclass(kw_only=True)
 class StratifiedState(State):
-    """A point `theta` of `chart`, what is known there, and the points to evaluate next."""
+    """A mixture, the step from it, and the points to evaluate next.
+
+    Attributes
+    ----------
+    eps
+        Base draws of each component, shape (K, M, d).
+    purpose, points
+        What is evaluated next, and where, shape (n, d).
+    chart, descent
+        Natural coordinates around some mixture, and the search in them; None until the mixture has
+        been evaluated with these draws.
+    candidate
+        The components to evaluate next.
+    anchor
+        Gradient of log q in its own parameters at the chart's origin: the control variate.
+    error
+        Nats that the finite number of draws costs.
+    entry, charted
+        Loss at the chart's origin, and steps taken in it.
+    entries
+        Losses at the origins of all charts, for this number of components.
+    since
+        Steps for this number of components.
+    refined
+        The best mixture that weights have judged.
+    ending
+        How the search for these components ended.
+    last
+        Whether no more components are added.
+    look
+        The draws that judge the mixture.
+    missing
+        Where components are wanted.
+    """
 
     q: Pooled
     eps: np.ndarray
     rng: np.random.Generator
-    stage: Purpose = Purpose.REFINE
+    purpose: Purpose = Purpose.REFINE
     chart: StackChart | None = None
     candidate: Stack
     points: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    theta: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    descent: Descent = field(default_factory=Descent)
     anchor: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    gradient: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    direction: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    length: float = 1.0
-    history: History = field(default_factory=History)
     error: float = np.inf
     entry: float = np.inf
     charted: int = 0
     entries: list[float] = field(default_factory=list)
-    rounding: float = 0.0
-    steps: int = 0
     since: int = 0
-    seen: RefinedMixture | None = None
-    outcome: Reason = Reason.CONVERGED
+    refined: RefinedMixture | None = None
+    ending: Reason = Reason.CONVERGED
     last: bool = False
-    view: LookDraws | None = None
-    places: list[MissingMass] = field(default_factory=list)
+    look: LookDraws | None = None
+    missing: list[MissingMass] = field(default_factory=list)
 
     @property
     def stack(self) -> Stack:
@@ -123,7 +150,7 @@ def first_draws(stack: Stack) -> int:
 
 
 def sampling_error(stack: Stack, eps: np.ndarray, pulled: np.ndarray, values: np.ndarray) -> float:
-    """Half the trace of the gradient's sampling variance in natural coordinates, in nats.
+    """Nats that the draws cost: half the trace of the gradient's variance in natural coordinates.
 
     Parameters
     ----------
@@ -152,7 +179,7 @@ def _diagonal_error(eps: np.ndarray, pulled: np.ndarray) -> float:
 
 
 def tidied(stack: Stack) -> Stack:
-    """Without components that have collapsed or weigh nothing; those that are one made one."""
+    """The stack without components that collapsed or weigh nothing, and with equal ones merged."""
     sound = np.isfinite(stack.means).all(axis=1) & np.isfinite(stack.log_dets())
     sound &= stack.weights >= LEAST_WEIGHT
     if not sound.all():

@@ -1,15 +1,15 @@
-"""Quasi-Newton on fixed draws of every component: mixtures, refined and grown.
+"""Quasi-Newton on fixed draws of every component, to refine mixtures and let them grow.
 
 loss = Σ_k w_k mean_i [log q(z_ki) - log p̂(z_ki)], z_ki = m_k + L_k ε_ki, with the draws ε fixed and
 structured for each component. It is a smooth function of means, factors and weights; L-BFGS
-minimises it in the natural coordinates of `StackChart`. On average over q the gradient of log q in
-its own parameters is 0, over fixed draws it is not: its value at the chart's origin is subtracted
-as a control variate, which leaves nothing to the draws where q = p* (Roeder, Wu & Duvenaud 2017).
+minimises it in the natural coordinates of `StackChart`. On average over q, the gradient of log q in
+its own parameters is 0; over fixed draws it is not. Its value at the chart's origin is subtracted
+as a control variate, after which the draws make no error if q = p* (Roeder, Wu & Duvenaud 2017).
 
-Then q is looked at through importance weights from a wider proposal. Where they say that mass is
-missing, components are placed, and all are refined together (Guo et al. 2016; Miller, Foti & Adams
-2017; Arenz et al. 2023), for as long as that pays. Components that have lost their weight, or have
-come to lie on one another, are removed.
+Importance weights from a wider proposal then judge q. Where they say that mass is missing,
+components are placed, and all components are refined together (Guo et al. 2016; Miller, Foti &
+Adams 2017; Arenz et al. 2023), for as long as that pays. Components that have lost their weight, or
+that have come to lie on one another, are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from infimum.families._distribution import Distribution, Pooled
 from infimum.gaussian.stack import Stack
 from infimum.gaussian.stack_chart import StackChart
 from infimum.objective.loss import OUTSIDE_PENALTY, Outcome, outcome
-from infimum.solvers._lbfgs import History
 from infimum.solvers._solver import (
     TOLERANCE,
     Info,
@@ -48,41 +47,38 @@ from infimum.solvers.stratified_draws.missing_mass import (
     LARGEST_SHAPED_DIM,
     balanced,
     divergence,
-    lacking,
+    find_missing,
+    look_draws,
     probes,
     shaped,
-    view,
 )
 from infimum.target.target import Target
 
 NEGLIGIBLE_PART = 1e-6
-"""Part of the draws' error that a search for one component leaves, as for every Gaussian."""
+"""Part of the draws' error below which a search for one component ends, as for every Gaussian."""
 
 CHART_STEPS = 8
-"""Steps on the same draws for several components. These can lower log q at their own draws by
-moving weight to where there are none: on one set of draws, sixteen on a banana told 0.06 nats more
-than they had gained, thirty-two 0.2."""
+"""Steps on the same draws for several components. Components can lower log q at their own draws by
+moving weight to where there are no draws: on one set of draws, sixteen on a banana seemed to gain
+0.06 nats more than they did, thirty-two 0.2."""
 
 EXACT_NATS = 1e-14
-"""Nats at which a search ends where the draws make no error."""
+"""Nats at which a search ends if the draws make no error."""
 
 MOST_DRAWS = 8192
-"""Draws of all components together, at most."""
-
-LONGEST_STEP = 2.0
-"""Longest step along any natural coordinate of a component, where 1 is about one sd of it."""
+"""Most draws of all components together."""
 
 ENOUGH_KL = TOLERANCE
-"""Nats of KL at which no more components are tried: what draws may cost."""
+"""Nats of KL at which no more components are tried: what the draws may cost."""
 
 MOST_GRADIENTS = 200_000
 """Gradients after which no more components are tried. Two rings take 150,000 to 24 components."""
 
 LEAST_PART, LEAST_GAIN = 0.25, 0.1
-"""More components pay if they take this part from the KL, or so many nats."""
+"""More components pay if they lower the KL by this part, or by so many nats."""
 
 PATIENT_CHARTS = 4
-"""Sets of draws, each new to the q it meets, that may show no fall of the loss by the tolerance."""
+"""Sets of new draws that may pass without the loss falling by the tolerance."""
 
 ROUND_STEPS, LAST_ROUND_STEPS = 40, 120
 """Steps for each new number of components, and for the last."""
@@ -91,12 +87,14 @@ FIRST_PLACED = 2
 """Components placed beside a single one; later as many as there are, at most `MOST_PLACED`."""
 
 LEAST_SHARE, LARGEST_SHARE = 0.05, 0.5
-"""Share of the weight that new components begin with: what is missing, within these."""
+"""Limits of the weight that new components begin with, which is the part of Z that is missing."""
 
 
 @dataclass(frozen=True)
 class StratifiedDraws(Solver):
     """L-BFGS on draws of every component; components are added while that pays.
+
+    Requires: a gradient of log p̂; a q that is a mixture of Gaussians.
 
     Parameters
     ----------
@@ -111,7 +109,7 @@ class StratifiedDraws(Solver):
     tolerance: float = TOLERANCE
 
     def accepts(self, q: Distribution) -> bool:
-        """Mixtures of Gaussians."""
+        """Whether q is a mixture of Gaussians."""
         return isinstance(q, Pooled)
 
     def init(self, q: Pooled, info: Info, rng: np.random.Generator) -> StratifiedState:
@@ -123,17 +121,17 @@ class StratifiedDraws(Solver):
         )
 
     def step(self, states: list[StratifiedState], target: Target) -> None:
-        """One evaluation of every state: of a candidate, of a look, or of new components' shape."""
+        """Evaluate a batch of every state: a candidate, a look, or new components' shape."""
         for state in states:
             self._prepare(state)
         outcomes = evaluate_together(target, [state.points for state in states])
         for state, (log_p, gradient) in zip(states, outcomes, strict=True):
             state.steps += 1
-            if state.stage is Purpose.REFINE:
+            if state.purpose is Purpose.REFINE:
                 self._refine(state, log_p, gradient)
-            elif state.stage is Purpose.LOOK:
+            elif state.purpose is Purpose.LOOK:
                 self._judge(state, log_p)
-            elif state.stage is Purpose.BALANCE:
+            elif state.purpose is Purpose.BALANCE:
                 self._balance(state, log_p)
             else:
                 self._place(state, gradient)
@@ -141,7 +139,7 @@ class StratifiedDraws(Solver):
                 self._stop(state)
 
     def grow(self, state: StratifiedState) -> bool:
-        """Go on with twice as many draws, or four times where the error calls for more."""
+        """Go on with twice as many draws, or four times as many if the error calls for more."""
         k, m = len(state.stack), state.eps.shape[1]
         factor = 2 if state.error <= 8 * self.tolerance else 4
         more = min(factor * m, max(MOST_DRAWS, 8 * state.q.dim) // k)
@@ -149,24 +147,24 @@ class StratifiedDraws(Solver):
             return False
         state.eps = component_draws(state.rng, k, more, state.q.dim)
         state.chart, state.reason, state.n_draws = None, None, k * more
-        state.stage, state.candidate, state.since = Purpose.REFINE, state.stack, 0
+        state.purpose, state.candidate, state.since = Purpose.REFINE, state.stack, 0
         state.entries = []
         return True
 
     def _prepare(self, state: StratifiedState) -> None:
         """Choose the points to evaluate."""
-        if state.stage is Purpose.REFINE:
+        if state.purpose is Purpose.REFINE:
             if state.chart is None:
                 state.candidate = state.stack
             else:
-                state.candidate = state.chart.move(state.theta + state.length * state.direction)
+                state.candidate = state.chart.move(state.descent.trial())
             state.points = state.candidate.push(state.eps).reshape(-1, state.q.dim)
-        elif state.stage in (Purpose.LOOK, Purpose.BALANCE):
-            kl = np.inf if state.seen is None else state.seen.kl
-            state.view = view(state.stack, state.rng, kl)
-            state.points = state.view.z
+        elif state.purpose in (Purpose.LOOK, Purpose.BALANCE):
+            kl = np.inf if state.refined is None else state.refined.kl
+            state.look = look_draws(state.stack, state.rng, kl)
+            state.points = state.look.z
         else:
-            state.points = probes(state.stack, state.places)
+            state.points = probes(state.stack, state.missing)
 
     # ---- refining ------------------------------------------------------------------------------
 
@@ -177,7 +175,7 @@ class StratifiedDraws(Solver):
         result = outcome(mixed.log_q, log_p, gradient, counted)
         state.info.count(state.points, result)
         state.since += 1
-        theta = state.theta + state.length * state.direction
+        theta = state.descent.trial()
         first = state.chart is None
         if first:
             state.chart = StackChart(stack)
@@ -186,6 +184,8 @@ class StratifiedDraws(Solver):
             self._reject(state, first)
             return
         assert state.chart is not None
+        # The loss as a mean over the draws inside, of which `values` are the terms and `residual`
+        # the path gradients; a component whose draws lie outside pays `OUTSIDE_PENALTY`.
         inside = result.inside
         share = float(counted @ inside)
         ratio = np.where(inside, mixed.log_q - np.where(inside, log_p, 0.0), 0.0)
@@ -197,52 +197,45 @@ class StratifiedDraws(Solver):
         if first:
             state.anchor = own
         loss = result.loss - float(theta @ state.anchor)
-        if not first and not self._lower(state, loss):
+        if not first and not state.descent.falls(state.loss, loss):
             self._reject(state, first)
             return
         slope = state.chart.along_draws(theta, state.eps, residual, values) + own - state.anchor
         if first:
-            state.history = History()
-            state.rounding = 8 * np.finfo(float).eps * float(np.abs(log_p[inside]).max())
+            state.descent.begin(slope, log_p[inside])
         else:
-            state.history.add(theta - state.theta, slope - state.gradient)
+            state.descent.move(theta, slope)
         state.q, state.loss = state.q.restacked(stack), loss
         state.entry, state.charted = (loss, 0) if first else (state.entry, state.charted + 1)
-        state.theta, state.gradient = theta, slope
         state.error = sampling_error(stack, state.eps, stack.whiten(residual), values)
         self._aim(state, first)
-
-    def _lower(self, state: StratifiedState, loss: float) -> bool:
-        slope = float(state.gradient @ state.direction)
-        return loss <= state.loss + 1e-4 * state.length * slope + state.rounding
 
     def _aim(self, state: StratifiedState, first: bool) -> None:
         """Choose the next direction, or go on to look, or ask for more draws."""
         assert state.chart is not None
-        state.direction = state.history.direction(state.gradient)
-        decrement = -0.5 * float(state.gradient @ state.direction)
-        state.info.record(state.loss, decrement, state.q)
+        decrement = state.descent.aim()
+        state.record(decrement)
         part = 0.1 if state.error > self._wanted(state) else NEGLIGIBLE_PART
-        left = max(EXACT_NATS, state.rounding / 8, part * state.error)
-        arrived = first and state.seen is None and state.info.kind == "climb"
+        left = max(EXACT_NATS, state.descent.rounding / 8, part * state.error)
+        # A climb starts at the optimum of one component: what is left there is the draws' error.
+        arrived = first and state.refined is None and state.info.kind == "climb"
         if len(state.chart.stack) > 1:
             if decrement <= left or state.charted >= CHART_STEPS:
                 self._leave_chart(state)
         elif decrement <= left or (arrived and decrement <= state.error <= self._wanted(state)):
-            self._settle(state, Reason.CONVERGED)
+            self._exhaust(state, Reason.CONVERGED)
         elif state.since >= ROUND_STEPS:
             self._refined(state, Reason.STEPS)
         if state.chart is None:
             return
-        longest = float(np.abs(state.chart.steps(state.direction)).max())
-        state.length = min(1.0, LONGEST_STEP / longest) if longest > 0 else 1.0
+        state.descent.limit(float(np.abs(state.chart.steps(state.descent.direction)).max()))
 
     def _wanted(self, state: StratifiedState) -> float:
-        """Error of the draws that is small enough: while components are added, more of it is."""
+        """Error of the draws that is small enough; while components are added, a larger one is."""
         if state.last:
             return self.tolerance
         first = FIRST_NATS if len(state.stack) == 1 else FIRST_NATS_OF_MANY
-        return max(self.tolerance, first if state.seen is None else KL_PART * state.seen.kl)
+        return max(self.tolerance, first if state.refined is None else KL_PART * state.refined.kl)
 
     def _leave_chart(self, state: StratifiedState) -> None:
         """Go on around the new q with new draws, unless the gain was no more than what they make.
@@ -254,44 +247,42 @@ class StratifiedDraws(Solver):
         state.entries.append(state.entry)
         old, new = state.entries[:-PATIENT_CHARTS], state.entries[-PATIENT_CHARTS:]
         idle = bool(old) and min(new) > min(old) - self.tolerance
-        if idle or gain <= max(2 * state.error + left, state.rounding):
-            self._settle(state, Reason.CONVERGED)
+        if idle or gain <= max(2 * state.error + left, state.descent.rounding):
+            self._exhaust(state, Reason.CONVERGED)
         elif state.since >= (LAST_ROUND_STEPS if state.last else ROUND_STEPS):
             self._refined(state, Reason.CONVERGED if gain <= self.tolerance else Reason.STEPS)
         else:
             self._restart(state, state.stack)
 
-    def _settle(self, state: StratifiedState, reason: Reason) -> None:
-        """These draws have no more to say: take more, or let it be."""
+    def _exhaust(self, state: StratifiedState, reason: Reason) -> None:
+        """These draws have no more to say: take more draws, or go on to the weights."""
         enough = state.error <= self._wanted(state)
         if enough or not self.grow(state):
             self._refined(state, reason if enough else Reason.DRAWS)
 
     def _reject(self, state: StratifiedState, first: bool) -> None:
-        """Shorten the step; where that helps no more, this is as far as the draws lead."""
+        """Shorten the step; if that is hopeless, this is as far as the draws lead."""
         assert state.chart is not None
         if first:
-            if state.seen is None:
+            if state.refined is None:
                 state.reason = Reason.LOST
             else:
                 self._end(state)
             return
-        state.length *= 0.4
-        slope = -float(state.gradient @ state.direction)
-        if state.length * slope <= state.rounding or state.length < 1e-8:
-            fine = 0.5 * slope <= max(100 * state.rounding, self.tolerance)
-            if state.history.steps and not fine:
-                state.history = History()
+        descent = state.descent
+        if not descent.shorten():
+            fine = descent.left <= max(100 * descent.rounding, self.tolerance)
+            if not fine and descent.forget():
                 self._aim(state, False)
             elif len(state.chart.stack) > 1:
                 self._leave_chart(state)
             else:
-                self._settle(state, Reason.ROUNDING if fine else Reason.STALLED)
+                self._exhaust(state, Reason.ROUNDING if fine else Reason.STALLED)
 
     # ---- more and fewer components -------------------------------------------------------------
 
     def _refined(self, state: StratifiedState, reason: Reason) -> None:
-        """Remove what is superfluous; then look, or end."""
+        """Remove superfluous components; then look, or end."""
         fewer = tidied(state.stack)
         if len(fewer) < len(state.stack):
             if state.since < ROUND_STEPS and not state.last:
@@ -301,84 +292,86 @@ class StratifiedDraws(Solver):
         if state.last and len(fewer) == 1:
             state.reason = reason
         elif state.last:
-            state.stage, state.outcome = Purpose.BALANCE, reason
+            state.purpose, state.ending = Purpose.BALANCE, reason
         else:
-            state.stage, state.outcome = Purpose.LOOK, reason
+            state.purpose, state.ending = Purpose.LOOK, reason
 
     def _restart(self, state: StratifiedState, stack: Stack) -> None:
-        """Refine these components, with draws for each."""
+        """Refine these components, with new draws for each."""
         state.q, state.candidate = state.q.restacked(stack), stack
         m = max(first_draws(stack), min(state.eps.shape[1], MOST_DRAWS // len(stack)))
         state.eps = component_draws(state.rng, len(stack), m, stack.dim)
         state.n_draws = state.eps[..., 0].size
-        state.chart, state.stage = None, Purpose.REFINE
+        state.chart, state.purpose = None, Purpose.REFINE
 
     def _judge(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Compare with fewer components; place more if that may pay."""
-        assert state.view is not None
+        assert state.look is not None
         state.info.count(state.points, Outcome(np.nan, log_p > -np.inf))
-        before, stack = state.seen, state.stack
-        elbo, kl = divergence(state.view, log_p)
-        seen = RefinedMixture(state.q, state.loss, state.error, state.outcome, elbo, kl.value)
-        state.seen = seen
+        before, stack, n_components = state.refined, state.stack, len(state.stack)
+        elbo, kl = divergence(state.look, log_p)
+        state.refined = RefinedMixture(
+            state.q, state.loss, state.error, state.ending, elbo, kl.value
+        )
         if before is not None:
-            gain = seen.elbo.value - before.elbo.value
-            noise = 2 * float(np.hypot(before.elbo.se, seen.elbo.se))
+            gain = elbo.value - before.elbo.value
+            noise = 2 * float(np.hypot(before.elbo.se, elbo.se))
             pays = gain > max(noise, min(LEAST_PART * before.kl, LEAST_GAIN))
             if not pays:
                 if not gain > noise or len(before.q.stack()) == 1:
-                    state.seen = before
+                    state.refined = before
                 self._end(state)
                 return
-        n = min(max(FIRST_PLACED, len(stack)), MOST_PLACED, state.q.max_components - len(stack))
-        if not seen.kl > ENOUGH_KL or n < 1 or state.info.n_gradients > MOST_GRADIENTS:
+        room = state.q.max_components - n_components
+        n = min(max(FIRST_PLACED, n_components), MOST_PLACED, room)
+        if not kl.value > ENOUGH_KL or n < 1 or state.info.n_gradients > MOST_GRADIENTS:
             self._end(state)
             return
-        state.places = lacking(state.view, log_p, stack, n, state.rng)
-        if not state.places:
+        state.missing = find_missing(state.look, log_p, stack, n, state.rng)
+        if not state.missing:
             self._end(state)
         elif state.q.dim > LARGEST_SHAPED_DIM:
             self._place(state, None)
         else:
-            state.stage = Purpose.SHAPE
+            state.purpose = Purpose.SHAPE
 
     def _place(self, state: StratifiedState, gradient: np.ndarray | None) -> None:
         """Add the new components and refine all."""
         if gradient is not None:
             state.info.n_steps += 1
             state.info.n_gradients += len(gradient)
-        new = shaped(state.stack, state.places, gradient)
+        new = shaped(state.stack, state.missing, gradient)
         state.since, state.eps, state.entries = 0, state.eps[:, :0], []
-        mass = sum(place.mass for place in state.places)
+        mass = sum(place.mass for place in state.missing)
         self._restart(
             state, state.stack.joined(new, float(np.clip(mass, LEAST_SHARE, LARGEST_SHARE)))
         )
 
     def _balance(self, state: StratifiedState, log_p: np.ndarray) -> None:
         """Give every component the mass that importance weights find at it, and end."""
-        assert state.view is not None
+        assert state.look is not None
         state.info.count(state.points, Outcome(np.nan, log_p > -np.inf))
-        state.q = state.q.restacked(balanced(state.view, log_p, state.stack))
-        state.reason = state.outcome
+        state.q = state.q.restacked(balanced(state.look, log_p, state.stack))
+        state.reason = state.ending
 
     def _stop(self, state: StratifiedState) -> None:
-        """At the limit of steps: settle what was seen, or stop where it is."""
-        if state.seen is None or (state.last and state.since >= LAST_ROUND_STEPS):
+        """At the limit of steps: settle the best so far, or stop where it is."""
+        if state.refined is None or (state.last and state.since >= LAST_ROUND_STEPS):
             state.reason = Reason.STEPS
         elif not state.last:
             self._end(state)
 
     def _end(self, state: StratifiedState) -> None:
-        """Return to the best that was seen; settle it on more draws if it has too few."""
-        assert state.seen is not None
-        seen = state.seen
-        state.q, state.loss, state.error, state.last = seen.q, seen.loss, seen.error, True
+        """Return to the best mixture that was judged; settle it on more draws if it has too few."""
+        assert state.refined is not None
+        best = state.refined
+        state.q, state.loss, state.error, state.last = best.q, best.loss, best.error, True
         state.reason = None
         if state.error > self.tolerance:
             if not self.grow(state):
                 self._refined(state, Reason.DRAWS)
-        elif not seen.reason.converged:
+        elif not best.reason.converged:
             state.since = 0
             self._restart(state, state.stack)
         else:
-            self._refined(state, seen.reason)
+            self._refined(state, best.reason)

@@ -1,4 +1,4 @@
-"""What draws say of the curvature where it can't be formed: batches, a subspace, and a sketch."""
+"""Estimates of a curvature too large to be formed: by batches, on a subspace, as a sketch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from infimum.solvers._solver import Info
 from infimum.target.target import Target
 
 LEAST_EXCESS = 0.05
-"""Excess curvature of a direction below which it is not looked at: it could gain 0.0006 nats."""
+"""Excess curvature below which a direction is left out: it could gain 0.0006 nats."""
 
 PIECE_NUMBERS = 2**21
 """Most numbers in the arrays that go to the target at once: 16 MB each."""
 
 MOST_PASSES = 50
-"""Most times that diagonal and subspace are fitted to each other; each gains the digits of k/d."""
+"""Most times that diagonal and subspace are fitted to each other. Each time the error falls by the
+factor k/d."""
 
 FITTED_CHANGE = 1e-6
 """Relative change of the diagonal at which they fit."""
 
 
 class BatchEstimate(NamedTuple):
-    """What one batch of draws from q says.
+    """What the solver uses of one batch of draws from q.
 
     Attributes
     ----------
@@ -77,13 +78,13 @@ class Batch(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of the loss, over antithetic pairs; those with zero density do not count."""
+        """Standard error of the loss, over the antithetic pairs with a density."""
         pairs = (self.log_q - self.log_p).reshape(2, -1).mean(axis=0)
         pairs = pairs[np.isfinite(pairs)]
         return float(pairs.std() / np.sqrt(len(pairs))) if len(pairs) else np.inf
 
-    def seen(self, eps: np.ndarray) -> BatchEstimate:
-        """With the scores where p̂ > 0 standing for all."""
+    def estimate(self, eps: np.ndarray) -> BatchEstimate:
+        """Estimates in which the draws with p̂ > 0 stand for all of them."""
         factor = len(self.log_p) / np.count_nonzero(self.outcome.inside)
         variance = np.maximum(self.square - self.even**2, 0.0)
         error = 0.5 * factor**2 * float(variance.sum()) / len(eps)
@@ -91,7 +92,7 @@ class Batch(NamedTuple):
 
 
 def evaluated(q: SketchedGaussian, eps: np.ndarray, target: Target, info: Info) -> Batch:
-    """Evaluate at mean ± L ε, a piece at a time."""
+    """Evaluate log p̂ at mean ± L ε, a piece at a time, and book it."""
     half = len(eps)
     log_p, fine = np.empty((2, half)), np.ones((2, half), bool)
     odd, even, square = np.empty(eps.shape), np.zeros(q.dim), np.zeros(q.dim)
@@ -116,7 +117,7 @@ def evaluated(q: SketchedGaussian, eps: np.ndarray, target: Target, info: Info) 
 
 
 def _book(info: Info, result: Outcome, first_undefined: np.ndarray | None) -> None:
-    """Count one batch of evaluations."""
+    """Count a batch as `Info.count` does, without having all its points in memory."""
     info.n_steps += 1
     info.n_gradients += len(result.inside)
     info.n_zero += int(np.sum(~result.inside))
@@ -134,23 +135,35 @@ def pieces(n: int, numbers: int) -> Iterator[slice]:
 
 def subspace(
     q: SketchedGaussian,
-    seen: BatchEstimate,
+    batch: BatchEstimate,
     eps: np.ndarray,
-    last: np.ndarray | None,
-    recalled: np.ndarray | None,
+    last_step: np.ndarray | None,
+    images: np.ndarray | None,
 ) -> np.ndarray:
-    """Q's directions, then gradient and last step of the mean, then what the curvature bends most.
+    """Choose the directions on which the curvature is measured: orthonormal, shape (d, k).
 
-    Orthonormal, shape (d, k).
+    Those of q come first; then the mean's gradient and its last step; then the directions that the
+    curvature bends most.
+
+    Parameters
+    ----------
+    eps
+        Half of the base draws, shape (n/2, d).
+    last_step
+        The mean's last step, shape (d,).
+    images
+        (H - I) times the directions measured last, shape (d, k).
     """
     own = q.directions
-    wanted = [seen.pull] if last is None else [seen.pull, q.pull_back(q.mean + last)]
-    mean = _besides(np.array(wanted).T, own)
+    ways = [batch.pull] if last_step is None else [batch.pull, q.pull_back(q.mean + last_step)]
+    mean = _besides(np.array(ways).T, own)
     fixed = np.concatenate([own, mean], axis=1)
-    excess = np.sum(seen.bent * eps, axis=0) / np.sum(eps**2, axis=0)
-    bent = [((seen.bent - excess * eps) / np.sqrt(len(eps))).T]
-    if recalled is not None:
-        bent.append(recalled)
+    # What the curvature does to the draws, without its diagonal (Hutchinson 1990): where this is
+    # large, directions bend. Their Gram matrix, less what is known already, ranks them.
+    excess = np.sum(batch.bent * eps, axis=0) / np.sum(eps**2, axis=0)
+    bent = [((batch.bent - excess * eps) / np.sqrt(len(eps))).T]
+    if images is not None:
+        bent.append(images)
     known = [fixed.T @ block for block in bent]
     squares = np.block([[a.T @ b for b in bent] for a in bent])
     inside = np.concatenate(known, axis=1)
@@ -179,12 +192,16 @@ def _besides(columns: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 def sketched(
     q: SketchedGaussian,
-    seen: BatchEstimate,
+    batch: BatchEstimate,
     eps: np.ndarray,
     basis: np.ndarray,
     columns: np.ndarray,
 ) -> tuple[Sketch, float]:
     """The curvature's sketch, and nats of noise in its diagonal.
+
+    Directions that show no excess are dropped. What is measured along q's own directions beyond the
+    others is kept as columns beside them. The diagonal is what the draws show, less the diagonal of
+    the directions; each depends on the other, and they are fitted in turn.
 
     Parameters
     ----------
@@ -193,7 +210,7 @@ def sketched(
     """
     core = basis.T @ columns
     core = 0.5 * (core + core.T)
-    total, noise = _beside(seen, eps, basis, columns)
+    total, noise = _excess_diagonal(batch, eps, basis, columns)
     total -= diagonal_of(basis, core)
     kept = _useful(q, basis, core)
     r = q.directions.shape[1]
@@ -213,21 +230,24 @@ def sketched(
         if np.abs(excess - before).max() <= FITTED_CHANGE * (1 + np.abs(excess).max()):
             break
     whole[:k, :k] = core - gram(basis, excess)
-    sketch = Sketch(seen.pull, 1 + excess, np.sqrt(noise), everything, whole)
+    sketch = Sketch(batch.pull, 1 + excess, np.sqrt(noise), everything, whole)
     return sketch, 0.25 * float(noise.sum())
 
 
-def _beside(
-    seen: BatchEstimate, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
+def _excess_diagonal(
+    batch: BatchEstimate, eps: np.ndarray, basis: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The excess diagonal, if twice the directions are in it, and its variance; each (d,)."""
+    """The diagonal of H - I, if the directions count twice in it, and its variance; each (d,).
+
+    By regression, in the complement of the directions, of (H - I) ε on ε, coordinate by coordinate.
+    """
     inside = eps @ basis
     total, noise = np.empty(len(basis)), np.empty(len(basis))
     for start in range(0, len(basis), BLOCK_ROWS):
         at = slice(start, start + BLOCK_ROWS)
         v, w = basis[at], columns[at]
         outside = eps[:, at] - inside @ v.T
-        beyond = seen.bent[:, at] - inside @ w.T
+        beyond = batch.bent[:, at] - inside @ w.T
         size = np.sum(outside**2, axis=0)
         size = np.where(size > DEPENDENT_PART**2 * len(eps), size, np.inf)
         slope = np.sum(outside * beyond, axis=0) / size
