@@ -14,7 +14,7 @@ from infimum.base.errors import UnsuitableError, coded
 
 
 class MissingLibraryError(ImportError, UnsuitableError):
-    """A library is not installed; the message has the command that installs it.
+    """A library is not installed, or fails to import; the message has the command that installs it.
 
     It is an `UnsuitableError` too: a climb skips the rung that needs the library, and `correct`
     skips the correction.
@@ -34,20 +34,18 @@ def required(module: str, extra: str) -> Any:
     Raises
     ------
     MissingLibraryError
-        If the library is not installed, or one that it needs.
-    ImportError
-        If the library is installed and fails to import: its own error.
+        If the library, or one that it needs, is not installed or fails to import.
     """
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        if "." in missing:  # the library is there, and lacks a part of its own
-            raise
-        raise MissingLibraryError(
-            coded("E602", f'{missing} is not installed: pip install "infimum[{extra}]"'),
-            name=missing,
-        ) from error
+    except ImportError as error:
+        library = module.split(".")[0]
+        if isinstance(error, ModuleNotFoundError) and "." not in (error.name or "."):
+            library, why = str(error.name), "is not installed"
+        else:
+            why = f"fails to import ({error})"
+        message = f'{library} {why}: pip install "infimum[{extra}]"'
+        raise MissingLibraryError(coded("E602", message), name=library) from error
 
 
 def installed(library: str) -> bool:
