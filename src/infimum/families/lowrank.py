@@ -83,7 +83,7 @@ class LowRank(Growing, Measured):
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> LowRankGaussian:
-        """N(mean, diag(scale²)); if a rank is given, its directions are there and stretch nothing."""
+        """N(mean, diag(scale²)); the directions of a given rank are there, and stretch nothing."""
         mean, scale = np.asarray(mean, float), np.asarray(scale, float)
         d = len(mean)
         r = 0 if self.rank is None else self._fits(d)

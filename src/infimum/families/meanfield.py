@@ -22,8 +22,8 @@ from infimum.families._sketch import Sketch, SketchedGaussian, diagonal_of, inve
 class MeanField(Measured):
     """Q = {N(m, diag(s²))}: independent coordinates.
 
-    At the optimum, for a Gaussian target of precision Λ, the mean is exact and s² = 1/Λ_ii, which is
-    never more than the true variance.
+    At the optimum, for a Gaussian target of precision Λ, the mean is exact and s² = 1/Λ_ii, which
+    is never more than the true variance.
 
     Requires: nothing of the target. It starts from a Gaussian with a d×d covariance.
     """

@@ -21,8 +21,8 @@ MOST_COMPONENTS = 64
 """Most components, if the user does not say. Rings of radius 4 and width 0.1 end with fewer."""
 
 FACTOR_NUMBERS = LARGEST_DENSE**2
-"""Most numbers in all factors together (32 MB). So K falls as d grows; if not even two dense factors
-fit, components are diagonal."""
+"""Most numbers in all factors together (32 MB). So K falls as d grows; if not even two dense
+factors fit, components are diagonal."""
 
 
 class Mixture(Pooling, Growing):
@@ -106,7 +106,7 @@ class Mixture(Pooling, Growing):
         """All of the modes; of the shape the less, the more dimensions there are.
 
         Of the shape 97 % in 2 dimensions (a banana, two rings), 86 % in 10 (a funnel), none in 50.
-        A bent shape takes many components: garch (d = 4) took 20 s, a Poisson process (d = 13) 60 s.
+        Bent shapes take many components: garch (d = 4) took 20 s, a Poisson process (d = 13) 60 s.
         """
         bent = left.shape * max(0.0, 1 - dim / 50)
         if bent > left.modes:

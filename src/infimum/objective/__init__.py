@@ -1,1 +1,1 @@
-"""The objective KL[q ‖ p̂], the draws it is estimated with, and its quadratic."""
+"""The objective KL[q ‖ p̂]: its estimate, the draws that it is estimated with, its quadratic."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Draws: fresh ones from q in chunks, and base draws that carry the moments of N(0, I)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infimum.base.seeds import Seed, generator
 from infimum.families._distribution import Distribution, Hosted, Pushforward
 
 CHUNK_ROWS = 1024
-"""Most fresh draws made at a time."""
+"""Most fresh draws in one chunk."""
 
 CHUNK_NUMBERS = 2**21
 """Most numbers in one chunk of draws (16 MB); which draws a seed gives depends on it."""
@@ -30,24 +30,27 @@ def chunk_sizes(n: int, dim: int) -> list[int]:
 def fresh_draws(
     q: Distribution, n: int, seed: Seed, *stream: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Independent draws from q and log q there, in chunks of (rows, d) and (rows,)."""
+    """Yield chunks of independent draws from q, (rows, d), with log q there, (rows,).
+
+    Each chunk has a generator of its own, from the seed, the stream and the chunk's number.
+    """
     for index, rows in enumerate(chunk_sizes(n, q.dim)):
         rng = generator(seed, *stream, index)
         if isinstance(q, Pushforward):
             eps = rng.standard_normal((rows, q.dim))
             yield q.push(eps), q.log_prob_base(eps)
         elif isinstance(q, Hosted):
-            drawn = q.draw(rng, rows)
-            yield drawn, q.log_density(drawn)
+            z = q.draw(rng, rows)
+            yield z, q.log_density(z)
         else:
             key = jax.random.key(int(rng.integers(2**32)))
             with double_precision():
-                z, log_q = _draw(q, jax.random.split(key, rows))
-            yield np.asarray(z), np.asarray(log_q)
+                both = _draw(q, jax.random.split(key, rows))
+            yield np.asarray(both[0]), np.asarray(both[1])
 
 
 def log_density(q: Distribution, z: np.ndarray) -> Float[np.ndarray, " n"]:
-    """log q at each row of z (n, d)."""
+    """log q at each row of z, shape (n, d), by the cheapest way that q has."""
     if isinstance(q, Pushforward):
         return np.asarray(q.log_prob_base(q.pull_back(z)))
     if isinstance(q, Hosted):
@@ -69,8 +72,8 @@ def _draw(q: Distribution, keys: PRNGKeyArray) -> tuple[Array, Array]:
 def structured_draws(rng: np.random.Generator, n: int, dim: int) -> Float[np.ndarray, "n d"]:
     """Base draws that carry the moments of N(0, I) exactly.
 
-    Antithetic pairs (ε, -ε); orthogonal within blocks of `dim`, with radii from χ_d; and whitened:
-    sample mean 0 and, for n >= 2·dim, sample covariance I, so that the expectation under a
+    They are antithetic pairs (ε, -ε); orthogonal within blocks of `dim`, with radii from χ_d; and
+    whitened: their mean is 0 and, for n >= 2·dim, their covariance I. So the expectation under a
     Gaussian of any polynomial of degree <= 3 is exact. With fewer draws each coordinate alone has
     unit second moment.
 

@@ -2,9 +2,9 @@
 
 loss = E_q[log q - log p̂] in nats is minimised; ELBO = -loss <= log Z.
 
-Where p̂ = 0 on part of the space, no q with full support has a finite loss. There the loss is that
-of q restricted to S = {p̂ > 0}: E_q[log q - log p̂ | S] - log q(S). Without such a region this is
-the loss above.
+If p̂ = 0 on part of the space, no q with full support has a finite loss. The loss is then that of q
+restricted to S = {p̂ > 0}: E_q[log q - log p̂ | S] - log q(S). If p̂ > 0 everywhere, this is the loss
+above.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 OUTSIDE_PENALTY = 10.0
-"""Nats that a search adds for the share of draws where p̂ = 0, so that q looks for the region of
-positive density and not only for the right shape on it."""
+"""Nats that a search adds, times the share of draws where p̂ = 0, so that q moves into the region of
+positive density, and does not only take the right shape there."""
 
 
 class Outcome(NamedTuple):
-    """What a batch of draws says of q.
+    """The loss of q over a batch of draws, and which draws it could not use.
 
     Attributes
     ----------
@@ -32,8 +32,8 @@ class Outcome(NamedTuple):
     undefined
         Index of the first draw whose density or gradient is NaN or +inf; None if there is none.
     spread
-        Standard deviation of log q − log p̂ over the draws inside, in nats; NaN where the loss can't
-        be formed.
+        Standard deviation of log q − log p̂ over the draws inside, in nats; NaN if the loss can't be
+        formed.
     """
 
     loss: float
@@ -48,7 +48,7 @@ def outcome(
     gradient: Float[np.ndarray, "n d"] | None = None,
     counted: Float[np.ndarray, " n"] | None = None,
 ) -> Outcome:
-    """The loss over draws from q, with what can't be counted told apart.
+    """The loss over draws from q, with draws of zero or undefined density set apart.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def outcome(
     gradient
         Gradient of log p̂ there, if it will be used.
     counted
-        Weight of each draw, where they are drawn in strata; they sum to one.
+        Weight of each draw, if they are drawn in strata; the weights sum to one.
     """
     zero = log_p == -np.inf
     fine = np.isfinite(log_p)

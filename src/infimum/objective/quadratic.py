@@ -1,4 +1,4 @@
-"""TODO."""
+"""The quadratic nearest to log p̂ over draws, from values alone: what stands in for gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Quadratic(NamedTuple):
     curvature
         Estimates E_q[Lᵀ ∇²log p̂ L], shape (d, d).
     noise
-        Variance of what is left at one draw.
+        Variance of log p̂ less the quadratic, at one draw, in nats².
     """
 
     slope: np.ndarray
@@ -27,15 +27,22 @@ class Quadratic(NamedTuple):
 
 
 def n_coefficients(dim: int) -> int:
-    """How many numbers a quadratic in d variables has."""
+    """How many coefficients a quadratic in d variables has."""
     return 1 + dim + dim * (dim + 1) // 2
 
 
 def quadratic(eps: Float[np.ndarray, "n d"], log_p: Float[np.ndarray, " n"]) -> Quadratic:
-    """Regression of log p̂ on Hermite polynomials of degree <= 2, for want of gradients.
+    """Regress log p̂ on Hermite polynomials of degree <= 2, because there are no gradients.
 
-    By Stein's identity the projection's coefficients are the expected gradient and Hessian; the
-    quadratic part of log p̂ adds no noise to them.
+    By Stein's identity the coefficients are the expected gradient and Hessian, to which the
+    quadratic part of log p̂ adds no noise.
+
+    Parameters
+    ----------
+    eps
+        Base draws, more of them than `n_coefficients`.
+    log_p
+        log p̂ at the draws of q, finite.
     """
     n, d = eps.shape
     i, j = np.tril_indices(d)

@@ -1,4 +1,4 @@
-"""The family of flows."""
+"""Flows: coupling layers on the draws of another family."""
 
 from infimum.families.flow.flow import Flow
 

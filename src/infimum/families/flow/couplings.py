@@ -1,6 +1,6 @@
-"""Coupling layers as FlowJAX has them, apart from their weights: by NumPy on the host, and by JAX.
+"""Coupling layers of FlowJAX, with the weights kept apart, for NumPy and JAX.
 
-A layer moves and stretches half of the coordinates by what a small network says of the other half;
+A layer moves and stretches half of the coordinates by what a small network makes of the other half;
 between layers the coordinates are shuffled. With the weights of `identity` nothing moves.
 """
 
@@ -18,17 +18,25 @@ from infimum.base.extras import required
 from infimum.base.program import double_precision
 
 BATCH_ROWS = 512
-"""Points in one compiled batch on the host: a flow costs microseconds a point, a call 100."""
+"""Points in one compiled batch on the host. A flow takes microseconds a point, a call 100."""
 
 SPLINE_HALF_WIDTH = 6.0
-"""Half the width, in sds, of the spline in one dimension; it is the identity beyond."""
+"""Half the width, in sds, of the spline in one dimension; beyond, the spline is the identity."""
 
 FORWARD, BACKWARD = "transform_and_log_det", "inverse_and_log_det"
-"""What FlowJAX calls f and f⁻¹."""
+"""Names of FlowJAX's methods for f and for f⁻¹."""
 
 
 def coupled(f: dict[str, Any], layers: int, width: int, method: str, x: Any) -> tuple[Any, Any]:
-    """Through the layers, over any leading axes, by NumPy on the host or by JAX."""
+    """f(x) or f⁻¹(x) with its log-determinant, over any leading axes, for NumPy and JAX.
+
+    Parameters
+    ----------
+    f
+        The weights by name.
+    method
+        `FORWARD` or `BACKWARD`.
+    """
     skeleton = skeleton_of(x.shape[-1], layers, width)
     apply = _on_host if isinstance(x, np.ndarray) else _over_rows
     y, log_det = apply(skeleton, method, f, x.reshape(-1, x.shape[-1]))
@@ -43,7 +51,7 @@ _compiled = eqx.filter_jit(_over_rows)
 
 
 def _on_host(skeleton: Skeleton, method: str, f: Any, rows: Any) -> tuple[Any, Any]:
-    """The same for NumPy arrays, in padded batches of one compiled program."""
+    """The same for NumPy arrays, in padded batches of `BATCH_ROWS`, so that one program does."""
     parts = []
     with double_precision():
         for start in range(0, len(rows), BATCH_ROWS):
@@ -56,7 +64,13 @@ def _on_host(skeleton: Skeleton, method: str, f: Any, rows: Any) -> tuple[Any, A
 
 
 class Skeleton:
-    """A FlowJAX bijection without its weights."""
+    """A FlowJAX bijection without its weights.
+
+    Attributes
+    ----------
+    identity
+        The weights by name with which nothing moves.
+    """
 
     def __init__(self, dim: int, layers: int, width: int) -> None:
         bijections = required("flowjax.bijections", "flows")
@@ -76,7 +90,7 @@ class Skeleton:
         self.identity = {n: np.asarray(x) for n, (_, x) in zip(self._names, leaves, strict=True)}
 
     def bijection(self, f: dict[str, Any]) -> Any:
-        """With these weights."""
+        """The bijection with these weights."""
         import paramax
 
         weights = jax.tree_util.tree_unflatten(self._tree, [f[name] for name in self._names])
@@ -85,12 +99,12 @@ class Skeleton:
 
 @functools.lru_cache(maxsize=64)
 def skeleton_of(dim: int, layers: int, width: int) -> Skeleton:
-    """Made once: a program is compiled for one object's functions."""
+    """The skeleton of this size, made once, since programs are compiled for each object."""
     return Skeleton(dim, layers, width)
 
 
 def _couplings(dim: int, layers: int, width: int) -> Any:
-    """The layers, stacked; weights by NumPy, for JAX would compile for seconds to draw them."""
+    """The layers, stacked. NumPy draws the weights, because JAX would compile for seconds."""
     from flowjax.bijections import Affine, Coupling
     from flowjax.utils import get_ravelled_pytree_constructor
 
@@ -121,9 +135,9 @@ def _couplings(dim: int, layers: int, width: int) -> Any:
 
 
 def _shuffles(dim: int, layers: int) -> Any:
-    """Halves change places after every other layer, at random after the rest; the last undoes all.
+    """Orders between layers: halves change places, or a random order, in turn; the last undoes all.
 
-    So each half is looked at, and each pair of coordinates meets.
+    So each half is seen by the other, and each pair of coordinates meets.
     """
     rng = np.random.default_rng(0)
     halves = np.roll(np.arange(dim), dim // 2)
@@ -137,7 +151,7 @@ def _shuffles(dim: int, layers: int) -> Any:
 
 @functools.cache
 def _shuffle_type() -> Any:
-    """A permutation whose order is an array, so that layers of them stack."""
+    """A permutation whose order is an array, so that several of them can be stacked."""
     from flowjax.bijections import AbstractBijection
 
     class Shuffle(AbstractBijection):

@@ -15,18 +15,18 @@ from infimum.families._sketch import SketchedGaussian
 from infimum.target.target import Target
 
 HUB_NEIGHBOURS = 100
-"""A coordinate coupled to more others than this is a hub."""
+"""Number of neighbours above which a coordinate is a hub."""
 
 MOST_DRAWS = 512
 DRAW_NUMBERS = 2**22
-"""Draws that the derivatives are averaged over, and numbers in all of them (32 MB)."""
+"""Most draws that the derivatives are averaged over, and most numbers in all of them (32 MB)."""
 
 
 def least_gaussian(q: Gaussian, target: Target, rng: np.random.Generator, most: int) -> np.ndarray:
     """Orthonormal directions of ε, shape (d, most): hubs, stretches, and the least Gaussian.
 
-    Up to half of them are hubs, those of most neighbours first; or stretches, which many
-    coordinates share, those of least Gaussian shape first.
+    Up to half of them are hubs, those with most neighbours first; or directions that q stretches,
+    in which many coordinates have a part, the least Gaussian first.
     """
     d = q.dim
     half = rng.standard_normal((max(16, min(MOST_DRAWS, DRAW_NUMBERS // d) // 2), d))
@@ -36,6 +36,7 @@ def least_gaussian(q: Gaussian, target: Target, rng: np.random.Generator, most: 
     eps, residual = eps[fine], np.asarray(q.whiten(gradient[fine])) + eps[fine]
     stretched = q.directions if isinstance(q, SketchedGaussian) else np.zeros((d, 0))
     hubs = _hubs(q)[: most // 2]
+    # Hubs and stretches come first whatever their worth; the least Gaussian of the rest follow.
     worth = departure(eps, residual)
     worth[hubs] = np.inf
     along = departure(eps @ stretched, residual @ stretched)
@@ -47,10 +48,10 @@ def least_gaussian(q: Gaussian, target: Target, rng: np.random.Generator, most: 
 
 
 def departure(eps: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Nats along each direction: c²/12 for the third and c²/48 for the fourth derivative's mean.
+    """Nats along each direction that its third and fourth derivatives cost: c₃²/12 + c₄²/48.
 
-    What log p̂ - log q = (c₃/6) He₃ + (c₄/24) He₄ costs, half its variance; less what noise alone
-    would give.
+    log p̂ - log q = (c₃/6) He₃ + (c₄/24) He₄ costs half its variance. What noise alone would give is
+    subtracted.
 
     Parameters
     ----------
@@ -65,9 +66,9 @@ def departure(eps: np.ndarray, residual: np.ndarray) -> np.ndarray:
 
 
 def _hubs(q: Gaussian) -> np.ndarray:
-    """Where in ε the coordinates of most neighbours stand, first those of most."""
+    """Places in ε of the hubs, those with most neighbours first."""
     if not isinstance(q, SparseGaussian):
         return np.zeros(0, np.int64)
     neighbours = q.n_neighbours()
-    found = np.argsort(-neighbours, kind="stable")
-    return np.asarray(found[neighbours[found] > HUB_NEIGHBOURS])
+    order = np.argsort(-neighbours, kind="stable")
+    return np.asarray(order[neighbours[order] > HUB_NEIGHBOURS])

@@ -1,4 +1,4 @@
-"""Flow: a coupling flow on the draws of another family, for what that one leaves."""
+"""Flow: a coupling flow on the draws of another family, for the shape that this family misses."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ from infimum.gaussian.stack import LOG_2PI
 from infimum.target.target import Target
 
 LARGEST_FULL_DIM = 1000
-"""Largest d for a flow of all coordinates. A step of 128 draws takes 10 ms of the processor at
-d = 100, 42 at 300, 155 here."""
+"""Largest d for a flow of all coordinates. A step of 128 draws takes 10 ms of processor time at
+d = 100, 42 ms at 300, 155 ms at 1,000."""
 
 
 class Flow(Stacking, Directed):
     """Q = {z = T(f(ε))}: f a stack of affine coupling layers, T the map of the family `base`.
 
-    A layer moves and stretches half of the coordinates by what a small network says of the other
+    A layer moves and stretches half of the coordinates by what a small network makes of the other
     half; between layers the coordinates are shuffled. f begins as the identity, so that q begins
-    as the base's fit, which stays as it is. In one dimension, where there is nothing to look at, f
-    is a spline. Above 1,000 dimensions f moves a few directions B only, by a flow g within them:
+    as the base's fit; the base stays as it is. In one dimension, where there is no other half, f is
+    a spline. Above 1,000 dimensions f moves only a few directions B, by a flow g within them:
     f(ε) = ε + B (g(Bᵀε) - Bᵀε). Dinh, Sohl-Dickstein & Bengio (2017); FlowJAX has the layers.
+
+    Requires: a gradient of log p̂, and the extra "flows". It starts from a pushforward, such as a
+    Gaussian; above 1,000 dimensions from a Gaussian.
 
     Parameters
     ----------
@@ -44,10 +47,10 @@ class Flow(Stacking, Directed):
         Name of the family below.
     layers, width
         Coupling layers, and hidden units of each network. On Poisson Gaussian-process regression
-        (d = 13) 8 layers left 0.06 nats where 6 left 0.11; 64 units in place of 32 left as much.
+        (d = 13) 8 layers left 0.06 nats, 6 layers 0.11; 64 units instead of 32 left as much.
     directions
-        How many directions are moved where d is above 1,000: hubs, which many coordinates are
-        coupled to, directions that a low-rank base stretches, and the least Gaussian coordinates.
+        How many directions are moved if d is above 1,000: hubs, which many coordinates are coupled
+        to, directions that a low-rank base stretches, and the least Gaussian coordinates.
     """
 
     name: ClassVar[str] = "flow"
@@ -68,7 +71,7 @@ class Flow(Stacking, Directed):
 
     @property
     def below(self) -> str:  # type: ignore[override]
-        """The base."""
+        """Name of the base."""
         return self.base
 
     def _family(self) -> Family:
@@ -81,7 +84,7 @@ class Flow(Stacking, Directed):
         return self.start_from(self._family().init(mean, scale))
 
     def start_from(self, q: Distribution) -> _Bent:
-        """The same distribution: q under the identity. Above 1,000 dimensions of no directions."""
+        """q itself, under the identity; above 1,000 dimensions a flow without directions."""
         if isinstance(q, _Bent):
             return q
         if not isinstance(q, Pushforward):
@@ -95,7 +98,7 @@ class Flow(Stacking, Directed):
         return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST_FULL_DIM else None)
 
     def start_at(self, q: Distribution, target: Target, rng: np.random.Generator) -> _Bent:
-        """The same, with the directions along which this target is least like q."""
+        """q itself, with the directions along which the target is least like q."""
         if q.dim <= LARGEST_FULL_DIM or isinstance(q, _Bent):
             return self.start_from(q)
         if not isinstance(q, Gaussian):
@@ -117,7 +120,7 @@ class Flow(Stacking, Directed):
         return FlowingApart(q, identity, self.layers, self.width, directions)
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> _Bent:
-        """From those of the base under `base/`, those of f under `f/`, and `directions` if any."""
+        """From the base's leaves under `base/`, those of f under `f/`, and `directions` if any."""
         below = {k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}
         f = {k.removeprefix("f/"): v for k, v in arrays.items() if k.startswith("f/")}
         base, directions = self._family().from_arrays(below), arrays.get("directions")
@@ -129,33 +132,33 @@ class Flow(Stacking, Directed):
         return dataclasses.replace(blank, f=f)
 
     def n_parameters(self, dim: int) -> int:
-        """Those of the base and of the networks."""
+        """Numbers in the base, and in the networks."""
         moved = dim if dim <= LARGEST_FULL_DIM else self.directions
         identity = skeleton_of(moved, self.layers, self.width).identity
         return self._family().n_parameters(dim) + sum(np.size(x) for x in identity.values())
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """Nearly all that is shape: eight schools 0.23 to 0.003 nats, garch 0.22 to 0.004.
+        """Nearly all of the shape: eight schools from 0.23 to 0.003 nats, garch 0.22 to 0.004.
 
-        In 66,000 to 195,000 gradients, and some 4 s of compilation. Nothing above 1,000 dimensions,
-        where most of what is left is not along a few directions.
+        In 66,000 to 195,000 gradients, and some 4 s of compilation. Nothing above 1,000 dimensions:
+        most of what is left there does not lie along a few directions.
         """
         gain = 0.95 * left.shape if dim <= LARGEST_FULL_DIM else 0.0
         return Promise(gain, 150_000.0, 4.0 + 0.15 * dim)
 
     def on(self, family: Family) -> Flow:
-        """Of as many layers, on that base."""
+        """A flow of the same size on another base."""
         return Flow(family.name, self.layers, self.width, self.directions)
 
 
 class _Bent(Layered):
-    """z = T(f(ε)): what members with any kind of f have in common."""
+    """z = T(f(ε)) for any kind of f."""
 
     f: eqx.AbstractVar[dict[str, Any]]
 
     @abc.abstractmethod
     def apply(self, method: str, x: Any) -> tuple[Any, Any]:
-        """f or f⁻¹, and its log-determinant, over any leading axes, for NumPy and JAX."""
+        """f or f⁻¹ with its log-determinant, over any leading axes, for NumPy and JAX."""
 
     @property
     def dim(self) -> int:
@@ -171,12 +174,12 @@ class _Bent(Layered):
         return self.apply(BACKWARD, self.base.pull_back(z))[0]
 
     def log_prob_base(self, eps: Any) -> Any:
-        """log q(push(eps))."""
+        """log q(push(eps)): T's density at f(ε), less log |det f'|."""
         y, log_det = self.apply(FORWARD, eps)
         return self.base.log_prob_base(y) - _normal(y) + _normal(eps) - log_det
 
     def land(self, y: Any) -> tuple[Any, Any]:
-        """z = T(y), and log q there, for y = f(ε) of shape (n, d)."""
+        """z = T(y) and log q(z), for y = f(ε) of shape (n, d)."""
         eps, log_det = self.apply(BACKWARD, y)
         return self.base.push(y), self.base.log_prob_base(y) - _normal(y) + _normal(eps) + log_det
 
@@ -185,16 +188,16 @@ class _Bent(Layered):
         return self.apply(FORWARD, eps)[0]
 
     def moving(self) -> dict[str, Any]:
-        """The weights of f; the base stays."""
+        """The weights of f."""
         return self.f
 
     def moved(self, f: Any) -> Any:
-        """With other weights."""
+        """The member with other weights, and the same base."""
         return dataclasses.replace(self, f=f)
 
 
 class Flowing(_Bent):
-    """One that moves all coordinates: `f` holds the networks' weights by name."""
+    """A flow that moves all coordinates: `f` holds the networks' weights by name."""
 
     base: Any
     f: dict[str, Any]
@@ -202,14 +205,14 @@ class Flowing(_Bent):
     width: int = eqx.field(static=True)
 
     def apply(self, method: str, x: Any) -> tuple[Any, Any]:
-        """f or f⁻¹, and its log-determinant."""
+        """f or f⁻¹ with its log-determinant."""
         return coupled(self.f, self.layers, self.width, method, x)
 
 
 class FlowingApart(_Bent, Apart):
-    """One of a Gaussian that stays on the host, or of a few `directions` of a large one.
+    """A flow on a Gaussian that stays on the host, or of a few directions of a large Gaussian.
 
-    Directions are orthonormal, of shape (d, k); None where all coordinates are moved.
+    `directions` are orthonormal, shape (d, k); None if all coordinates are moved.
     """
 
     base: Any
@@ -219,7 +222,7 @@ class FlowingApart(_Bent, Apart):
     directions: Any
 
     def inner(self) -> Flowing:
-        """g on independent standard normals."""
+        """The flow g on independent standard normals."""
         k = self.dim if self.directions is None else self.directions.shape[1]
         return Flowing(Standard(k), self.f, self.layers, self.width)
 
@@ -232,7 +235,7 @@ class FlowingApart(_Bent, Apart):
         return x if self.directions is None else x @ self.directions.T
 
     def apply(self, method: str, x: Any) -> tuple[Any, Any]:
-        """f or f⁻¹, and its log-determinant, which is that of g."""
+        """f or f⁻¹ with its log-determinant, which is that of g."""
         within = self.within(x)
         if not within.shape[-1]:
             return x, 0.0 * x[..., 0]
@@ -251,15 +254,15 @@ class Standard(Pushforward):
         return self.size
 
     def push(self, eps: Any) -> Any:
-        """ε itself."""
+        """z = ε."""
         return eps
 
     def pull_back(self, z: Any) -> Any:
-        """The same."""
+        """ε = z."""
         return z
 
     def log_prob_base(self, eps: Any) -> Any:
-        """Their log density."""
+        """log N(ε; 0, I)."""
         return _normal(eps)
 
 

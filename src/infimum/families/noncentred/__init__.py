@@ -1,4 +1,4 @@
-"""The family of Gaussians in non-centred coordinates."""
+"""Gaussians in partially non-centred coordinates of a hierarchy."""
 
 from infimum.families.noncentred.noncentred import Noncentred
 

@@ -1,4 +1,4 @@
-"""Partially non-centred: a Gaussian in coordinates of which each has its place learned."""
+"""Partially non-centred: a Gaussian in coordinates that are centred as far as the data say."""
 
 from __future__ import annotations
 
@@ -34,35 +34,38 @@ from infimum.target.model import Hierarchical
 from infimum.target.target import Target
 
 EXTREME_LOG_ODDS = 4.0
-"""Log-odds of a start's centring, at most: at 0 and 1 itself the loss has no slope in the angle."""
+"""Largest log-odds of a start's centring: at 0 and at 1 the loss has no slope in the angle."""
 
 LEAST_INFORMATION = 0.1
-"""Added to the Fisher information of `value` and `angle` in units of their own: where they hardly
-matter the search moves them by a unit a step."""
+"""Added to the Fisher information of `value` and `angle`, in their own units. If they hardly
+matter, the search moves them by a unit a step."""
 
 
 class Noncentred(Branching, Adaptive):
     """Q = {z = T(ζ), ζ ~ N(m, LLᵀ)}, T a learned partial non-centring of a hierarchy.
 
-    A coordinate z_j with location μ and scale σ given the others, of which θ = a + b·z_j is what
-    the data are about, is taken as if a single observation `value` of θ, with some error e, were
-    all that the data say of it:
+    Take a coordinate z_j with location μ and scale σ given the others, which the data inform
+    through θ = a + b·z_j. The family treats it as if a single observation `value` of θ, with some error e,
+    were all that the data say of it:
 
         w = b²σ²/(b²σ² + e²),  mean = μ + w·(value - a - bμ)/b,  sd = σ·√(1 - w)
         z_j = mean + sd·(ζ_j - mean°)/sd°
 
-    with ° at reference values of μ, σ, a and b, where w° = sin²(angle/2). With w → 1 that is the
-    centred statement, with w → 0 the non-centred one; both are members. w changes with σ, as it
-    does in the posterior: for a normal likelihood, z_j given the others is exact. `value` and
-    `angle` are learned for each j.
+    with ° at reference values of μ, σ, a and b, where w° = sin²(angle/2). w → 1 is the centred
+    model, w → 0 the non-centred one; both are members. w changes with σ, as it does in the
+    posterior: for a normal likelihood, z_j given the others is exact. `value` and `angle` are
+    learned for each j.
 
     Papaspiliopoulos, Roberts & Sköld (2003) for partial non-centring with such weights; Gorinova,
     Moore & Hoffman (2020) for learning it, there with z = μ + σ^(1-λ)(ζ - λμ) and a constant λ.
 
+    Requires: a NumPyro model with a location-scale hierarchy, at most `LARGEST_DENSE` dimensions.
+    It starts from a Gaussian.
+
     Attributes
     ----------
     entries
-        How many coordinates are partially non-centred; found by `adapted`.
+        How many coordinates are partially non-centred; `adapted` finds them.
     """
 
     name: ClassVar[str] = "noncentred"
@@ -71,7 +74,7 @@ class Noncentred(Branching, Adaptive):
     warp: Any = eqx.field(static=True, default=None, repr=False)
 
     def adapted(self, target: Target, rng: np.random.Generator) -> Noncentred:
-        """Find the location-scale hierarchy of the target's model."""
+        """The family with the location-scale hierarchy of the target's model."""
         if not isinstance(target.model, Hierarchical):
             raise UnsuitableError(
                 coded(
@@ -101,14 +104,14 @@ class Noncentred(Branching, Adaptive):
         return Noncentred(len(hierarchy.index), Warp(hierarchy, target, rng))
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> PartlyCentred:
-        """As the model is stated, where that is nearly N(mean, diag(scale²))."""
+        """The member nearest to N(mean, diag(scale²)), centred as the model is."""
         mean, scale = np.asarray(mean, float), np.asarray(scale, float)
         if self.warp is None:
             return PartlyCentred.plain(mean, np.diag(scale))
         return self._as_stated(mean, np.diag(scale), 1.0)
 
     def start_from(self, q: Distribution) -> PartlyCentred:
-        """As the model is stated, which is nearly q."""
+        """The member nearest to q, centred as the model is."""
         if isinstance(q, PartlyCentred) and q.warp is self.warp:
             return q
         mean, factor = mean_and_factor(q, "noncentred")
@@ -117,12 +120,12 @@ class Noncentred(Branching, Adaptive):
         return self._as_stated(mean, factor, 1.0)
 
     def starts_from(self, q: Distribution) -> list[Distribution]:
-        """As stated, the opposite, and what the data say of each entry at draws from q."""
+        """Starts centred as the model is, the opposite way, and by what the data say around q."""
         first = self.start_from(q)
         if self.warp is None or not isinstance(q, Gaussian):
             return [first]
         mean, factor = mean_and_factor(q, "noncentred")
-        guess = self._placed(mean, factor, *self.warp.told(mean, factor))
+        guess = self._placed(mean, factor, *self.warp.guess(mean, factor))
         return [first, self._as_stated(mean, factor, -1.0), guess]
 
     def _as_stated(self, mean: np.ndarray, factor: np.ndarray, sign: float) -> PartlyCentred:
@@ -137,6 +140,7 @@ class Noncentred(Branching, Adaptive):
         value: np.ndarray | None = None,
     ) -> PartlyCentred:
         """The member of these centrings that is nearest to N(mean, LLᵀ), by its sigma points."""
+        # T⁻¹ at mean ± each column of L: half the differences are a root of ζ's covariance.
         warp = self.warp
         reference = warp.reference(mean)
         if value is None:
@@ -152,28 +156,27 @@ class Noncentred(Branching, Adaptive):
         return PartlyCentred(**arrays, warp=self.warp)
 
     def n_parameters(self, dim: int) -> int:
-        """d + d(d + 1)/2, and two for each entry."""
+        """d + d(d + 1)/2, and 2 for each entry."""
         return dim + dim * (dim + 1) // 2 + 2 * self.entries
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """Six tenths of what is shape: of 0.23 nats (eight schools, non-centred) 0.09 stayed."""
+        """Six tenths of the shape: of 0.23 nats (eight schools, non-centred) 0.09 stayed."""
         return Promise(0.6 * left.shape, 1e3 * (dim + 2), 3.0)
 
 
 class PartlyCentred(NaturalPushforward):
-    """One of them.
+    """z = T(ζ), ζ ~ N(m, LLᵀ), with each entry centred by its own part.
 
     Attributes
     ----------
     mean, raw
-        Of ζ: `raw` is L with the logarithm of its diagonal.
+        m, and L with the logarithm of its diagonal.
     value, angle
-        The observation that stands for the data on each entry, and how far it is believed, shape
-        (k,).
+        The observation that stands for the data on each entry, and how much it counts, shape (k,).
     reference
         μ°, log σ°, a° and b°, shape (4, k).
     warp
-        The model's part of T; without it q can neither be drawn from nor evaluated.
+        The model's part of T; without it there are neither draws nor densities of q.
     """
 
     portable: ClassVar[bool] = False
@@ -187,7 +190,7 @@ class PartlyCentred(NaturalPushforward):
 
     @classmethod
     def plain(cls, mean: np.ndarray, factor: np.ndarray) -> PartlyCentred:
-        """A Gaussian, without a hierarchy."""
+        """A Gaussian without a hierarchy."""
         none = np.zeros(0)
         return cls(mean, raw_of(factor), none, none, np.zeros((4, 0)))
 
@@ -203,7 +206,7 @@ class PartlyCentred(NaturalPushforward):
 
     @property
     def centring(self) -> Any:
-        """w of each entry at the reference, shape (k,): 1 is centred, 0 is not."""
+        """w° of each entry, shape (k,): 1 is centred, 0 is non-centred."""
         return np.asarray(np.sin(0.5 * np.asarray(self.angle)) ** 2)
 
     @property
@@ -211,7 +214,7 @@ class PartlyCentred(NaturalPushforward):
         return self.value, self.angle, self.reference
 
     def _warped(self) -> Warp | None:
-        """The model's part; None where there is no entry."""
+        """The model's part of T; None if there is no entry."""
         if self.warp is None and self.value.shape[-1]:
             raise ValueError(
                 coded(
@@ -237,7 +240,7 @@ class PartlyCentred(NaturalPushforward):
         return solve(self.factor, zeta - self.mean)
 
     def log_prob_base(self, eps: Any) -> Any:
-        """Normal, less log |det L| and log |det T'|."""
+        """log N(ε; 0, I) - log |det L| - log |det T'|."""
         xp = eps.__array_namespace__()
         warp = self._warped()
         log_det = xp.diag(self.raw).sum()
@@ -246,20 +249,20 @@ class PartlyCentred(NaturalPushforward):
         return -0.5 * (eps**2).sum(-1) - log_det - 0.5 * self.dim * LOG_2PI
 
     def slope(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Lᵀ times the gradient in ζ."""
+        """Lᵀ times the gradient of log p̂(T(ζ)) + log |det T'| in ζ."""
         return self.parts(eps, score).zeta @ self.factor
 
     def natural_step(self, pull: np.ndarray, curvature: np.ndarray, rho: float) -> PartlyCentred:
-        """Of the Gaussian; T stays."""
+        """The member whose Gaussian has made the step; T stays."""
         mean, factor = natural_step(self.mean, self.factor, pull, curvature, rho)
         return dataclasses.replace(self, mean=mean, raw=raw_of(factor))
 
     def decrement(self, pull: np.ndarray, curvature: np.ndarray) -> float:
-        """That of the Gaussian."""
+        """Nats by the curvature in ζ's whitened coordinates."""
         return decrement(pull, curvature)
 
     def parts(self, eps: np.ndarray, score: np.ndarray) -> _Parts:
-        """The gradient of log p̂(z) + log |det T'| at each draw, and what it is made of."""
+        """Gradients of log p̂(z) + log |det T'| at each draw, in ζ, in value and in angle."""
         warp = self._warped()
         if warp is None:
             none = np.zeros((len(score), 0))
@@ -271,21 +274,21 @@ class PartlyCentred(NaturalPushforward):
         return _Parts(of_zeta, rest, bend * precise[:, rows] - growth)
 
     def curvature(self, eps: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Fisher information of value and angle, each on its own, shape (2k,)."""
+        """Fisher information of each value and of each angle, shape (2k,)."""
         return np.asarray((self.parts(eps, score).own ** 2).mean(axis=0))
 
     def units(self) -> np.ndarray:
-        """What `value` and `angle` are measured in, shape (2k,)."""
+        """Units of `value` and `angle`, shape (2k,)."""
         _, log_scale, _, slope = self.reference
         scale = np.abs(slope) * np.exp(log_scale) * np.sqrt(1 - self.centring)
         return np.concatenate([scale, np.ones(len(scale))])
 
     def chart(self, curvature: np.ndarray | None) -> Chart:
-        """Whitened coordinates of the Gaussian; value and angle by their information."""
+        """Whitened coordinates of the Gaussian; value and angle by their Fisher information."""
         return _NoncentredChart(self, curvature)
 
     def sampling_error(self, eps: np.ndarray, score: np.ndarray) -> float:
-        """By the variance of antithetic pairs of the gradient, each part in its own units."""
+        """Nats by the variance of the gradient over antithetic pairs, each part in its units."""
         parts = self.parts(eps, score)
         half = len(eps) // 2
         whitened = parts.zeta @ self.factor
@@ -300,9 +303,10 @@ class _Parts(NamedTuple):
     Attributes
     ----------
     zeta, rest
-        Of log p̂(z) + log |det T'| in ζ, shape (n, d), and in value and angle, shape (n, 2k).
+        Gradient of log p̂(z) + log |det T'| in ζ, shape (n, d), and in value and angle, shape
+        (n, 2k).
     own
-        Of log q at fixed z in value and angle, shape (n, 2k).
+        Gradient of log q at fixed z in value and angle, shape (n, 2k).
     """
 
     zeta: np.ndarray
@@ -311,14 +315,14 @@ class _Parts(NamedTuple):
 
 
 def _steps(q: PartlyCentred, information: np.ndarray | None) -> np.ndarray:
-    """What one unit of the chart is in value and angle: their sds, if they matter."""
+    """What one unit of the chart moves value and angle by: their sds, if they matter."""
     units = q.units()
     own = 1.0 if information is None else information * units**2
     return units / np.sqrt(own + LEAST_INFORMATION)
 
 
 class _NoncentredChart(Chart):
-    """θ = (those of mean and factor, value and angle in steps of `_steps`)."""
+    """Coordinates of mean and factor, then value and angle in steps of `_steps`."""
 
     def __init__(self, q: PartlyCentred, information: np.ndarray | None) -> None:
         self.q = q

@@ -1,4 +1,4 @@
-"""Partial non-centring: the map T of one model that a hierarchy and its learned numbers make."""
+"""The map T of partial non-centring, for one model."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from infimum.target.hierarchy import Hierarchy, Parents
 from infimum.target.target import Target
 
 LOOK_DRAWS = 128
-"""Draws at which a start asks what the data say; a straight line is all that is fitted to them."""
+"""Draws at which a start asks what the data say. They fit a straight line for each entry."""
 
 LEAST_ODDS = 1e-8
-"""Odds of centring below which what the data say is rounding: the root of float64's precision."""
+"""Odds of centring below which the data's information is rounding: √ε of float64."""
 
 
 class Warp:
-    """T of one model, as functions of one point in JAX, and as compiled programs over batches.
+    """T of one model, for one point in JAX, and for batches by compiled programs.
 
-    The numbers of q, (value, angle, reference), travel with each point, so that a program is
+    The numbers of q, (value, angle, reference), are passed with each point, so that a program is
     compiled once for all q.
     """
 
@@ -38,11 +38,11 @@ class Warp:
     # ---- one point -------------------------------------------------------------------------------
 
     def _forward(self, zeta: Any, numbers: Any) -> tuple[Any, Any]:
-        """T(ζ) and log |det T'(ζ)|, level by level."""
+        """T(ζ) and log |det T'(ζ)|, level by level: parents come before their children."""
         index, z, log_det = self.hierarchy.index, zeta, 0.0
         for entries in self.passes:
             here = Parents(*(x[entries] for x in self.hierarchy.parents(z)))
-            mean, grown, mean_ref = _conditional(here, *(x[..., entries] for x in numbers))
+            mean, grown, mean_ref = conditional(here, *(x[..., entries] for x in numbers))
             own = index[entries]
             z = z.at[own].set(mean + jnp.exp(grown) * (zeta[own] - mean_ref))
             log_det = log_det + grown.sum()
@@ -51,7 +51,7 @@ class Warp:
     def _backward(self, z: Any, numbers: Any) -> Any:
         """T⁻¹(z)."""
         own = self.hierarchy.index
-        mean, grown, mean_ref = _conditional(self.hierarchy.parents(z), *numbers)
+        mean, grown, mean_ref = conditional(self.hierarchy.parents(z), *numbers)
         return z.at[own].set(mean_ref + (z[own] - mean) * jnp.exp(-grown))
 
     def _gradient(self, zeta: Any, numbers: Any, score: Any) -> Any:
@@ -78,13 +78,14 @@ class Warp:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradient of log p̂(T(ζ)) + log |det T'(ζ)| in ζ (n, d), and the bend there.
 
-        The bend is what value and angle do at fixed z to ζ_j, and to log |det T'|; each (n, 2k).
+        The bend is the derivative at fixed z of ζ_j, and of log |det T'|, in value and angle; each
+        (n, 2k).
         """
         of_zeta, z, parents = self._program("_gradient", 2)(_rows(numbers, zeta, score))
         own = self.hierarchy.index
-        given = Parents(*np.moveaxis(parents, 1, 0))
         value, angle, reference = numbers
-        bend, growth = _bend(given, value, angle, reference, zeta[:, own], z[:, own])
+        at_draws = Parents(*np.moveaxis(parents, 1, 0))
+        bend, growth = bend_of(at_draws, value, angle, reference, zeta[:, own], z[:, own])
         return of_zeta, bend, growth
 
     def _mapped(self, name: str, z: Any, numbers: Any) -> Any:
@@ -100,15 +101,15 @@ class Warp:
 
     @functools.cache  # noqa: B019
     def _program(self, name: str, points: int) -> Program:
-        """The function of one row: points, value, angle and reference."""
+        """Compile a method above, as a function of one row: its points, then the numbers of q."""
         k, d = len(self.hierarchy.index), self.dim
 
         def function(row: Any) -> Any:
-            given, value, angle, reference = jnp.split(
+            flat, value, angle, reference = jnp.split(
                 row, [points * d, points * d + k, points * d + 2 * k]
             )
             numbers = value, angle, reference.reshape(4, k)
-            first, *others = given.reshape(points, d)
+            first, *others = flat.reshape(points, d)
             return getattr(self, name)(first, numbers, *others)
 
         return Program(function, points * d + 6 * k, WIDE)
@@ -117,9 +118,9 @@ class Warp:
 
     def reference(self, z: np.ndarray) -> np.ndarray:
         """μ, log σ, a and b at a point, shape (4, k)."""
-        given: np.ndarray = self._read(z[None])[0]
-        if not np.isfinite(given).all():
-            bad = int(np.flatnonzero(~np.isfinite(given).all(axis=0))[0])
+        reference: np.ndarray = self._read(z[None])[0]
+        if not np.isfinite(reference).all():
+            bad = int(np.flatnonzero(~np.isfinite(reference).all(axis=0))[0])
             raise UnsuitableError(
                 coded(
                     "E212",
@@ -128,13 +129,13 @@ class Warp:
                     'family="fullrank"',
                 )
             )
-        return given
+        return reference
 
-    def told(self, mean: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds of w° and `value` by what the data say of θ at draws from N(mean, LLᵀ).
+    def guess(self, mean: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds of w°, and `value`, from what the data say of θ at draws from N(mean, LLᵀ).
 
-        The score of θ without that of its prior, taken as normal, is regressed on θ: for a normal
-        likelihood it is (value - θ)/e² exactly. Where the data say nothing the odds are zero.
+        The score of θ, less that of its prior, taken as normal, is regressed on θ: for a normal
+        likelihood it is exactly (value - θ)/e². If the data say nothing, the odds are zero.
         """
         z = mean + self.eps @ factor.T
         log_p, score = self.target.value_and_gradient(z)
@@ -152,23 +153,24 @@ class Warp:
         away = theta - middle
         information = -(away * (data - level)).sum(axis=0) / (away**2).sum(axis=0)
         odds = information * reference[3] ** 2 * np.exp(2 * reference[1])
-        heard = odds > LEAST_ODDS
-        value = middle + np.divide(level, information, where=heard, out=np.zeros(len(odds)))
-        return np.log(odds, where=heard, out=np.full(len(odds), -np.inf)), value
+        informed = odds > LEAST_ODDS
+        value = middle + np.divide(level, information, where=informed, out=np.zeros(len(odds)))
+        return np.log(odds, where=informed, out=np.full(len(odds), -np.inf)), value
 
     def _read(self, z: np.ndarray) -> np.ndarray:
+        """μ, log σ, a and b at each row of z, shape (n, 4, k)."""
         numbers = (np.zeros(6 * len(self.hierarchy.index)),)
-        given: np.ndarray = self._program("_reference", 1)(_rows(numbers, z))
-        return given
+        read: np.ndarray = self._program("_reference", 1)(_rows(numbers, z))
+        return read
 
 
 def _rows(numbers: Any, *points: np.ndarray) -> np.ndarray:
-    """Points side by side with the numbers of q, a row each."""
+    """A row for each point: the points side by side, then the numbers of q."""
     flat = np.concatenate([np.ravel(x) for x in numbers])
     return np.concatenate([*points, np.broadcast_to(flat, (len(points[0]), len(flat)))], axis=1)
 
 
-def _conditional(parents: Parents, value: Any, angle: Any, reference: Any) -> Any:
+def conditional(parents: Parents, value: Any, angle: Any, reference: Any) -> Any:
     """Mean of each entry given its parents, log sd/sd°, and mean°."""
     location, log_scale, offset, slope = reference
     near, far = jnp.sin(0.5 * angle) ** 2, jnp.cos(0.5 * angle) ** 2
@@ -181,10 +183,10 @@ def _conditional(parents: Parents, value: Any, angle: Any, reference: Any) -> An
     return mean, 0.5 * jnp.log(variance / total), mean_ref
 
 
-def _bend(
+def bend_of(
     parents: Parents, value: Any, angle: Any, reference: Any, zeta: np.ndarray, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives at fixed z of `_conditional`'s ζ, and of its log sd/sd°, in value and angle."""
+    """Derivatives at fixed z of `conditional`'s ζ, and of its log sd/sd°, in value and angle."""
     location, log_scale, offset, slope = reference
     near, far, turn = np.sin(0.5 * angle) ** 2, np.cos(0.5 * angle) ** 2, 0.5 * np.sin(angle)
     variance = (parents.scale / np.exp(log_scale)) ** 2

@@ -1,4 +1,4 @@
-"""The family of Gaussians with a sparse precision."""
+"""Gaussians whose precision has the zeros of the target's Hessian."""
 
 from infimum.families.sparse.sparse import Sparse
 

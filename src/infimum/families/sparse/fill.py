@@ -1,8 +1,9 @@
-"""What the factor of a sparse matrix will take, told from its pattern before it is formed.
+"""Size and cost of a sparse matrix's factor, from its pattern alone.
 
-The order is by minimum degree, here on the graph without rows that couple nearly everything, which
-come last (both as Amestoy, Davis & Duff 1996 do). SciPy gives it with an incomplete factor that
-drops everything else. Entries are then counted row by row along the elimination tree (Liu 1990).
+The order is by minimum degree, on the graph without rows that couple nearly everything, which come
+last (both as in Amestoy, Davis & Duff 1996). SciPy computes this order for an incomplete factor of
+which everything is dropped. Entries are then counted row by row along the elimination tree (Liu
+1990).
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import scipy.sparse.linalg
 from infimum.gaussian.sparse import compiled
 
 CROWDED_FACTOR = 10.0
-"""A row that couples more than so many times √d others is ordered last."""
+"""Times √d others that a row must couple to be ordered last."""
 
 
 class Fill(NamedTuple):
-    """What a factor L takes.
+    """Size and cost of a factor L.
 
     Attributes
     ----------
     entries
-        Below the diagonal: a few per cent from those of the order that the factor will use.
+        Entries below the diagonal, within a few per cent: the factor will use a similar order.
     flops
-        Multiplications in forming it.
+        Multiplications that form it.
     complete
-        Whether all were counted, and not only those up to the most that was wanted.
+        Whether all entries were counted; if not, counting ended at the most.
     """
 
     entries: int
@@ -81,20 +82,20 @@ def _order(dim: int, edges: np.ndarray) -> np.ndarray:
 
 @compiled
 def _counted(starts: Any, columns: Any, most: int) -> Any:  # pragma: no cover
-    """Entries of each column of L: row i has those on the paths from its columns up to i."""
+    """Count the entries of each column of L: row i has those on the paths from its columns to i."""
     d = len(starts) - 1
     parent = np.full(d, -1, np.int64)
-    seen = np.full(d, -1, np.int64)
+    visited = np.full(d, -1, np.int64)
     counts = np.zeros(d, np.int64)
     total = 0
     for i in range(d):
-        seen[i] = i
+        visited[i] = i
         for k in range(starts[i], starts[i + 1]):
             j = columns[k]
-            while seen[j] != i:
+            while visited[j] != i:
                 if parent[j] == -1:
                     parent[j] = i
-                seen[j] = i
+                visited[j] = i
                 counts[j] += 1
                 total += 1
                 j = parent[j]

@@ -35,24 +35,27 @@ ENTRY_BYTES = 100
 """Bytes that a fit takes for each entry of the factor."""
 
 MOST_FLOPS = 3e10
-"""Multiplications a factor that are too many: a step takes several, and a fit a hundred steps."""
+"""Most multiplications for a factor: a step takes several factors, and a fit a hundred steps."""
 
 FLOPS_A_SECOND = 1e9
-"""Multiplications a second that factorisation was measured at, on patterns of 1e7 to 3e8."""
+"""Multiplications a second of factorisation, measured on patterns that take 1e7 to 3e8."""
 
 
 class Sparse(Adaptive):
     """Q = {N(m, Λ⁻¹)}: Λ is zero where the Hessian of log p̂ is zero everywhere.
 
-    The precision of the best of all Gaussians is -E_q[∇²log p̂], so the best of these is the best
+    The precision of the best of all Gaussians is -E_q[∇²log p̂]. So the best member is the best
     full-rank Gaussian, at a cost that grows with the entries of a sparse factor. Models with
     conditional independences have such a Hessian: hierarchies, time series, crossed effects.
+
+    Requires: second derivatives of log p̂ with zeros, and the extra "sparse". It starts from a
+    Gaussian.
 
     Parameters
     ----------
     edges
-        Pairs of coordinates that the Hessian may couple, shape (2, n), for who knows them; None
-        finds them. Given or found, they are checked against products with the Hessian.
+        Pairs of coordinates that the Hessian may couple, shape (2, n), if the user knows them; None
+        finds them. In both cases they are checked against products with the Hessian.
     n_below
         Entries of the factor below its diagonal; 0 until the family has seen its target.
     """
@@ -65,14 +68,20 @@ class Sparse(Adaptive):
     n_below: int = eqx.field(default=0, static=True)
 
     def adapted(self, target: Target, rng: np.random.Generator) -> Family:
-        """Find the pattern of this target's Hessian, or check the one that was given."""
-        found = find_edges if self.edges is None else checked_edges
-        edges = found(target, self.edges, rng)
+        """The family with the pattern of this target's Hessian, found or checked.
+
+        Raises
+        ------
+        UnsuitableError
+            If the pattern lacks entries or has no zeros, or its factor is too large.
+        """
+        pattern = find_edges if self.edges is None else checked_edges
+        edges = pattern(target, self.edges, rng)
         _affordable(target.dim, edges)
         return Sparse(edges, len(Analysis.of(target.dim, edges).layout.rows))
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GraphGaussian:
-        """N(mean, diag(scale²)), with entries to couple the pairs of `edges` later."""
+        """N(mean, diag(scale²)), with zeros where the pairs of `edges` may be coupled later."""
         mean = np.asarray(mean, float)
         edges = np.zeros((2, 0), np.int64) if self.edges is None else self.edges
         analysis = Analysis.of(len(mean), edges)
@@ -85,7 +94,7 @@ class Sparse(Adaptive):
         )
 
     def start_from(self, q: Distribution) -> GraphGaussian:
-        """The same Gaussian if it has this pattern, else one with q's conditional variances."""
+        """q itself if it has this pattern, else a Gaussian with q's conditional variances."""
         if isinstance(q, GraphGaussian):
             if self.edges is None or np.array_equal(q.edges, self.edges):
                 return q
@@ -103,7 +112,7 @@ class Sparse(Adaptive):
         return self.init(mean, np.sqrt(q.variance()))
 
     def _nearest(self, mean: np.ndarray, precision: np.ndarray) -> GraphGaussian:
-        """The precision's entries on the pattern, or its diagonal where these are indefinite."""
+        """The member with the precision's entries on the pattern, or on its diagonal."""
         plain = self.init(mean, 1 / np.sqrt(np.diag(precision)))
         row, column = plain.edges
         values = np.concatenate([np.diag(precision), precision[row, column]])
@@ -120,14 +129,14 @@ class Sparse(Adaptive):
         return 2 * dim + self.n_below
 
     def promise(self, left: Left, dim: int) -> Promise:
-        """All that is correlation, if the Hessian is sparse; which takes seconds to find out."""
+        """All of the correlation, if the Hessian is sparse; it takes seconds to find out."""
         return Promise(left.correlation, 5e3, 3.0 + 5e-4 * dim)
 
 
 def _affordable(dim: int, edges: np.ndarray) -> None:
-    """Raise UnsuitableError where the factor takes more memory or time than a fit can have."""
-    held = total()
-    most = 10**10 if held is None else held // ENTRY_BYTES
+    """Raise UnsuitableError if the factor takes more memory or time than a fit can have."""
+    available = total()
+    most = 10**10 if available is None else available // ENTRY_BYTES
     needed = fill(dim, edges, most)
     more = "" if needed.complete else "more than "
     what = f"the factor of the sparse family, of {more}{needed.entries:,} entries at d = {dim:,},"
@@ -136,8 +145,8 @@ def _affordable(dim: int, edges: np.ndarray) -> None:
         raise UnsuitableError(
             coded(
                 "E222",
-                f"{what} would take about {needed.flops / FLOPS_A_SECOND:,.0f} s to form, once and "
-                'more a step: the Hessian is sparse, and its factor hardly. Try "lowrank"',
+                f"{what} would take about {needed.flops / FLOPS_A_SECOND:,.0f} s to form, "
+                'several times a step: the Hessian is sparse, but its factor is not. Try "lowrank"',
             )
         )
 
@@ -198,7 +207,7 @@ class GraphGaussian(SparseGaussian):
         return Layout(self.order, self.starts, self.rows)
 
     def precision(self) -> np.ndarray:
-        """Entries of Λ = Pᵀ C Cᵀ P."""
+        """Entries of Λ = Pᵀ C Cᵀ P: its diagonal, then those at `edges`."""
         d = self.dim
         lower = scipy.sparse.csc_matrix(
             (np.asarray(self.below), self.rows, self.starts), shape=(d, d)
@@ -266,7 +275,7 @@ class GraphGaussian(SparseGaussian):
         return analysis.inverse(Factor(np.asarray(self.below), self.pivots()))
 
     def variance(self) -> np.ndarray:
-        """Diagonal of Λ⁻¹, by selected inversion: exact, and never d×d."""
+        """Diagonal of Λ⁻¹ by selected inversion, which is exact and forms no d×d matrix."""
         out = np.empty(self.dim)
         below = np.asarray(self.below)
         out[self.order] = inverse_entries(self.layout, below, self.pivots())[0]
