@@ -1,5 +1,5 @@
 """NumPyro models as targets."""
 
-from infimum.sources.numpyro.source import from_numpyro, posteriors
+from infimum.sources.numpyro.source import from_numpyro
 
-__all__ = ["from_numpyro", "posteriors"]
+__all__ = ["from_numpyro"]

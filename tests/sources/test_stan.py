@@ -8,7 +8,7 @@ from languages import EFFECT, ERROR, stan_model
 from stan.library import compiled
 
 import infimum
-from infimum.cli import main
+from infimum import cli
 
 bridgestan = pytest.importorskip("bridgestan")
 

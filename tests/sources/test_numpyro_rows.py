@@ -10,7 +10,7 @@ import pytest
 from numpyro import handlers
 
 import infimum
-from infimum.rows import rows
+from infimum.rows import posterior
 
 N = 90
 
@@ -91,8 +91,8 @@ CASES = {
 @pytest.fixture
 def small_parts(monkeypatch):
     """Few rows are many: parts of 10."""
-    monkeypatch.setattr(rows, "FEWEST_ROWS", 10)
-    monkeypatch.setattr(rows, "ROWS_A_PARAMETER", 1)
+    monkeypatch.setattr(posterior, "FEWEST_ROWS", 10)
+    monkeypatch.setattr(posterior, "ROWS_PER_COORDINATE", 1)
 
 
 def agree(target, plain):
@@ -112,7 +112,7 @@ def test_the_density_is_that_of_the_plain_model(case, way, request):
     assert isinstance(target, infimum.Rows)
     assert (target.way, target.n_rows) == (way, N)
     if way == "minibatch":
-        target.large.sums.passes.size = 32
+        target.large.posterior.passes.size = 32
     agree(target, infimum.from_numpyro(model, *args))
 
 
@@ -148,7 +148,7 @@ def test_memory_maps_are_read_in_blocks(tmp_path, small_parts):
         np.save(tmp_path / f"{name}.npy", array)
         maps.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
     target = infimum.from_numpyro(regression, maps[0], y=maps[1], rows="rows")
-    assert "on disk" in target.large.told()
+    assert "on disk" in target.large.description()
     agree(target, infimum.from_numpyro(regression, *data()))
 
 
@@ -204,7 +204,7 @@ def test_rows_with_unknowns_of_their_own():
 
     refused(model, data()[1], match=r"'theta' .* latent inside the plate 'rows'.*local=")
     x, group, n, _ = grouped()
-    refused(hierarchical, x, group, n, match=r"'y' .*If it is the data, give them")
+    refused(hierarchical, x, group, n, match=r"'y' .*If the site is observed, give its data")
 
 
 def test_what_looks_at_the_rows_outside_their_plate():
