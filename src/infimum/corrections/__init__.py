@@ -1,10 +1,10 @@
-"""Better answers from an imperfect q: each is a function of a fit, in a file of its own.
+"""Corrections: better answers from an imperfect q, each a function of a fit in its own file.
 
-importance       draws resampled by their importance weights
-linear_response  covariances of a mean-field q, or of any optimum on fixed draws
-mcmc             chains from q's draws, in q's coordinates
-annealing        particles moved from q to p*, with log Z
-blocks           hierarchies of thousands of groups, each group corrected on its own
+importance       resample draws by their importance weights
+linear_response  correct the covariance of q, mean-field above all
+mcmc             run short chains from draws of q, in q's coordinates
+annealing        move particles from q to p* step by step, and estimate log Z
+blocks           integrate each of thousands of groups on its own, given a few hubs
 """
 
 from infimum.corrections.annealing import annealing

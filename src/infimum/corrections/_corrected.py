@@ -1,4 +1,4 @@
-"""What a correction returns: draws from p*, and how far each quantity of theirs can be believed."""
+"""The contract of corrections: draws from p*, with a verdict on each of their quantities."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jaxtyping import Float, PyTree
 from infimum.answer.advice import quantity_names
 from infimum.answer.assessment import MOST_UNKNOWN
 from infimum.answer.resampling import converted
+from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import coded
 from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
 from infimum.checks.quantities import MOST_NOISE, heavy_share
@@ -32,33 +33,33 @@ Trust = Literal["good", "unreliable"]
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """Draws from p*, as near as a correction of a fit comes.
+    """Draws from p* that a correction made of a fit, with their verdicts.
 
     Attributes
     ----------
     fit
-        What was corrected.
+        The fit that was corrected.
     method
         Name of the correction.
     z
-        Unconstrained draws of equal weight, shape (n, d); of several chains one after another.
+        Unconstrained draws of equal weight, shape (n, d); several chains stand one after another.
     noise
-        Function of the values (n, k) of k quantities at these draws: Monte Carlo standard errors
-        of their means, shape (k,); NaN or inf where nothing is known.
+        Function of the values (n, k) of k quantities at these draws: the Monte Carlo standard
+        errors of their means, shape (k,); NaN or infinite if they are not known.
     log_evidence
-        log Z, where the correction finds it.
+        log Z, if the correction estimates it.
     trusted
-        Whether the method as a whole can be believed.
+        Whether the correction as a whole can be believed.
     why
-        What speaks for that, or against, in words.
+        The reason for `trusted`, in words.
     chains
-        How many chains `z` consists of; 1 for independent draws.
-    told
-        Numbers that the method has to tell, by name.
+        Number of chains in `z`; 1 if the draws are independent.
+    numbers
+        Numbers that describe how the correction went, by name.
     seconds
-        What it took.
-    tried
-        (method, why not) of those that were tried before this one.
+        Time that the correction took.
+    attempts
+        The corrections that were tried before this one, as (method, why it was not used).
     """
 
     fit: Fit
@@ -69,9 +70,12 @@ class Corrected:
     trusted: bool = True
     why: str = ""
     chains: int = 1
-    told: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    tried: tuple[tuple[str, str], ...] = ()
+    attempts: tuple[tuple[str, str], ...] = ()
+
+    told = RenamedAttribute("numbers")
+    tried = RenamedAttribute("attempts")
 
     def __len__(self) -> int:
         return len(self.z)
@@ -92,12 +96,21 @@ class Corrected:
         seed: Seed = 0,
         backend: Literal["numpy", "jax", "torch"] = "numpy",
     ) -> PyTree:
-        """Exactly n constrained draws, in random order; all of them by default.
+        """Exactly n constrained draws in random order; all of them by default.
+
+        Parameters
+        ----------
+        n
+            Number of draws.
+        seed
+            The same seed gives the same draws.
+        backend
+            Whose arrays to return.
 
         Raises
         ------
         ValueError
-            If there are not so many: a correction's draws can't be added to.
+            If the correction has made fewer than n draws.
         """
         n = len(self) if n is None else n
         if not isinstance(n, int | np.integer) or not 1 <= n <= len(self):
@@ -118,17 +131,17 @@ class Corrected:
         Returns
         -------
         DataFrame with columns mean, sd, 5%, 50%, 95%; mcse, the Monte Carlo standard error of the
-        mean; moved, the difference to q's mean in sds; verdict, "good" where mcse is at most 0.05
-        sd, no draw makes up too much of the variance, and the method can be believed, else
-        "unreliable".
+        mean; moved, the difference to q's mean in sds; verdict. A quantity is "good" if mcse is at
+        most 0.05 sd, no single draw makes up too much of the variance, and the correction as a
+        whole can be believed; otherwise it is "unreliable".
         """
         import pandas as pd
 
         values = self._values
         low, middle, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
-        own = self.fit.summary()["mean"].to_numpy()
+        mean_of_q = self.fit.summary()["mean"].to_numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = np.where(self._sd > 0, (values.mean(axis=0) - own) / self._sd, 0.0)
+            moved = np.where(self._sd > 0, (values.mean(axis=0) - mean_of_q) / self._sd, 0.0)
         table = pd.DataFrame(
             {
                 "mean": values.mean(axis=0),
@@ -154,19 +167,19 @@ class Corrected:
 
     @functools.cached_property
     def verdicts(self) -> np.ndarray:
-        """Of each scalar quantity: "good" or "unreliable"."""
+        """The verdict of each scalar quantity, "good" or "unreliable", shape (k,)."""
         return np.where(self._known & ~self._heavy, "good", "unreliable")
 
     @functools.cached_property
     def _known(self) -> np.ndarray:
-        """Of which quantities the mean is known."""
+        """Which quantities have a known mean, shape (k,)."""
         with np.errstate(invalid="ignore"):
             known = (self._mcse <= MOST_NOISE * self._sd) | (self._sd == 0)
         return np.asarray(self.trusted & known & np.isfinite(self._values).all(axis=0))
 
     @functools.cached_property
     def _heavy(self) -> np.ndarray:
-        """Where one draw makes up so much of the variance that the sd is not known."""
+        """Which quantities have an unknown sd: one draw makes up too much of their variance."""
         with np.errstate(invalid="ignore", divide="ignore"):
             square = (self._values - self._values.mean(axis=0)) ** 2
             largest = square.max(axis=0) / square.sum(axis=0)
@@ -175,7 +188,7 @@ class Corrected:
 
     @functools.cached_property
     def reason(self) -> str:
-        """What speaks for the verdict, or against, in words."""
+        """The reason for the verdict, in words."""
         heavy = np.flatnonzero(self._heavy & self.fit.space.judged)
         if not self.trusted or not len(heavy):
             return self.why
@@ -184,7 +197,7 @@ class Corrected:
 
     @functools.cached_property
     def verdict(self) -> Trust:
-        """Of the draws as a whole: "good" if every mean is known, and at least 3 sds of 4."""
+        """The verdict of all draws: "good" if every mean and at least 3 of 4 sds are known."""
         judged = self.fit.space.judged
         unknown = np.mean(self._heavy[judged]) > MOST_UNKNOWN
         good = self.trusted and bool(np.all(self._known[judged])) and not unknown
@@ -193,7 +206,7 @@ class Corrected:
     def to_arviz(
         self, *, posterior_predictive: bool = False, log_likelihood: bool = False
     ) -> xr.DataTree:
-        """As ArviZ's DataTree, chain by chain, with the groups that a sampler would give.
+        """The draws as ArviZ's DataTree, chain by chain, with the groups of a sampler.
 
         Parameters
         ----------
@@ -202,8 +215,8 @@ class Corrected:
         """
         leaves = jax.tree_util.tree_leaves(self.draws)
         draws = {leaf.label: x for leaf, x in zip(self.fit.space.leaves, leaves, strict=True)}
-        fit, asked = self.fit, (posterior_predictive, log_likelihood)
-        groups = {"posterior": draws, **model_groups(fit.model, draws, fit.seed, *asked)}
+        fit, flags = self.fit, (posterior_predictive, log_likelihood)
+        groups = {"posterior": draws, **model_groups(fit.model, draws, fit.seed, *flags)}
         return tree(groups, fit.model, fit.family.name, self.chains)
 
     def __str__(self) -> str:
@@ -214,6 +227,6 @@ class Corrected:
         ]
         if self.log_evidence is not None:
             lines.append(f"  log Z     {self.log_evidence}")
-        lines += [f"  {name:<9} {value:.4g}" for name, value in self.told.items()]
-        lines += [f"  tried     {name}: {why}" for name, why in self.tried]
+        lines += [f"  {name:<9} {value:.4g}" for name, value in self.numbers.items()]
+        lines += [f"  tried     {name}: {why}" for name, why in self.attempts]
         return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""Importance resampling: draws of the proposal, chosen in proportion to p̂/r."""
+"""Importance resampling: draws of the proposal r, chosen in proportion to p̂/r."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from infimum.answer.advice import unseen_sentence
 from infimum.answer.proposal import joined
@@ -17,26 +18,29 @@ from infimum.fitting.fit import Fit
 
 
 def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0) -> Corrected:
-    """Exactly n draws, resampled by importance weights from four times as many proposals or more.
+    """Draw exactly n times from p*, by importance weights of at least four times as many proposals.
+
+    Requires: a q whose proposal has draws wherever p* has mass. Any target will do.
 
     Parameters
     ----------
     n
         Number of draws.
     replace
-        With replacement the draws follow the weights exactly, and those of large weight repeat.
-        Without it all are distinct, and those of large weight are fewer than they should be: the
-        nearer the weights are to even, the less so (Gumbel top-n; Efraimidis & Spirakis 2006).
+        With replacement the draws follow the weights exactly, but those of large weight repeat.
+        Without replacement all are distinct, but those of large weight are too few, unless the
+        weights are nearly even (Gumbel top-n; Efraimidis & Spirakis 2006).
 
     Returns
     -------
-    `told` has the number of unique draws and the effective number of the proposals.
+    Draws; `numbers` holds how many of them are "unique", and the effective number and the tail
+    index of the proposals as "ess" and "khat".
 
     Raises
     ------
     ValueError
-        If the fit has no target any more, because it was loaded from disk; if weights can't be
-        formed, or without replacement fewer than n are positive.
+        If the fit has no target, because it was loaded from disk; if weights can't be formed; if
+        without replacement fewer than n weights are positive.
     """
     if not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(coded("E302", f"n is {n!r}, expected a positive number of draws"))
@@ -50,25 +54,14 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     if np.isnan(w).any():
         raise ValueError(coded("E404", "these draws can't be reweighted: " + fit.advice))
     effective, tail = weights.ess(log_w), weights.khat(log_w)
-    rng = generator(seed, CORRECT_STREAM, 1)
-    if replace:
-        chosen = rng.choice(len(w), size=n, p=w)
-    else:
-        if np.count_nonzero(w) < n:
-            raise ValueError(
-                coded(
-                    "E405",
-                    f"n is {n}, and {np.count_nonzero(w)} draws have weight: draw with replacement",
-                )
-            )
-        chosen = np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]
+    chosen = _chosen(w, log_w, n, replace, generator(seed, CORRECT_STREAM, 1))
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
     why = f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}."
     if fit.assessment.affected.any():
         trusted, why = False, f"{why} {unseen_sentence(fit.assessment)}"
 
     def noise(values: np.ndarray) -> np.ndarray:
-        """Of weighting, as if weights and values were independent, and of choosing n."""
+        """Errors of weighting and of choosing n, as if weights and values were independent."""
         return np.asarray(values.std(axis=0, ddof=1) * np.sqrt(1 / effective + 1 / n))
 
     return Corrected(
@@ -79,6 +72,33 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         log_evidence=weights.log_evidence(log_w, log_q - log_r),
         trusted=trusted,
         why=why,
-        told={"unique": float(len(np.unique(chosen))), "ess": effective, "khat": tail},
+        numbers={"unique": float(len(np.unique(chosen))), "ess": effective, "khat": tail},
         seconds=time.perf_counter() - begun,
     )
+
+
+def _chosen(
+    w: Float[np.ndarray, " m"],
+    log_w: Float[np.ndarray, " m"],
+    n: int,
+    replace: bool,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " n"]:
+    """Indices of n draws in proportion to their weights w.
+
+    Raises
+    ------
+    ValueError
+        If without replacement fewer than n weights are positive.
+    """
+    if replace:
+        return rng.choice(len(w), size=n, p=w)
+    if np.count_nonzero(w) < n:
+        raise ValueError(
+            coded(
+                "E405",
+                f"n is {n}, but only {np.count_nonzero(w)} draws have weight: draw with "
+                "replacement",
+            )
+        )
+    return np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]

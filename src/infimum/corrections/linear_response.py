@@ -1,12 +1,13 @@
 """Linear response: the covariance that q should have had, from how its optimum moves.
 
-If log p̂ is tilted to log p̂ + tᵀ f(z), the posterior mean of f moves by Cov(f) t. So does q's own
-mean, if q is a good family for means: with θ the coordinates of q, H the KL's Hessian in them and
-J = ∂E_q[f]/∂θ, that is J H⁻¹ Jᵀ (Giordano, Broderick & Jordan 2018, eq. 14). On a Gaussian target
-it is exact, however wrong the variances of q are.
+If log p̂ is tilted to log p̂ + tᵀ f(z), the posterior mean of f moves by Cov(f) t. The mean of q
+moves by nearly as much, if the family is good for means. With the coordinates θ of q, the Hessian H
+of the KL in them and J = ∂E_q[f]/∂θ, it moves by J H⁻¹ Jᵀ t (Giordano, Broderick & Jordan 2018, eq.
+14). So J H⁻¹ Jᵀ is an estimate of Cov(f). For a Gaussian target it is exact, however wrong the
+variances of q are.
 
-H is taken by central differences of the gradient over fixed structured draws, in the chart around
-q, where it is near I: so any q with a chart can be corrected, and any target with a gradient.
+H is computed by central differences of the gradient over fixed structured draws, in the chart
+around q, where H is near I. So any q with a chart can be corrected.
 """
 
 from __future__ import annotations
@@ -26,41 +27,42 @@ from infimum.families._dense import raw_of
 from infimum.families._distribution import LARGEST_DENSE, Charted
 from infimum.fitting.fit import Fit
 from infimum.objective.draws import structured_draws
-from infimum.solvers._solver import FEWEST
+from infimum.solvers._solver import FEWEST_DRAWS
 from infimum.target.target import Target
 
-STEP = 1e-4
-"""Of the differences, in the chart's units, of which one moves q by about one sd: their error is
-1e-8 of the third derivative, rounding 1e-12."""
+DIFFERENCE_STEP = 1e-4
+"""Step of the differences in the chart's units; one unit moves q by about one sd. The error of the
+differences is 1e-8 of the third derivative, that of rounding 1e-12."""
 
 MOST_PARAMETERS = 2000
-"""Coordinates of q above which its Hessian is not formed: twice as many batches of gradients."""
+"""Most coordinates of q: the Hessian takes two batches of gradients for each."""
 
-SMALLEST = 1e-10
-"""Eigenvalue of H, as a part of the largest, below which q was not at a minimum."""
+SMALLEST_EIGENVALUE = 1e-10
+"""Smallest eigenvalue of H at a minimum, as a part of the largest."""
 
 
 def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
-    """A full-rank Gaussian with q's mean and its linear-response covariance, checked as any fit.
+    """Correct the covariance of q: a full-rank Gaussian with its linear-response covariance.
 
-    For functions of the parameters use its draws, or `expect`.
+    Requires: a q with a chart, at a minimum of the KL, and a target with a gradient.
 
     Parameters
     ----------
     fit
-        Of mean-field, or of any family with a chart: full-rank, sinh-arcsinh.
+        A fit of mean-field, or of another family with a chart: full-rank, sinh-arcsinh.
 
     Returns
     -------
-    A fit with an ELBO, importance weights and verdicts of its own, over as many fresh draws.
+    A fit of the new q, with an assessment of its own: ELBO, weights, unseen mass and verdicts, over
+    as many fresh draws. For functions of the parameters use its draws, or `expect`.
 
     Raises
     ------
     TypeError
         If q has no chart.
     ValueError
-        If q has too many parameters, was not at an optimum, or the target has no gradient or is not
-        at hand.
+        If q has too many parameters or was not at an optimum; if the target has no gradient, or the
+        fit has no target because it was loaded from disk.
     """
     q, target = fit.q, fit.at_hand()
     if not isinstance(q, Charted):
@@ -93,7 +95,7 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
 def response(
     q: Charted, target: Target, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
-    """Mean of q, and J H⁻¹ Jᵀ, the linear-response covariance; of unconstrained coordinates.
+    """Mean of q and linear-response covariance J H⁻¹ Jᵀ of the unconstrained coordinates.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def response(
         If q has too many parameters, or H is not positive definite.
     """
     d = q.dim
-    eps = structured_draws(rng, max(FEWEST, 2 * (d + 2)), d)
+    eps = structured_draws(rng, max(FEWEST_DRAWS, 2 * (d + 2)), d)
     z = np.asarray(q.push(eps))
     mean, score = z.mean(axis=0), target.value_and_gradient(z)[1]
     curvature = q.curvature(eps, score) if d <= LARGEST_DENSE else None
@@ -115,17 +117,17 @@ def response(
             )
         )
     hessian, jacobian = np.empty((chart.size, chart.size)), np.empty((d, chart.size))
-    for k, theta in enumerate(np.eye(chart.size) * STEP):
+    for k, theta in enumerate(np.eye(chart.size) * DIFFERENCE_STEP):
         ends = []
         for point in (theta, -theta):
             z = np.asarray(chart.move(point).push(eps))
             score = target.value_and_gradient(z)[1]
             ends.append((chart.pull(point, eps, score), z.mean(axis=0)))
         (slope, centre), (slope_back, centre_back) = ends
-        hessian[k] = (slope - slope_back) / (2 * STEP)
-        jacobian[:, k] = (centre - centre_back) / (2 * STEP)
+        hessian[k] = (slope - slope_back) / (2 * DIFFERENCE_STEP)
+        jacobian[:, k] = (centre - centre_back) / (2 * DIFFERENCE_STEP)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    if not values.min() > SMALLEST * np.abs(values).max():
+    if not values.min() > SMALLEST_EIGENVALUE * np.abs(values).max():
         raise ValueError(
             coded(
                 "E804",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -57,29 +58,8 @@ def plot_predictions(
     ValueError
         If the model has no such observations, or does not predict them.
     """
-    observed = fit.model.observed()
-    name = next(iter(observed), None) if site is None else site
-    if name is None or name not in observed:
-        raise ValueError(
-            coded(
-                "E905",
-                f"no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
-            )
-        )
-    if predicted is None:
-        predicted = replicated_data(fit)
-    data = np.ravel(np.asarray(observed[name], float))
-    drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
-    if drawn.size != len(drawn) * len(data) or not drawn.size:
-        raise ValueError(
-            coded(
-                "E905",
-                f"the model does not predict its observed site {name!r}: let the model sample this "
-                "site if its data are not given",
-            )
-        )
-    drawn, panel = drawn.reshape(len(drawn), -1), one_panel(axes, 3.0)
-    drawn, data = drawn[:, np.isfinite(data)], data[np.isfinite(data)]
+    name, data, drawn = _data_and_draws(fit, site, predicted)
+    panel = one_panel(axes, 3.0)
     tail = (1 - INTERVAL_MASS) / 2
     low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail], axis=0)
     within = np.mean((low <= data) & (data <= high))
@@ -99,6 +79,34 @@ def plot_predictions(
     panel.set_ylim(bottom, top + 0.25 * (top - bottom))
     panel.legend(frameon=False, loc="upper right", ncols=2)
     return panel
+
+
+def _data_and_draws(
+    fit: Answer, site: str | None, predicted: Mapping[str, np.ndarray] | None
+) -> tuple[str, Float[np.ndarray, " n"], Float[np.ndarray, "m n"]]:
+    """The name of an observed site, its finite data, and as many predictions of each datum."""
+    observed = fit.model.observed()
+    name = next(iter(observed), None) if site is None else site
+    if name is None or name not in observed:
+        raise ValueError(
+            coded(
+                "E905",
+                f"no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
+            )
+        )
+    predicted = replicated_data(fit) if predicted is None else predicted
+    data = np.ravel(np.asarray(observed[name], float))
+    drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
+    if drawn.size != len(drawn) * len(data) or not drawn.size:
+        raise ValueError(
+            coded(
+                "E905",
+                f"the model does not predict its observed site {name!r}: let the model sample this "
+                "site if its data are not given",
+            )
+        )
+    finite = np.isfinite(data)
+    return name, data[finite], drawn.reshape(len(drawn), -1)[:, finite]
 
 
 def replicated_data(fit: Answer) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""The verbs `correct`, `evidence`, `compare` and `calibrate`."""
+"""The verbs that check or improve an answer: `correct`, `evidence`, `compare`, `calibrate`."""

@@ -1,4 +1,4 @@
-"""The verb `calibrate`: fit data sets whose true parameters are known, and rank the truth."""
+"""The verb `calibrate`: check a pipeline of fits by data sets whose true parameters are known."""
 
 from __future__ import annotations
 
@@ -10,57 +10,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import check_number, coded
 from infimum.base.seeds import CALIBRATE_STREAM, Seed, generator
+from infimum.base.stopping import Stop
 from infimum.checks import uniformity
 from infimum.checks.uniformity import LEAST_P_VALUE
 from infimum.families import family_of
 from infimum.families._family import Family
-from infimum.fitting.display import telling
+from infimum.fitting.display import display_text
 from infimum.fitting.fit import Fit
 from infimum.target.space import positions
 from infimum.target.target import Target
 from infimum.trust.prior import Prior
-from infimum.trust.ranked import DRAWS, Pipeline, Ranked, Simulate, run_all
+from infimum.trust.ranked import RANKED_DRAWS, Pipeline, RankedTruth, Simulate, run_all
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-FEWEST = 20
-"""Data sets below which ranks say nothing: with 20 draws half as wide as they should be were found
-out in 69 % of 2000 simulations, with 40 in 94 %."""
+FEWEST_DATA_SETS = 20
+"""Fewest data sets whose ranks say anything. Draws of half the right width were detected with 20
+data sets in 69 % of 2000 simulations, with 40 in 94 %."""
 
-
-TINY = 1e-4
-"""P-values below are printed as that: they are bounds."""
+SMALLEST_SHOWN = 1e-4
+"""Smallest p-value that is printed; smaller ones are bounds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Ranks of true values among the draws of fits: uniform if the fits are right.
+    """Ranks of true values among the draws of fits; they are uniform if the fits are right.
 
     Attributes
     ----------
     ranks
-        Of each data set and quantity, the number of draws below the true value, shape (m, k);
-        data sets that failed have none.
+        Number of draws below the true value, for each data set that was fitted and each quantity,
+        shape (m, k).
     n_draws
-        Draws L of each fit: ranks are 0, ..., L.
+        Number of draws L of each fit: ranks are 0, ..., L.
     names
         The k quantities.
     verdicts
-        Of the m fits; the unreliable ones are among the ranks.
+        The verdicts of the m fits; unreliable fits have ranks too.
     failures
         Messages of the data sets that raised an error.
     seconds
-        What it took.
-    asked
-        Data sets asked for; Ctrl-C may have come before.
+        Time of the whole calibration.
+    n_data_sets
+        Number of data sets that were requested; after Ctrl-C fewer were fitted.
     name, family
-        Of the target and what was fitted to it.
+        Name of the target, and of the family that was fitted to it.
     weighted
-        Whether draws were importance-resampled, of fits that are not unreliable.
+        Whether draws were importance-resampled, if a fit was not unreliable.
     """
 
     ranks: Int[np.ndarray, "m k"]
@@ -69,20 +70,22 @@ class Calibration:
     verdicts: tuple[str, ...]
     failures: tuple[str, ...]
     seconds: float
-    asked: int
+    n_data_sets: int
     name: str
     family: str
     weighted: bool
+
+    asked = RenamedAttribute("n_data_sets")
 
     def table(self) -> pd.DataFrame:
         """A row for each quantity.
 
         Returns
         -------
-        DataFrame with columns p_value, of the hypothesis that its ranks are uniform; z_score_mean,
-        the mean of its ranks against that of uniform ones in standard errors, negative where draws
-        are too high; dispersion, the variance of its ranks over that of uniform ones, above 1
-        where draws are too narrow.
+        DataFrame with columns p_value, of the hypothesis that the quantity's ranks are uniform;
+        z_score_mean, the mean rank minus that of uniform ranks, in standard errors, which is
+        negative if draws are too high; dispersion, the variance of the ranks over that of uniform
+        ranks, which is above 1 if draws are too narrow.
         """
         import pandas as pd
 
@@ -97,17 +100,17 @@ class Calibration:
 
     @property
     def p_value(self) -> float:
-        """The smallest of all quantities, times their number (Bonferroni)."""
+        """Smallest p-value of all quantities, times their number (Bonferroni)."""
         smallest = uniformity.p_values(self.ranks, self.n_draws + 1).min()
         return float(min(1.0, len(self.names) * smallest))
 
     @property
     def passed(self) -> bool:
-        """Whether the ranks may be uniform: a p-value of at least 0.01."""
+        """Whether the ranks may be uniform: whether `p_value` is at least 0.01."""
         return self.p_value >= LEAST_P_VALUE
 
     def plot(self, **options: Any) -> Any:
-        """ECDFs of the ranks less the uniform one, in their band; see `infimum.plots`."""
+        """Draw the ECDF of each quantity's ranks; see `infimum.plots.plot_ranks`."""
         from infimum.plots.ranks import plot_ranks
 
         return plot_ranks(self, **options)
@@ -115,23 +118,25 @@ class Calibration:
     def __str__(self) -> str:
         n, unreliable = len(self.ranks), self.verdicts.count("unreliable")
         draws = "importance-weighted draws" if self.weighted else "draws of q"
-        asked = "" if n + len(self.failures) == self.asked else f", of {self.asked} asked for"
+        complete = n + len(self.failures) == self.n_data_sets
+        of_all = "" if complete else f", of {self.n_data_sets} asked for"
         rows = [
-            ("data sets", f"{n}{asked}; {self.n_draws} {draws} each, in {self.seconds:.0f} s"),
+            ("data sets", f"{n}{of_all}; {self.n_draws} {draws} each, in {self.seconds:.0f} s"),
             ("unreliable", f"{unreliable} of {n} fits, which are among the ranks"),
         ]
         if self.failures:
-            told = f"{len(self.failures)} data sets, which are not among the ranks; the first: "
-            rows.append(("failed", told + self.failures[0]))
+            count = f"{len(self.failures)} data sets, which are not among the ranks; the first: "
+            rows.append(("failed", count + self.failures[0]))
         worst = self.table().sort_values("p_value").iloc[0]
-        off = f"{worst.name}, {_in_words(worst.p_value)}: mean rank {worst.z_score_mean:+.1f} "
+        off = f"{worst.name}, {_p_text(worst.p_value)}: mean rank {worst.z_score_mean:+.1f} "
         rows.append(("worst", f"{off}standard errors off, dispersion {worst.dispersion:.2f}"))
         rows.append(("verdict", self._verdict(worst)))
         head = f"infimum calibration of {self.name!r}: {self.family}, {len(self.names)} quantities"
         return "\n".join([head, *(f"  {label:<11} {text}" for label, text in rows)])
 
-    def _verdict(self, worst: Any) -> str:
-        over_all = f"{_in_words(self.p_value)} over all quantities"
+    def _verdict(self, worst: pd.Series) -> str:
+        """Whether the calibration passed; if not, how the draws of the worst quantity are wrong."""
+        over_all = f"{_p_text(self.p_value)} over all quantities"
         if self.passed:
             return f"passed: the ranks may be uniform, {over_all}"
         biased = float(worst.z_score_mean)
@@ -157,25 +162,27 @@ def calibrate(
     simulate: Simulate | None = None,
     **kwargs: Any,
 ) -> Calibration:
-    """Check fits by data sets simulated from the model, of which the true parameters are known.
+    """Check fits on data sets that are simulated from the model, with known true parameters.
 
-    Simulation-based calibration (Talts et al. 2018): parameters are drawn from the prior and data
-    given them; where fits are right, the ranks of the true values among the draws are uniform.
-    Slow checks of a model and its prior, not of one data set.
+    Simulation-based calibration (Talts et al. 2018): parameters are drawn from the prior, and data
+    given the parameters. If the fits are right, the ranks of the true values among the draws are
+    uniform. This checks a model with its prior, not the fit of one data set, and takes as long as
+    n fits.
 
     Parameters
     ----------
     model
-        NumPyro model function; or give `simulate`.
+        NumPyro model function; or leave it out and give `simulate`.
     *args, **kwargs
-        What the model is called with, observations included: they say which sites to simulate, and
-        in which shapes. Arguments that are called as those below are bound by `functools.partial`.
+        What the model is called with, observations included: they determine which sites are
+        simulated, and in which shapes. If an argument has the same name as one below, bind it with
+        `functools.partial`.
     n
         Number of data sets, at least 20.
     family
-        What to fit, as for `infimum.fit`.
+        The family to fit, as for `infimum.fit`.
     weighted
-        Whether to importance-resample draws, as `Fit.sample` does, of fits that are not unreliable.
+        Whether to importance-resample the draws, as `Fit.sample` does, if a fit is not unreliable.
     draws
         Fresh draws that each fit's checks rest on, as for `infimum.fit`.
     quantities
@@ -185,21 +192,22 @@ def calibrate(
     progress
         Show progress; by default on a terminal, after a second.
     workers
-        Processes to share the work; by default it is done in this one. What is simulated must be
-        importable there: defined in a module, or in a script whose own work is under
-        ``if __name__ == "__main__":``. Each takes half a gigabyte, and seconds to start.
+        Number of processes that share the work; by default this process does all of it. The model
+        must be importable there: defined in a module, or in a script whose own work is under
+        ``if __name__ == "__main__":``. Each process takes half a gigabyte, and seconds to start.
     simulate
-        Function of a `numpy.random.Generator` that draws parameters and data, and returns the
-        parameters, as the target structures them, and the `Target` given the data.
+        Function of a `numpy.random.Generator` that draws parameters and data. It returns the
+        parameters, in the target's structure, and the `Target` given the data.
 
     Raises
     ------
     TypeError, ValueError
-        Before any fit, for wrong use, and for models from which no data can be drawn.
+        Before any fit, for wrong use, and if no data can be drawn from the model.
     RuntimeError
         If every data set fails.
     KeyboardInterrupt
-        On Ctrl-C before 20 data sets are done; later those that are done are returned.
+        On Ctrl-C before 20 data sets are done. Later than that, Ctrl-C returns the calibration by
+        those that are done.
 
     Examples
     --------
@@ -211,7 +219,7 @@ def calibrate(
     True
     """
     began = time.perf_counter()
-    check_number("n", n, FEWEST)
+    check_number("n", n, FEWEST_DATA_SETS)
     workers = 1 if workers is None else workers
     check_number("workers", workers, 1)
     auto = isinstance(family, str) and family == "auto"
@@ -219,47 +227,49 @@ def calibrate(
     root = int(generator(seed, CALIBRATE_STREAM).integers(2**63))
     simulate = _simulator(model, args, kwargs, simulate)
     pipeline = Pipeline(simulate, family, draws, weighted, root)
-    _, target = pipeline.simulated(0)
+    _, target = pipeline.data_set(0)
     judged = np.flatnonzero(target.space.judged)
     columns = sorted(set(positions(target.names, quantities))) if quantities else judged
-    done = _gathered(pipeline, n, workers, progress)
-    ranked = [(one.ranks[columns], one.told) for one in done if one.ranks is not None]
-    failures = tuple(one.told for one in done if one.ranks is None)
+    results = _run_data_sets(pipeline, n, workers, progress)
+    ranked = [(one.ranks[columns], one.verdict) for one in results if one.ranks is not None]
+    failures = tuple(one.error for one in results if one.ranks is None)
     if not ranked:
         raise RuntimeError(
-            coded("E821", f"none of {len(done)} data sets could be fitted; {failures[0]}")
+            coded("E821", f"none of {len(results)} data sets could be fitted; {failures[0]}")
         )
     return Calibration(
         ranks=np.array([ranks for ranks, _ in ranked]),
-        n_draws=DRAWS,
+        n_draws=RANKED_DRAWS,
         names=tuple(target.names[column] for column in columns),
         verdicts=tuple(verdict for _, verdict in ranked),
         failures=failures,
         seconds=time.perf_counter() - began,
-        asked=int(n),
+        n_data_sets=int(n),
         name=target.name,
         family=name,
         weighted=weighted,
     )
 
 
-def _gathered(pipeline: Pipeline, n: int, workers: int, progress: bool | None) -> list[Ranked]:
-    """Every data set in its order; after Ctrl-C those that are done, if they say anything."""
+def _run_data_sets(
+    pipeline: Pipeline, n: int, workers: int, progress: bool | None
+) -> list[RankedTruth]:
+    """Every data set in its order; after Ctrl-C those that are done, if they are enough."""
     began = time.perf_counter()
-    done: list[Ranked] = []
-    with telling(progress) as tell:
+    results: list[RankedTruth] = []
+    stop = Stop()
+    with display_text(progress) as show:
 
-        def keep(one: Ranked) -> None:
-            done.append(one)
-            left = (n - len(done)) * (time.perf_counter() - began) / len(done)
-            tell(f"calibrating: some {left:.0f} s to go, {len(done)} of {n} data sets done")
+        def keep(result: RankedTruth) -> None:
+            results.append(result)
+            left = (n - len(results)) * (time.perf_counter() - began) / len(results)
+            show(f"calibrating: some {left:.0f} s to go, {len(results)} of {n} data sets done")
 
-        try:
+        with stop.cut_short():
             run_all(pipeline, n, workers, keep)
-        except KeyboardInterrupt:
-            if len(done) < FEWEST:
-                raise
-    return sorted(done, key=lambda one: one.index)
+    if stop.requested and len(results) < FEWEST_DATA_SETS:
+        raise KeyboardInterrupt  # the user's own, handed on: there is no result to return
+    return sorted(results, key=lambda result: result.index)
 
 
 def _simulator(
@@ -268,23 +278,23 @@ def _simulator(
     kwargs: dict[str, Any],
     simulate: Simulate | None,
 ) -> Simulate:
-    """What draws data sets: the model, or the function in its place."""
-    both = "calibrate(model, *args), with a NumPyro model, or calibrate(simulate=function)"
+    """The function that draws data sets: made of the model, or the user's own."""
+    usage = "calibrate(model, *args), with a NumPyro model, or calibrate(simulate=function)"
     if (model is None) == (simulate is None):
-        given = "both were given" if model is not None else "neither was given"
-        raise TypeError(coded("E820", f"expected {both}: {given}"))
+        count = "both were given" if model is not None else "neither was given"
+        raise TypeError(coded("E820", f"expected {usage}: {count}"))
     if isinstance(model, Target | Fit):
         raise TypeError(
             coded(
                 "E820",
-                f"{model!r} has its data for good, and calibration draws new ones: expected {both}",
+                f"{model!r} has fixed data, and calibration has to draw new data: expected {usage}",
             )
         )
     if model is not None:
         return Prior(model, args, kwargs)
     if args or kwargs:
         raise TypeError(
-            coded("E820", f"arguments {(*args, *kwargs)} belong to a model: expected {both}")
+            coded("E820", f"arguments {(*args, *kwargs)} belong to a model: expected {usage}")
         )
     if not callable(simulate):
         raise TypeError(
@@ -293,5 +303,6 @@ def _simulator(
     return simulate
 
 
-def _in_words(p_value: float) -> str:
-    return f"p = {p_value:.2g}" if p_value >= TINY else f"p < {TINY:g}"
+def _p_text(p_value: float) -> str:
+    """A p-value as it is printed."""
+    return f"p = {p_value:.2g}" if p_value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"

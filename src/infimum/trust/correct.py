@@ -1,4 +1,4 @@
-"""The verb `correct`: the cheapest correction of a fit that can be believed."""
+"""The verb `correct`: draws of p* by the cheapest correction that can be believed."""
 
 from __future__ import annotations
 
@@ -17,65 +17,68 @@ from infimum.families._distribution import LARGEST_DENSE, SparseGaussian
 from infimum.fitting.fit import Fit
 
 CHAINS = 4
-"""Chains of MCMC, where the number of draws is divided among them."""
+"""Chains of MCMC, among which the draws are divided."""
 
 
 def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
-    """Draws of p*, by the first correction whose own checks it passes.
+    """Draw from p* by the first correction that passes its own checks.
 
-    Tried by cost: importance resampling, where the effective number of draws allows it; block by
-    block, where q is a sparse Gaussian with groups; chains in q's coordinates; annealing from q.
-    Where several optima are known annealing comes before chains, which would each stay at one.
+    The corrections are tried in the order of their cost: importance resampling, if the fit's
+    weights can be believed; block by block, if q is a sparse Gaussian; chains in q's coordinates;
+    annealing from q. If several optima are known, annealing comes before chains, because each chain
+    would stay at one optimum.
 
     Parameters
     ----------
     n
-        Number of draws, at least; block by block, where they are dear, 500 are made.
+        Number of draws, at least. Block by block makes 500, because they are expensive there.
 
     Returns
     -------
-    Draws with a verdict, and in `tried` what was left behind and why. If no correction can be
-    believed, the last one, whose verdict is "unreliable".
+    Draws with a verdict. `attempts` lists the corrections that were tried before, and why they were
+    not used. If no correction can be believed, the result is the last one, with the verdict
+    "unreliable".
 
     Raises
     ------
     ValueError
-        If the fit has no target any more, because it was loaded from disk; if n is no number.
+        If the fit has no target, because it was loaded from disk; if n is not a positive integer;
+        or if no correction applies.
     """
     fit.at_hand()
     check_number("n", n, 1)
-    tried: list[tuple[str, str]] = []
-    found: Corrected | None = None
-    for name, attempt in _ways(fit, n, seed):
+    attempts: list[tuple[str, str]] = []
+    last: Corrected | None = None
+    for name, attempt in _candidates(fit, n, seed):
         try:
-            made = attempt()
-        except ValueError as why:
-            tried.append((name, str(why)))
+            corrected = attempt()
+        except ValueError as error:
+            attempts.append((name, str(error)))
             continue
-        if made.verdict == "good":
-            return dataclasses.replace(made, tried=tuple(tried))
-        tried.append((name, made.reason))
-        found = made
-    if found is None:
-        reasons = "; ".join(f"{name}: {plain(why)}" for name, why in tried)
-        told = reasons or f"none is for d = {fit.q.dim:,} and the verdict {fit.verdict}"
-        raise ValueError(coded("E801", f"no correction applies: {told}. Fit a larger family"))
-    return dataclasses.replace(found, tried=tuple(tried[:-1]))
+        if corrected.verdict == "good":
+            return dataclasses.replace(corrected, attempts=tuple(attempts))
+        attempts.append((name, corrected.reason))
+        last = corrected
+    if last is None:
+        reasons = "; ".join(f"{name}: {plain(why)}" for name, why in attempts)
+        reasons = reasons or f"none is for d = {fit.q.dim:,} and the verdict {fit.verdict}"
+        raise ValueError(coded("E801", f"no correction applies: {reasons}. Fit a larger family"))
+    return dataclasses.replace(last, attempts=tuple(attempts[:-1]))
 
 
-def _ways(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Corrected]]]:
-    """Corrections that may help, by cost."""
+def _candidates(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Corrected]]]:
+    """Corrections that may help, the cheapest first."""
     target, each = fit.at_hand(), -(-n // CHAINS)
     anneal = functools.partial(annealing, fit, n, seed=seed)
     chains = functools.partial(mcmc, fit, each, chains=CHAINS, seed=seed)
-    ways: list[tuple[str, Callable[[], Corrected]]] = []
+    candidates: list[tuple[str, Callable[[], Corrected]]] = []
     if fit.verdict != "unreliable":
-        ways.append(("importance", lambda: importance(fit, n, seed=seed)))
+        candidates.append(("importance", lambda: importance(fit, n, seed=seed)))
     if isinstance(fit.q, SparseGaussian):
-        ways.append(("blocks", lambda: blocks(fit, seed=seed)))
+        candidates.append(("blocks", lambda: blocks(fit, seed=seed)))
     if not target.differentiable:
-        ways.append(("independence", lambda: chains(kernel="independence")))
+        candidates.append(("independence", lambda: chains(kernel="independence")))
     elif fit.q.dim <= LARGEST_DENSE:
-        moving = [("mcmc", chains), ("annealing", anneal)]
-        ways += moving[::-1] if fit.rivals else moving
-    return ways
+        samplers = [("mcmc", chains), ("annealing", anneal)]
+        candidates += samplers[::-1] if fit.rivals else samplers
+    return candidates

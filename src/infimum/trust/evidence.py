@@ -1,4 +1,4 @@
-"""The verbs `evidence` and `compare`: log Z with an interval that holds, and Bayes factors."""
+"""The verbs `evidence` and `compare`: log Z with a standard error, and Bayes factors."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ if TYPE_CHECKING:
 
 
 MOST_ERROR = 0.2
-"""Standard error in nats above which an evidence is called unreliable: a Bayes factor is then known
+"""Largest standard error of a reliable evidence, in nats; with a larger one a Bayes factor is known
 to half of itself at best."""
 
-SHARED = 0.05
-"""Nats by which all populations of an annealing may be off together, which their spread does not
-tell: over 20 fits of Neal's funnel (d = 10) log Z was low by 0.05 in the mean, by 0.12 at most, and
-with standard errors from the spread alone (0.02 to 0.14) the truth was beyond three in 6."""
+COMMON_ERROR = 0.05
+"""Error in nats that all populations of an annealing may have in common, so that their spread does
+not show it. In 20 fits of Neal's funnel (d = 10) log Z was too low by 0.05 on average and by 0.12
+at most. With standard errors from the spread alone (0.02 to 0.14) 6 of them were more than three
+standard errors off."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """log Z of a model.
+    """log Z of a model, with its standard error and whether it can be believed.
 
     Attributes
     ----------
     log_z
-        Estimate and its standard error, in nats.
+        The estimate of log Z and its standard error, in nats.
     lower
-        The ELBO, which in expectation is a lower bound.
+        The ELBO, whose expectation is a lower bound of log Z.
     method
-        "importance", from q and its wider proposal; "mixture", from every rung of a climb and every
-        known optimum; "smc", annealed from q.
+        "importance": draws of q and its wider proposal. "mixture": draws of every rung of a climb
+        and of every known optimum. "smc": annealing from q.
     reliable
-        Whether the estimate and its error can be believed.
+        Whether the estimate and its standard error can be believed.
     why
-        What speaks for that, or against.
+        The reason for `reliable`, in words.
     name
-        What the target is called.
+        Name of the target.
     """
 
     log_z: Estimate
@@ -61,9 +62,9 @@ class Evidence:
     name: str
 
     def __str__(self) -> str:
-        said = "reliable" if self.reliable else "not reliable"
+        judgement = "reliable" if self.reliable else "not reliable"
         return (
-            f"log Z of {self.name!r} is {self.log_z} by {self.method}, {said}: {self.why} "
+            f"log Z of {self.name!r} is {self.log_z} by {self.method}, {judgement}: {self.why} "
             f"ELBO {self.lower}."
         )
 
@@ -74,25 +75,26 @@ def evidence(
     *,
     seed: Seed = 0,
 ) -> Evidence:
-    """log Z with its standard error.
+    """Estimate log Z, with a standard error that can be believed.
 
-    Importance sampling with weights of a mixture, its components as control variates and an error
-    that knows the weights' tail (Vehtari et al. 2024); of a climb the mixture holds the q of every
-    rung. Where these weights can't be believed, annealing from q, if "auto" is to choose. Smoothed
-    weights were right no oftener: over 9 targets of 20 seeds 144 of 150 were within three standard
-    errors without, 132 with, because the smoothing spoils what the control variate cancels.
+    The estimate is importance sampling from a mixture, with q as a control variate and a standard
+    error that takes the tail of the weights into account (Vehtari et al. 2024). For a climb the
+    mixture consists of the q of every rung. If the weights can't be believed, "auto" anneals from q
+    instead. Pareto-smoothed weights were no better: over 9 targets with 20 seeds each 144 of 150
+    estimates were within three standard errors without smoothing, and 132 with it, because it
+    spoils the cancellation by the control variate.
 
     Parameters
     ----------
     fit
         A fit or a climb.
     method
-        How to estimate.
+        "importance", "smc" (annealing), or "auto" to choose.
 
     Raises
     ------
     ValueError
-        If the method is unknown, or needs the target and the fit was loaded from disk.
+        If the method is unknown, or if it needs the target but the fit was loaded from disk.
     """
     if method not in ("auto", "importance", "smc"):
         raise ValueError(
@@ -100,26 +102,29 @@ def evidence(
         )
     best = fit.best if isinstance(fit, Climb) else fit
     if method != "smc":
-        found = _pooled(fit, seed) if isinstance(fit, Climb) and len(fit) > 1 else _weighed(best)
+        if isinstance(fit, Climb) and len(fit) > 1:
+            by_weights = _of_climb(fit, seed)
+        else:
+            by_weights = _of_fit(best)
         annealable = best.target is not None and best.target.differentiable
-        if found.reliable or method == "importance" or not annealable:
-            return found
-    made = annealing(best, seed=seed)
-    assert made.log_evidence is not None
-    value, se = made.log_evidence
-    estimate = Estimate(value, math.hypot(se, SHARED))
-    reliable = made.trusted and estimate.se <= MOST_ERROR
-    return Evidence(estimate, best.elbo, "smc", reliable, made.why, best.name)
+        if by_weights.reliable or method == "importance" or not annealable:
+            return by_weights
+    annealed = annealing(best, seed=seed)
+    assert annealed.log_evidence is not None
+    value, se = annealed.log_evidence
+    estimate = Estimate(value, math.hypot(se, COMMON_ERROR))
+    reliable = annealed.trusted and estimate.se <= MOST_ERROR
+    return Evidence(estimate, best.elbo, "smc", reliable, annealed.why, best.name)
 
 
-def _weighed(fit: Fit) -> Evidence:
-    """From the weights that the fit has."""
+def _of_fit(fit: Fit) -> Evidence:
+    """The evidence by the weighed draws that the fit has."""
     ratio = fit.log_q - fit.log_r
-    return _judged(fit, fit.log_weights, ratio, "importance")
+    return _judge(fit, fit.log_weights, ratio, "importance")
 
 
-def _pooled(climb: Climb, seed: Seed) -> Evidence:
-    """From the q of every rung and every optimum they know, as one mixture."""
+def _of_climb(climb: Climb, seed: Seed) -> Evidence:
+    """The evidence by fresh draws of a mixture: the q of every rung, and every known optimum."""
     best = climb.best
     others = [fit.q for fit in climb if fit is not best]
     others += [other for other in best.proposal.others if all(other is not q for q in others)]
@@ -127,15 +132,17 @@ def _pooled(climb: Climb, seed: Seed) -> Evidence:
     target = best.at_hand()
     chunks = proposal.evaluated(target, best.n_draws, seed, CORRECT_STREAM, 8)
     log_p, log_q, log_r = joined(densities for _, *densities in chunks)
-    return _judged(best, log_p - log_r, log_q - log_r, "mixture")
+    return _judge(best, log_p - log_r, log_q - log_r, "mixture")
 
 
-def _judged(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> Evidence:
+def _judge(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> Evidence:
+    """Estimate log Z from weights, and judge whether it can be believed."""
     effective, tail = weights.ess(log_w), weights.khat(log_w)
     value, se = weights.log_evidence(log_w, log_ratio)
-    estimate = Estimate(value, math.hypot(se * weights.error_growth(len(log_w), tail), fit.unseen_mass))
-    near = (log_w - log_ratio)[: fit.n_draws]
-    trusted = quantities.trusted(near, log_w, fit.reason.converged) and fit.work.improper is None
+    se *= weights.error_growth(len(log_w), tail)
+    estimate = Estimate(value, math.hypot(se, fit.unseen_mass))
+    log_w_q = (log_w - log_ratio)[: fit.n_draws]
+    trusted = quantities.trusted(log_w_q, log_w, fit.reason.converged) and fit.work.improper is None
     trusted &= fit.unseen_mass <= quantities.MOST_UNSEEN
     reliable = trusted and estimate.se <= MOST_ERROR
     why = f"{effective:.0f} of {len(log_w)} draws are effective, with tail index {tail:.2f}."
@@ -145,25 +152,25 @@ def _judged(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> 
 def compare(
     fits: Sequence[Fit | Climb | Evidence], names: Sequence[str] | None = None, *, seed: Seed = 0
 ) -> pd.DataFrame:
-    """Bayes factors of models of the same data.
+    """Compare models of the same data by their Bayes factors.
 
     Parameters
     ----------
     fits
-        Fits, climbs, or what `evidence` returned, at least two.
+        Fits, climbs or results of `evidence`, at least two.
     names
-        What to call them; by default their targets' names, numbered where these repeat.
+        Names of the models; by default those of their targets, numbered if they repeat.
 
     Returns
     -------
-    DataFrame with a row for each model, the most probable first: log_z, se, elbo; log_bayes_factor
-    against the first, bf_se its standard error; weight, the model's posterior probability if all
-    were equally probable before; method.
+    DataFrame with a row for each model, the most probable first, and these columns: log_z, se,
+    elbo; log_bayes_factor against the first model, with its standard error bf_se; weight, the
+    model's posterior probability if all were equally probable before; method.
 
     Raises
     ------
     TypeError, ValueError
-        If there are fewer than two, or if an evidence is not reliable.
+        If there are fewer than two models, or an evidence is not reliable.
     """
     import pandas as pd
 
@@ -171,34 +178,34 @@ def compare(
         raise TypeError(coded("E811", "one fit given, expected a list: compare([one, another])"))
     if len(fits) < 2:
         raise ValueError(coded("E811", f"{len(fits)} given, expected at least two fits to compare"))
-    found = [x if isinstance(x, Evidence) else evidence(x, seed=seed) for x in fits]
-    labels = _labels([x.name for x in found]) if names is None else list(names)
-    if len(labels) != len(found) or len(set(labels)) < len(labels):
+    evidences = [x if isinstance(x, Evidence) else evidence(x, seed=seed) for x in fits]
+    labels = _labels([x.name for x in evidences]) if names is None else list(names)
+    if len(labels) != len(evidences) or len(set(labels)) < len(labels):
         raise ValueError(
-            coded("E811", f"names are {labels!r}, expected {len(found)} distinct ones")
+            coded("E811", f"names are {labels!r}, expected {len(evidences)} distinct ones")
         )
-    doubtful = [f"{n}: {x}" for n, x in zip(labels, found, strict=True) if not x.reliable]
+    doubtful = [f"{n}: {x}" for n, x in zip(labels, evidences, strict=True) if not x.reliable]
     if doubtful:
         raise ValueError(
             coded(
                 "E813",
-                "these can't be compared, because an evidence is not to be believed. Fit a larger "
+                "these models can't be compared, because an evidence is not reliable. Fit a larger "
                 "family, or look at fit.advice. " + "; ".join(doubtful),
             )
         )
-    order = sorted(range(len(found)), key=lambda i: -found[i].log_z.value)
-    first = found[order[0]].log_z
-    total = np.array([found[i].log_z.value for i in order])
+    order = sorted(range(len(evidences)), key=lambda i: -evidences[i].log_z.value)
+    first = evidences[order[0]].log_z
+    total = np.array([evidences[i].log_z.value for i in order])
     weight = np.exp(total - total.max())
     rows = [
         {
-            "log_z": found[i].log_z.value,
-            "se": found[i].log_z.se,
-            "elbo": found[i].lower.value,
-            "log_bayes_factor": found[i].log_z.value - first.value,
-            "bf_se": 0.0 if i == order[0] else math.hypot(found[i].log_z.se, first.se),
+            "log_z": evidences[i].log_z.value,
+            "se": evidences[i].log_z.se,
+            "elbo": evidences[i].lower.value,
+            "log_bayes_factor": evidences[i].log_z.value - first.value,
+            "bf_se": 0.0 if i == order[0] else math.hypot(evidences[i].log_z.se, first.se),
             "weight": share,
-            "method": found[i].method,
+            "method": evidences[i].method,
         }
         for i, share in zip(order, weight / weight.sum(), strict=True)
     ]
@@ -206,5 +213,5 @@ def compare(
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """Names, numbered where they repeat."""
+    """The names, numbered if they repeat."""
     return [name if names.count(name) == 1 else f"{name} {i + 1}" for i, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""Simulated data sets one by one: fitted, and the truth ranked among the draws."""
+"""Simulated data sets: each is fitted, and its true values are ranked among the draws."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, PyTree
 
 from infimum.base.errors import coded
 from infimum.base.seeds import generator
+from infimum.base.stopping import Stopped
 from infimum.families._family import Family
 from infimum.fitting.fit import Fit
 from infimum.fitting.verbs import fit
@@ -28,48 +29,53 @@ from infimum.target.space import columns
 from infimum.target.target import Target
 
 Simulate = Callable[[np.random.Generator], tuple[PyTree, Target]]
+"""Draws parameters and data: ``rng -> (params, target given the data)``."""
 
-DRAWS = 99
-"""Draws of each fit that the truth is ranked among, so that there are 100 ranks: among 4096
-proposals of an importance-resampled draw 99 are few enough that they hardly repeat."""
+RANKED_DRAWS = 99
+"""Draws of each fit that the true value is ranked among: there are then 100 ranks. Importance
+resampling chooses them among 4096 draws, so that they hardly repeat."""
 
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-"""Where libraries of linear algebra read how many threads they may start."""
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Environment variables that limit the threads of linear algebra."""
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """One data set done.
+class RankedTruth:
+    """The result of one data set.
 
     Attributes
     ----------
     index
-        Which.
+        Number of the data set.
     ranks
         Number of draws below the true value, for each quantity, shape (k,); None if it failed.
-    told
-        The verdict of its fit; or the error.
+    verdict
+        The verdict of the fit; empty if the data set failed.
+    error
+        The message of the error, if it failed.
     """
 
     index: int
     ranks: Int[np.ndarray, " k"] | None
-    told: str
+    verdict: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a data set is simulated, fitted and sampled: all but which one.
+    """How data sets are simulated, fitted and sampled.
 
     Attributes
     ----------
     simulate
-        ``rng -> (params, target)``.
+        Draws a data set.
     family, draws
         As for `infimum.fit`.
     weighted
         Whether to importance-resample the draws of fits that are not unreliable.
     seed
-        Each data set has random numbers of its own, so that it does not matter where it is done.
+        Seed of all data sets. Each has random numbers of its own, so that its result does not
+        depend on the process that computes it.
     """
 
     simulate: Simulate
@@ -78,39 +84,48 @@ class Pipeline:
     weighted: bool
     seed: int
 
-    def simulated(self, index: int) -> tuple[np.ndarray, Target]:
-        """True values of one data set, shape (k,), and the target given the data."""
-        made = self.simulate(generator(self.seed, index, 0))
-        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Target)):
+    def data_set(self, index: int) -> tuple[Float[np.ndarray, " k"], Target]:
+        """True values of one data set, and the target given the data."""
+        simulated = self.simulate(generator(self.seed, index, 0))
+        pair = isinstance(simulated, tuple) and len(simulated) == 2
+        if not (pair and isinstance(simulated[1], Target)):
             raise TypeError(
-                coded("E822", f"simulate returned {made!r}, expected (params, infimum.Target)")
+                coded("E822", f"simulate returned {simulated!r}, expected (params, infimum.Target)")
             )
-        return truth(made[1], made[0]), made[1]
+        params, target = simulated
+        return true_values(target, params), target
 
-    def run(self, index: int) -> Ranked:
-        """One data set; an error is told, Ctrl-C is not taken for an answer."""
+    def run(self, index: int) -> RankedTruth:
+        """Simulate, fit and rank one data set; an error becomes part of the result.
+
+        Raises
+        ------
+        Stopped
+            If Ctrl-C came during the fit: its best q so far must not be ranked.
+        """
         rng = generator(self.seed, index, 1)
         seed = int(rng.integers(2**63))
         try:
-            true, target = self.simulated(index)
-            fitted = fit(target, self.family, seed=seed, draws=self.draws, progress=False)
-            if _interrupted(fitted):
-                raise KeyboardInterrupt
-            weighted = self.weighted and fitted.verdict != "unreliable"
-            drawn = columns(fitted.sample(DRAWS, seed=seed, weighted=weighted))
+            true, target = self.data_set(index)
+            answer = fit(target, self.family, seed=seed, draws=self.draws, progress=False)
+            if _interrupted(answer):
+                raise Stopped
+            weighted = self.weighted and answer.verdict != "unreliable"
+            drawn = columns(answer.sample(RANKED_DRAWS, seed=seed, weighted=weighted))
         except Exception as error:  # whatever the user's code, or the fit, raises
-            return Ranked(index, None, f"data set {index}: {type(error).__name__}: {error}")
+            message = f"data set {index}: {type(error).__name__}: {error}"
+            return RankedTruth(index, None, error=message)
         ties = rng.integers(0, (drawn == true).sum(axis=0), endpoint=True)
-        return Ranked(index, (drawn < true).sum(axis=0) + ties, fitted.verdict)
+        return RankedTruth(index, (drawn < true).sum(axis=0) + ties, answer.verdict)
 
 
-def truth(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
+def true_values(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
     """True values of every scalar quantity of a target, in the order of its `names`.
 
     Parameters
     ----------
     params
-        As the target structures them, with or without what the model derives from them.
+        In the target's structure, with or without what the model derives from them.
 
     Raises
     ------
@@ -123,8 +138,8 @@ def truth(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
         values = jax.tree_util.tree_leaves(target.constrain(target.unconstrain(params)))
     for value, leaf in zip(values, space.leaves, strict=True):
         if np.shape(value) != leaf.shape:
-            told = f"{leaf.label!r} has shape {np.shape(value)}, not the target's {leaf.shape}"
-            raise ValueError(coded("E822", f"simulated parameter {told}"))
+            shapes = f"has shape {np.shape(value)}, not the target's {leaf.shape}"
+            raise ValueError(coded("E822", f"simulated parameter {leaf.label!r} {shapes}"))
     flat = columns([np.asarray(value, np.float64)[None] for value in values])[0]
     if np.isnan(flat).any():
         where = space.names[int(np.argmax(np.isnan(flat)))]
@@ -134,20 +149,20 @@ def truth(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
     return flat
 
 
-def _interrupted(fitted: Fit) -> bool:
-    """Whether Ctrl-C came during a fit, which ends it with the best q so far."""
-    starts = [start.reason for start in fitted.starts]
-    climb = fitted.route.ended if fitted.route is not None else ""
-    return Reason.INTERRUPTED in (*starts, fitted.reason) or climb == "interrupted"
+def _interrupted(answer: Fit) -> bool:
+    """Whether Ctrl-C ended a fit early, with the best q so far."""
+    starts = [start.reason for start in answer.starts]
+    climb_end = answer.route.ended if answer.route is not None else ""
+    return Reason.INTERRUPTED in (*starts, answer.reason) or climb_end == "interrupted"
 
 
-def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[Ranked], None]) -> None:
-    """Run n data sets and keep each as it is done; an interrupted one is not kept.
+def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[RankedTruth], None]) -> None:
+    """Run n data sets, and call `keep` with each result as soon as it is there.
 
     Raises
     ------
     TypeError, RuntimeError
-        If other processes can't have the pipeline.
+        If other processes can't import the pipeline, or one of them ends early.
     """
     if workers == 1:
         for index in range(n):
@@ -157,7 +172,7 @@ def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[Ranked], N
     context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork would lose
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _adopt, (pipeline,))
     try:
-        with _single_threaded():  # processes begin when they are first given something
+        with _single_threaded():  # processes start with the first submission
             futures = [pool.submit(_run, index) for index in range(n)]
         for future in concurrent.futures.as_completed(futures):
             keep(future.result())
@@ -165,10 +180,9 @@ def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[Ranked], N
         raise RuntimeError(
             coded(
                 "E824",
-                "a worker process ended early. A script that uses workers must do its own work "
-                'under if __name__ == "__main__": because they import it; else memory may be '
-                "short, of which each of them takes half a gigabyte. Without workers all is done "
-                "in this process",
+                "a worker process ended early. Workers import the script that starts them: put its "
+                'own work under if __name__ == "__main__":. Or memory was short: each worker takes '
+                "half a gigabyte. Leave out workers to do everything in this process",
             )
         ) from error
     finally:
@@ -177,11 +191,11 @@ def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[Ranked], N
 
 @contextlib.contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Have processes that begin in here do linear algebra by one thread each, unless told.
+    """Let processes that start in here use one thread each, unless the user has set the number.
 
-    Two workers on two cores, with two threads each, took 153 s where these take 78.
+    On two cores two workers with two threads each took 153 s, with one thread each 78 s.
     """
-    missing = [name for name in THREADS if name not in os.environ]
+    missing = [name for name in THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(missing, "1"))
     try:
         yield
@@ -191,29 +205,34 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _check_travels(pipeline: Pipeline) -> None:
-    """Refuse what can't be pickled, or imported where it is unpickled."""
+    """Refuse a pipeline that can't be pickled, or not be imported in another process."""
     cure = "define the model in a module and import it, or leave out workers"
     try:
-        written = pickle.dumps(pipeline)
-    except Exception as error:  # pickle raises what it likes
+        pickled = pickle.dumps(pipeline)
+    except Exception as error:  # pickle raises errors of every kind
         raise TypeError(
             coded("E824", f"other processes can't have the model ({error}): {cure}")
         ) from error
     script = getattr(sys.modules["__main__"], "__file__", "")
-    if b"__main__" in written and not Path(script).is_file():
+    if b"__main__" in pickled and not Path(script).is_file():
         raise TypeError(
-            coded("E824", f"other processes can't import what a session defines: {cure}")
+            coded(
+                "E824",
+                "other processes can't import what was defined in an interactive session: " + cure,
+            )
         )
 
 
-_ADOPTED: list[Pipeline] = []
-"""In a worker process: what it runs, with what it has compiled."""
+_WORKER_PIPELINE: list[Pipeline] = []
+"""The pipeline of a worker process; it keeps what it has compiled."""
 
 
 def _adopt(pipeline: Pipeline) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
-    _ADOPTED.append(pipeline)
+    """Begin a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    _WORKER_PIPELINE.append(pipeline)
 
 
-def _run(index: int) -> Ranked:
-    return _ADOPTED[0].run(index)
+def _run(index: int) -> RankedTruth:
+    """Run one data set in a worker process."""
+    return _WORKER_PIPELINE[0].run(index)

@@ -1,4 +1,4 @@
-"""Correct a hierarchy block by block."""
+"""The correction of hierarchies, group by group given a few hubs."""
 
 from infimum.corrections.blocks.blocks import blocks
 

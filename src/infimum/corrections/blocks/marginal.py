@@ -1,4 +1,4 @@
-"""TODO."""
+"""The marginal of the hubs: the integral over every group, and draws of the groups."""
 
 from __future__ import annotations
 
@@ -7,39 +7,72 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from infimum.base.errors import UnsuitableError, coded
 from infimum.corrections.blocks.polar import Polar, polar
+from infimum.corrections.blocks.split import Split
 from infimum.families._distribution import SparseGaussian
 from infimum.target.target import Target
 
 NODES, DEGREE = 27, 12
-"""Nodes of a group's derivative along a diameter, and the degree of the rule for its directions.
-The derivative of logistic groups has poles at ±iπ, so that with a scale of 1 the error falls as 1.6
-to the power of minus the nodes: of 20,000 groups of four rows log Z was 0.02 nats off. Of pairs of
-Poisson rates known to 0.3 and 0.6 the directions leave 2e-5 nats (2e-4 and 3e-3 with a degree of
-8). Twice as many of both at one place say by how much, for log Z and its standard error."""
+"""Nodes along a diameter where a group's derivative is evaluated, and the degree of the rule for
+the diameters' directions. The derivative of a logistic group has poles at ±iπ. With a scale of 1
+the error falls as 1.6 to the power of minus the nodes: log Z of 20,000 groups of four rows was 0.02
+nats off. For pairs of Poisson rates known to 0.3 and 0.6 the directions leave an error of 2e-5 nats
+(2e-4 and 3e-3 with a degree of 8). A rule with twice as many of both shows the error at one point;
+log Z is corrected by it, and its standard error includes it."""
 
 WIDEST, NARROWEST, MOST_STEP = 5.0, 100.0, 20.0
-"""Factors by which a group given the hubs may be wider and narrower than q has it, and sds by which
-its centre may be elsewhere: hubs far from q's mean scale and shift all groups."""
+"""Factors by which a group given the hubs may be wider or narrower than under q, and sds by which
+its centre may be shifted: hubs far from q's mean scale and shift all groups."""
 
-LOST = 0.01
-"""Nats by which hubs may be told apart by what is beyond the ends of all groups' integrals, where
-their tails are as long there as one sd: of 20,000 logistic groups of four rows 0.001, and 0.05 in
-all, which is a part of log Z's standard error."""
+MOST_TAIL_SPREAD = 0.01
+"""Largest sd over the hubs of the mass beyond the ends of all groups' integrals, in nats, if each
+tail is as long as one sd. For 20,000 logistic groups of four rows it was 0.001, and the mass itself
+0.05, which is part of log Z's standard error."""
 
-ADDITIVE = 1e-4
-"""Relative difference between the sum over groups and log p̂ itself above which groups are not
+MOST_DEVIATION = 1e-4
+"""Largest relative difference between the sum over groups and log p̂ itself if the groups are
 independent given the hubs."""
+
+
+class _Integrals(NamedTuple):
+    """Integrals of all groups given some rows of hubs.
+
+    Attributes
+    ----------
+    log_p
+        The log marginal, shape (n,).
+    density
+        Each group's exp f, up to a factor, at all points of all directions, shape (n, m, p, g).
+    z
+        The centres, shape (n, d + 1).
+    root
+        The groups' roots, shape (n, g, k, k).
+    """
+
+    log_p: Float[np.ndarray, " n"]
+    density: Float[np.ndarray, "n m p g"]
+    z: Float[np.ndarray, "n d1"]
+    root: Float[np.ndarray, "n g k k"]
 
 
 @dataclass
 class Marginal:
-    """The hubs' marginal log ∫ p̂(h, θ) dθ, and draws of θ given h.
+    """The hubs' log marginal log ∫ p̂(h, θ) dθ, and draws of θ given the hubs h.
 
-    The hubs are given in the units of q's marginal, in which its best is near 0 and I.
+    The hubs are given as u = L⁻¹(h - mean), with mean and factor L of q's marginal: there they are
+    nearly N(0, I).
+
+    Attributes
+    ----------
+    target, q
+        The target, and the sparse Gaussian that was fitted to it.
+    split
+        The hubs and the groups.
+    n_nodes, degree
+        How fine the rule for each group's integral is.
     """
 
     target: Target
@@ -60,57 +93,70 @@ class Marginal:
 
     def values(self, u: Float[np.ndarray, "n h"]) -> Float[np.ndarray, " n"]:
         """The log marginal at each row."""
-        return np.concatenate([log_p for log_p, *_ in self._looked(u)])
+        return np.concatenate([chunk.log_p for chunk in self._integrated(u)])
 
     def drawn(
         self, u: Float[np.ndarray, "n h"], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The log marginal at each row, a draw of all of z given it, and what is beyond the ends.
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
+        """The log marginal at each row, a draw of z given the hubs there, and the mass of tails.
 
-        Shapes (n,), (n, d) and (n,): the last in nats, over all groups, where their tails are as
-        long there as one sd.
+        The mass of the tails is what lies beyond the ends of the groups' integrals, in nats over
+        all groups, if each tail is as long as one sd.
         """
-        values, rows, lost = [], [], []
-        for log_p, densities, z, root in self._looked(u, rng):
-            for density, point, unit in zip(densities, z, root, strict=True):
-                place = self._inverted(density, rng)
-                point[self.split.groups] += np.einsum("gij,gj->gi", unit, place)
+        values, rows, tails = [], [], []
+        for chunk in self._integrated(u, rng):
+            for density, point, root in zip(chunk.density, chunk.z, chunk.root, strict=True):
+                eps = self._drawn_groups(density, rng)
+                point[self.split.groups] += np.einsum("gij,gj->gi", root, eps)
                 ends = self.polar.rim @ (density[:, 0] + density[:, -1])
                 whole = np.einsum("mpg,mp->g", density, self.polar.weights)
-                lost.append((ends / whole).sum())
-            values.append(log_p)
-            rows.append(z[:, :-1])
-        return np.concatenate(values), np.concatenate(rows), np.array(lost)
+                tails.append((ends / whole).sum())
+            values.append(chunk.log_p)
+            rows.append(chunk.z[:, :-1])
+        return np.concatenate(values), np.concatenate(rows), np.array(tails)
 
     def check(self, rng: np.random.Generator) -> None:
-        """Raise UnsuitableError unless the groups add up to log p̂."""
+        """Compare the sum over groups with log p̂ itself, at one random point.
+
+        Raises
+        ------
+        UnsuitableError
+            If they differ, because groups are not independent given the hubs.
+        """
         centre, root, _ = self._centres(rng.standard_normal((1, len(self.split.hubs))))
         direction = self.polar.directions[rng.integers(len(self.polar.directions))]
         count = len(self.polar.points)
-        place = rng.integers(count // 3, 2 * count // 3, len(self.split.groups))
-        ways = root @ direction
-        step = self.polar.points[place][:, None] * ways[0]
+        position = rng.integers(count // 3, 2 * count // 3, len(self.split.groups))
+        diameters = root @ direction
+        step = self.polar.points[position][:, None] * diameters[0]
         z = centre.copy()
         z[0, self.split.groups] += step
-        functions = self._functions(centre, ways)[0, place, np.arange(len(place))]
+        functions = self._functions(centre, diameters)[0, position, np.arange(len(position))]
         total, size = float(functions.sum()), float(np.abs(functions).sum()) + 1
         first, last = self.target.values(np.concatenate([centre, z])[:, :-1])
         expected = last - first - 0.5 * float((step[self.filled] ** 2).sum())
-        if not abs(expected - total) <= ADDITIVE * size:
+        if not abs(expected - total) <= MOST_DEVIATION * size:
             raise UnsuitableError(
                 coded(
                     "E806",
-                    f"groups given the hubs add up to {total:.8g} where log p̂ changes by "
-                    f"{expected:.8g}: they are not independent, or not smooth. Use another "
-                    "correction",
+                    f"the changes of all groups given the hubs add up to {total:.8g}, and log p̂ "
+                    f"changes by {expected:.8g}: the groups are not independent, or not smooth. "
+                    "Use another correction",
                 )
             )
 
-    def _centres(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hubs at each row of u, all else where it is expected given them, and on what scale.
+    def _centres(
+        self, u: Float[np.ndarray, "n h"]
+    ) -> tuple[Float[np.ndarray, "n d1"], Float[np.ndarray, "n g k k"], Float[np.ndarray, " n"]]:
+        """The centre and a root of the covariance of every group, given the hubs at each row.
 
-        From q's conditional a Newton step by the slopes there and one sd to either side of every
-        coordinate. Shapes (n, d + 1), (n, groups, k, k) and, the scales' log-determinants, (n,).
+        They are those of q's conditional after one Newton step, from the slopes at its mean and one
+        sd to either side in every coordinate.
+
+        Returns
+        -------
+        Points z with the hubs at each row and the groups at their centres, followed by one 0; the
+        roots; and their log-determinants, summed over the groups.
         """
         (_, groups, conditional, slope), n = self.split, len(u)
         k, step = groups.shape[1], u @ self.factor.T
@@ -123,10 +169,10 @@ class Marginal:
             along = self._slopes(z, root @ unit, np.array([-1.0, 0.0, 1.0]))
             slopes[:, axis] = np.einsum("ngij,nmgi->mngj", root, along)
         curvature = np.moveaxis(0.5 * (slopes[0] - slopes[2]), 0, -1)
-        here = slopes[1, 0]
+        slope_at_mean = slopes[1, 0]
         values, vectors = _eigen(0.5 * (curvature + np.swapaxes(curvature, -1, -2)))
         values = np.clip(values, WIDEST**-2, NARROWEST**2)
-        newton = np.einsum("ngij,ngi->ngj", vectors, here) / values
+        newton = np.einsum("ngij,ngi->ngj", vectors, slope_at_mean) / values
         newton = np.clip(newton, -MOST_STEP, MOST_STEP)
         z[:, groups] += np.einsum("ngij,ngj->ngi", root @ vectors, newton)
         z[:, -1] = 0.0
@@ -134,14 +180,16 @@ class Marginal:
         log_dets = log_dets - 0.5 * np.log(values).sum(axis=(1, 2))
         return z, root @ vectors / np.sqrt(values)[:, :, None, :], log_dets
 
-    def _slopes(self, centres: np.ndarray, ways: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        """Gradient of every group's f so many times its way from its centre, (n, nodes, groups, k).
-
-        `ways` has the shape (n, groups, k).
-        """
+    def _slopes(
+        self,
+        centres: Float[np.ndarray, "n d1"],
+        diameters: Float[np.ndarray, "n g k"],
+        nodes: Float[np.ndarray, " m"],
+    ) -> Float[np.ndarray, "n m g k"]:
+        """Gradient of every group's f at the nodes of a diameter through its centre."""
         groups = self.split.groups
         z = np.repeat(centres[:, None], len(nodes), axis=1)
-        step = nodes[:, None, None] * ways[:, None]
+        step = nodes[:, None, None] * diameters[:, None]
         z[:, :, groups] += step
         points = z.reshape(-1, z.shape[2])[:, :-1]
         slopes = self.target.value_and_gradient(points)[1].reshape(*z.shape[:2], -1)
@@ -149,19 +197,19 @@ class Marginal:
         return np.asarray(np.where(self.filled, -step, inside) if self.filled.any() else inside)
 
     def _functions(
-        self, centres: np.ndarray, ways: np.ndarray
-    ) -> Float[np.ndarray, "n points groups"]:
-        """Every group's f at the points along its way."""
-        slopes = self._slopes(centres, ways, self.polar.nodes)
-        return np.asarray(self.polar.rule @ np.einsum("nmgk,ngk->nmg", slopes, ways))
+        self, centres: Float[np.ndarray, "n d1"], diameters: Float[np.ndarray, "n g k"]
+    ) -> Float[np.ndarray, "n p g"]:
+        """Every group's f at the points of a diameter, from its derivative at the nodes."""
+        slopes = self._slopes(centres, diameters, self.polar.nodes)
+        return np.asarray(self.polar.rule @ np.einsum("nmgk,ngk->nmg", slopes, diameters))
 
-    def _looked(
-        self, u: np.ndarray, rng: np.random.Generator | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """The log marginal; the groups' densities at all points, unnormalised; centres and scales.
+    def _integrated(
+        self, u: Float[np.ndarray, "n h"], rng: np.random.Generator | None = None
+    ) -> Iterator[_Integrals]:
+        """The integrals of all groups, for as many rows at a time as a compiled batch holds.
 
-        For as many rows at a time as a compiled batch holds. Where draws are to be made, the
-        directions are turned at random in each row: so they come from everywhere.
+        With a generator the directions of the diameters are turned at random in each row, so that
+        draws along them come from all directions.
         """
         rule = self.polar
         size = max(1, self.target.program.width // self.n_nodes)
@@ -178,12 +226,13 @@ class Marginal:
             np.exp(np.subtract(density, top[:, None, None], out=density), out=density)
             sums = np.einsum("nmpg,mp->ng", density, rule.weights)
             groups = (np.log(sums) + top).sum(axis=1) + log_dets
-            yield self.target.values(z[:, :-1]) + groups + shift, density, z, root
+            log_p = self.target.values(z[:, :-1]) + groups + shift
+            yield _Integrals(log_p, density, z, root)
 
-    def _inverted(
+    def _drawn_groups(
         self, density: Float[np.ndarray, "m p n"], rng: np.random.Generator
     ) -> Float[np.ndarray, "n k"]:
-        """A draw of each group in its units: where its cumulative distribution reaches u."""
+        """A draw of each group in units of its root, by inverting its cumulative distribution."""
         rule, n = self.polar, density.shape[-1]
         total = np.cumsum((rule.weights[:, :, None] * density).reshape(-1, n), axis=0)
         after = (total < rng.random(n) * total[-1]).sum(axis=0)
@@ -193,36 +242,14 @@ class Marginal:
 
 
 def _eigen(matrices: Float[np.ndarray, "*b k k"]) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues and vectors of symmetric matrices."""
-    if matrices.shape[-1] == 1:  # thousands of groups, each row of hubs
+    """Eigenvalues and eigenvectors of symmetric matrices."""
+    if matrices.shape[-1] == 1:  # spares thousands of decompositions for each row of hubs
         return matrices[..., 0], np.ones(matrices.shape)
     values, vectors = np.linalg.eigh(matrices)
     return values, vectors
 
 
 def _turns(n: int, k: int, rng: np.random.Generator) -> Float[np.ndarray, "n k k"]:
-    """Random rotations and reflections."""
+    """Random rotations and reflections, one for each of n rows."""
     q, r = np.linalg.qr(rng.standard_normal((n, k, k)))
     return np.asarray(q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :])
-
-
-class Split(NamedTuple):
-    """Hubs, and groups that are independent of each other given the hubs.
-
-    Attributes
-    ----------
-    hubs
-        Their coordinates in z, shape (h,).
-    groups
-        The others', shape (n, k); a group that has fewer than k is filled up with d, one more than
-        the last: a coordinate of its own that is standard normal.
-    root
-        Lower triangles R: a group's covariance under q given the hubs is R Rᵀ, shape (n, k, k).
-    slope
-        By how much q's conditional means move with the hubs, shape (n, k, h).
-    """
-
-    hubs: Int[np.ndarray, " h"]
-    groups: Int[np.ndarray, "n k"]
-    root: Float[np.ndarray, "n k k"]
-    slope: Float[np.ndarray, "n k h"]

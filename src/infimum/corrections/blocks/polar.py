@@ -1,9 +1,10 @@
-"""Integrals over few coordinates along diameters, of functions known by their derivatives.
+"""Integrals over one to three coordinates along diameters, for functions known by their derivative.
 
-∫ exp f(e) de over k coordinates is Σ_m W_m ∫ |r|^(k-1) exp f(r ω_m) dr, with ω_m on half a sphere.
-On the circle even steps, on the sphere even steps times those of Gauss and Legendre, are exact for
-polynomials of a degree, so that the error falls with it faster than any power where f is smooth.
-Along a diameter f is the integral of its derivative there, which a Chebyshev series interpolates.
+∫ exp f(e) de over k coordinates is Σ_m W_m ∫ |r|^(k-1) exp f(r ω_m) dr, with directions ω_m on half
+a sphere. The directions are equidistant on the circle; on the sphere they are equidistant in angle,
+with the heights of Gauss and Legendre. Both rules are exact for polynomials up to a degree, so that
+for a smooth f the error falls faster than any power of it. Along a diameter f is the integral of
+its derivative, which is interpolated by a Chebyshev series.
 """
 
 from __future__ import annotations
@@ -15,38 +16,39 @@ import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import chebyshev, legendre
 
-REACH = 6.0
-"""sds that a diameter reaches on either side: beyond are 2e-9 of a normal coordinate."""
+HALF_LENGTH = 6.0
+"""Half the length of a diameter, in sds: 2e-9 of a normal coordinate lies beyond its ends."""
 
 POINTS = 48
-"""Points along a diameter at which exp f is summed, half of them on either side by Gauss and
-Legendre: r² exp(-r²/2) is summed to 1e-14. Draws are uniform between two points, which adds 0.4 %
-to sds."""
+"""Points along a diameter at which exp f is summed: half of them on either side, by the rule of
+Gauss and Legendre, which sums r² exp(-r²/2) to 1e-14. Draws are uniform between two points, which
+adds 0.4 % to sds."""
 
-MOST_TOGETHER = 3
-"""Coordinates at most: from four on the directions of half a sphere are hundreds."""
+LARGEST_GROUP = 3
+"""Most coordinates of a group: with four, half a sphere needs hundreds of directions."""
 
 
 @dataclass(frozen=True)
 class Polar:
-    """A rule for k coordinates.
+    """The rule for k coordinates, with m diameters.
 
     Attributes
     ----------
     directions
-        Unit vectors, shape (m, k).
+        Unit vectors along the diameters, shape (m, k).
     nodes
-        Where along each the derivative is asked for, shape (n,).
+        Positions on a diameter where the derivative is evaluated, shape (n,).
     points
-        Where along each f is told, shape (p,), ascending.
+        Positions on a diameter where exp f is summed, ascending, shape (p,).
     edges
-        Between the points, shape (p + 1,): each has the part of the line that it stands for.
+        Ends of the part of a diameter that each point stands for, shape (p + 1,).
     weights
-        Of exp f at all points of all directions, shape (m, p).
+        Weights of exp f at all points of all diameters, shape (m, p).
     rim
-        Surface that either end of each direction stands for, shape (m,).
+        Surface that either end of each diameter stands for, shape (m,).
     rule
-        From derivatives at the nodes to f at the points, shape (p, n); f is 0 in the middle.
+        Matrix that takes derivatives at the nodes to f at the points, shape (p, n); f is 0 in the
+        middle.
     """
 
     directions: Float[np.ndarray, "m k"]
@@ -60,22 +62,23 @@ class Polar:
 
 @functools.lru_cache(maxsize=16)
 def polar(k: int, n_nodes: int, degree: int) -> Polar:
-    """The rule for k coordinates, 1 to 3, with so many nodes.
+    """The rule for k coordinates, 1 to 3, with so many nodes on each diameter.
 
     Parameters
     ----------
     degree
-        On the sphere polynomials below it are summed exactly; even, and nothing to one coordinate.
+        Polynomials of a lower degree are summed exactly over the directions. It is even; for one
+        coordinate it has no effect.
     """
     half, weight = legendre.leggauss(POINTS // 2)
-    half, weight = 0.5 * REACH * (half + 1), 0.5 * REACH * weight
+    half, weight = 0.5 * HALF_LENGTH * (half + 1), 0.5 * HALF_LENGTH * weight
     points = np.concatenate([-half[::-1], half])
     along = np.concatenate([weight[::-1], weight])
-    edges = np.concatenate([[-REACH], np.cumsum(along) - REACH])
-    nodes = REACH * chebyshev.chebpts1(n_nodes)
-    vander = chebyshev.chebvander(nodes / REACH, n_nodes - 1)
+    edges = np.concatenate([[-HALF_LENGTH], np.cumsum(along) - HALF_LENGTH])
+    nodes = HALF_LENGTH * chebyshev.chebpts1(n_nodes)
+    vander = chebyshev.chebvander(nodes / HALF_LENGTH, n_nodes - 1)
     integral = chebyshev.chebval(
-        points / REACH, chebyshev.chebint(np.eye(n_nodes), lbnd=0.0, axis=0)
+        points / HALF_LENGTH, chebyshev.chebint(np.eye(n_nodes), lbnd=0.0, axis=0)
     )
     directions, part = _half_sphere(k, degree)
     return Polar(
@@ -84,13 +87,13 @@ def polar(k: int, n_nodes: int, degree: int) -> Polar:
         points=points,
         edges=edges,
         weights=part[:, None] * along * np.abs(points) ** (k - 1),
-        rim=part * REACH ** (k - 1),
-        rule=REACH * integral.T @ np.linalg.inv(vander),
+        rim=part * HALF_LENGTH ** (k - 1),
+        rule=HALF_LENGTH * integral.T @ np.linalg.inv(vander),
     )
 
 
 def _half_sphere(k: int, degree: int) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
-    """One end of every diameter, and the part of the half sphere's surface it stands for."""
+    """One end of every diameter, and the part of half a sphere's surface that it stands for."""
     if k == 1:
         return np.ones((1, 1)), np.ones(1)
     if k == 2:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stan.library import HAS_COMPILER, compiled
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
 
