@@ -171,7 +171,7 @@ def fitted(folder: str, n: int) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     megabytes = peak_megabytes()
     reading = time.perf_counter()
-    for block in made._sums.blocks.read(8192):
+    for block in made._posterior.blocks.read(8192):
         block["x"].sum()
     return {
         "part": "rows",

@@ -1,4 +1,4 @@
-"""A posterior of many rows as a target: prior and likelihood apart, data of any size."""
+"""A posterior of many rows as a target: a prior, a likelihood, and data of any size."""
 
 from __future__ import annotations
 
@@ -13,64 +13,69 @@ from jaxtyping import PyTree
 from infimum.base import processes
 from infimum.base.errors import coded
 from infimum.base.program import double_precision
-from infimum.rows.local_variables import Locals
-from infimum.rows.sums import Sums
+from infimum.rows.likelihood_checks import check_likelihood
+from infimum.rows.local_draws import LocalDraws
+from infimum.rows.local_variables import LocalVariables
+from infimum.rows.posterior import RowPosterior
 from infimum.target.bijection import Bijection
 from infimum.target.compiled import target_name
 from infimum.target.model import DENSITY, Model
 from infimum.target.target import LargeData, Target
 
 WAYS = ("auto", "whole", "blocks", "minibatch")
+"""How a posterior of many rows can be evaluated; see `Rows`."""
 
 
 class Rows(Target):
     """A posterior p̂(z) = p(z) Π_n p(x_n | z) of N rows, which need not fit into memory.
 
-    A small data set is a constant of one compiled program. A large one is gone through in passes,
-    a block at a time: a fit searches on a part of the rows that stands for all of them, corrects
-    it by exact passes until nothing is left to correct, and ends with an exact pass for ELBO, k̂
-    and verdict. Under `jax.distributed` each process hands over its own rows.
+    A small data set becomes part of one compiled program. A large one is read in passes, a block
+    at a time. A fit then optimises on a random part of the rows that stands for all of them,
+    corrects the result by passes over all rows until the correction is negligible, and computes
+    ELBO, k̂ and verdict by a last pass. Under `jax.distributed` each process gives its own rows.
 
     Parameters
     ----------
     log_prior
         Function from parameters, structured like `example`, to their log prior density in nats.
     log_likelihood
-        Function ``(params, rows)`` to the log-likelihood in nats, summed over the rows it is given:
-        a block of `data`, in the same structure. Differentiable by JAX. With local variables a
-        function ``(params, local, rows)`` to log p(x_n, u_n | params) of each row, their prior
-        included, as an array of shape (n,); `local` has a leading axis of rows.
+        Function ``(params, rows)`` to the log-likelihood in nats, summed over `rows`: a block of
+        `data`, in the same structure. Differentiable by JAX. With local variables it is a function
+        ``(params, local, rows)`` to log p(x_n, u_n | params) of each row, which includes their
+        prior, as an array of shape (n,); `local` has a leading axis of rows.
     data
         Pytree of arrays with rows along their first axis: NumPy, memory-maps, Zarr. Or the path of
-        a Parquet file, or a data frame, whose blocks are dicts of columns. Or anything that gives
-        blocks each time it is iterated, with `n_rows`; but a list whose arrays have `n_rows` rows
-        each is a pytree.
+        a Parquet file, or a data frame, whose blocks are dicts of columns. Or any object that
+        gives blocks each time it is iterated, together with `n_rows`; but a list whose arrays have
+        `n_rows` rows each is a pytree.
     example, supports
         As for `Target`.
     n_rows
-        N, where the data do not know it; checked against what is seen.
+        N, if the data do not know it; it is checked against the rows that are read.
     local
-        The local variables of one row, such as the random effects of a row or group, or what is
-        missing of it: a pytree of floats, real and unconstrained, that says their shapes and where
-        to look for them. They are integrated out row by row, so that the posterior is that of the
-        parameters; `locals` draws them. One to three a row are integrated by quadrature, more, up
-        to twenty, by Laplace's approximation, which is exact only for what is Gaussian in them:
-        the error is that of the model fitted, and no verdict shows it.
+        The local variables of one row, such as the random effects of a row or group, or its
+        missing values: a pytree of floats, real and unconstrained, that says their shapes and
+        where to look for them. They are integrated out row by row, which leaves the posterior of
+        the parameters; `locals` draws them. One to three variables a row are integrated by
+        quadrature. Four to twenty are integrated by Laplace's approximation, which is exact only
+        for densities that are Gaussian in them. Its error changes the model that is fitted, and no
+        verdict shows it.
     name
         What to call the target in print.
     way
-        "whole": one program on all rows; "blocks": every evaluation by a pass; "minibatch": search
-        on a part, and passes to correct it. "auto" chooses by size.
+        "whole": one program on all rows; "blocks": every evaluation by a pass; "minibatch":
+        optimise on a part, and correct by passes. "auto" chooses by size.
     precision
-        "float64"; or "float32" for the arithmetic within a block, which accelerators do many times
-        faster. Sums over blocks stay float64, and a warning says if that is not enough.
+        "float64"; or "float32" for the arithmetic within a block, which is many times faster on
+        accelerators. Sums over blocks stay float64, and a warning says if that is not enough.
 
     Raises
     ------
     TypeError, ValueError
-        As `Target` does; for data that are not rows, counts that disagree, and a likelihood that
-        is not a sum over rows or undefined on one of them, with the row's number. With local
-        variables, for one that does not give one number a row, or mixes rows.
+        For the reasons that `Target` has; for data that are not rows, and counts that disagree;
+        for a likelihood that is not a sum over rows, or is undefined on a row, whose number the
+        message has. With local variables, for a likelihood that does not give one number a row, or
+        that mixes rows.
 
     Attributes
     ----------
@@ -132,10 +137,12 @@ class Rows(Target):
         with double_precision():
             space = Bijection(example, supports)
             start = space.interior_point(example)
-        local_variables = None if local is None else Locals(local, log_likelihood)
-        summed = log_likelihood if local_variables is None else local_variables.summed
-        sums = Sums(space, log_prior, summed, data, n_rows, precision == "float32")
-        self._state(sums, target_name(log_likelihood, name), way, start, local=local_variables)
+        variables = None if local is None else LocalVariables(local, log_likelihood)
+        summed = log_likelihood if variables is None else variables.log_likelihood
+        single = precision == "float32"
+        posterior = RowPosterior(space, log_prior, summed, data, n_rows, single)
+        name = target_name(log_likelihood, name)
+        self._build_rows(posterior, name, way, example=start, local=variables)
 
     @classmethod
     def of_model(
@@ -159,36 +166,41 @@ class Rows(Target):
             What the source knows beyond log p̂.
         """
         target = cls.__new__(cls)
-        sums = Sums(space, log_prior, log_likelihood, data, None, False)
-        target._state(sums, name, "auto", None, model)
+        posterior = RowPosterior(space, log_prior, log_likelihood, data, None, False)
+        target._build_rows(posterior, name, "auto", model=model)
         return target
 
-    def _state(
+    def _build_rows(
         self,
-        sums: Sums,
+        posterior: RowPosterior,
         name: str,
         way: str,
-        start: np.ndarray | None,
+        *,
+        example: np.ndarray | None = None,
         model: Model = DENSITY,
-        local: Locals | None = None,
+        local: LocalVariables | None = None,
     ) -> None:
-        """Check prior and likelihood, choose the way, and be the target."""
-        self._sums, self._locals = sums, local
-        sums.check(start, local)
-        self.way = sums.way() if way == "auto" else way
+        """Check the likelihood, choose the way, and build the target."""
+        check_likelihood(posterior, example, local)
+        self.way = posterior.way() if way == "auto" else way
         if self.way == "whole" and processes.count() > 1:
             raise ValueError(
                 coded("E724", 'way is "whole", but each process has rows of its own: give "blocks"')
             )
-        density: Any = sums.whole if self.way == "whole" else sums.streamed()
-        self._build(sums.space, density, name, example=start, model=model)
-        self.large = None if self.way == "whole" else Many(self, sums)
-        self.n_rows = sums.passes.n_rows
+        whole = self.way == "whole"
+        density = posterior.whole if whole else posterior.streamed()
+        self._build(posterior.space, density, name, example=example, model=model)
+        self.n_rows = posterior.passes.n_rows
+        self.large = None if whole else RowsInBlocks(self, posterior)
+        self._posterior = posterior
+        self._local_draws = (
+            None if local is None else LocalDraws(local, posterior.space, posterior.blocks)
+        )
 
     @property
     def laplace(self) -> bool:
         """Whether local variables are integrated by Laplace's approximation."""
-        return self._locals is not None and self._locals.laplace
+        return self._local_draws is not None and self._local_draws.local.laplace
 
     def locals(
         self, draws: PyTree, rows: Any = None, *, seed: int = 0
@@ -201,53 +213,51 @@ class Rows(Target):
         Parameters
         ----------
         draws
-            Of the parameters, with leading axis n, as `Fit.sample` gives them.
+            Draws of the parameters with leading axis n, as `Fit.sample` gives them.
         rows
-            Numbers of the rows wanted, in ascending order; these are held in memory. All, if None.
-            Under `jax.distributed` rows are those of this process.
+            Numbers of some rows in ascending order, which are held in memory; None for all rows.
+            Under `jax.distributed` these are the rows of this process.
         seed
-            The same seed gives the same draws, whatever the other rows are.
+            The same seed gives the same draws of a row, whatever the other rows are.
 
         Yields
         ------
-        The place of a block's first row among those wanted, and a pytree like `local` with leading
-        axes n and rows of the block. Memory holds one block.
+        The place of the block's first row among these rows, and a pytree like `local` with two
+        leading axes: the n draws, and the rows of the block. Memory holds one block.
 
         Raises
         ------
         ValueError
             If no local variables were declared, and for draws or row numbers that do not fit.
         """
-        if self._locals is None:
+        if self._local_draws is None:
             raise ValueError(
                 coded(
                     "E531", "the target has no local variables: declare them with Rows(local=...)"
                 )
             )
-        x = self._sums.in_a_row(draws)
-        numbers = self._sums.numbers(rows)
-        return self._sums.drawn(self._locals, x, numbers, seed)
+        return self._local_draws.iterate(draws, rows, seed)
 
 
-class Many(LargeData):
-    """Of a target of many rows: the part that stands for all, and what passes cost."""
+class RowsInBlocks(LargeData):
+    """The rows of a target whose evaluations are passes: parts of them, and what passes cost."""
 
-    def __init__(self, target: Rows, sums: Sums) -> None:
-        self.target, self.sums = target, sums
-        self.n_rows, self.n_part = sums.passes.n_rows, sums.n_part
+    def __init__(self, target: Rows, posterior: RowPosterior) -> None:
+        self.target, self.posterior = target, posterior
+        self.n_rows, self.n_part = posterior.passes.n_rows, posterior.n_part
         self.by_part = target.way == "minibatch"
 
     @property
     def n_passes(self) -> int:
         """Passes made so far."""
-        return self.sums.passes.n_passes
+        return self.posterior.passes.n_passes
 
     def part(self, rng: np.random.Generator) -> Target:
-        """A target of some rows at random, each of which stands for N/m, in one program."""
-        rows, scale = self.sums.part(rng)
+        """A target of some random rows, each of which stands for N/m, as one compiled program."""
+        rows, scale = self.posterior.part(rng)
         with double_precision():
             rows = jax.tree_util.tree_map(jnp.asarray, rows)
-        log_prior, log_likelihood = self.sums.log_prior, self.sums.log_likelihood
+        log_prior, log_likelihood = self.posterior.log_prior, self.posterior.log_likelihood
 
         def density(params: PyTree) -> Any:
             return log_prior(params) + scale * log_likelihood(params, rows)
@@ -256,15 +266,16 @@ class Many(LargeData):
         return Target.of(target.space, density, target.name, example=target.example)
 
     def description(self) -> str:
-        """The rows and where they are, in words."""
-        passes = self.sums.passes
+        """How many rows there are and where they are, in words."""
+        passes = self.posterior.passes
         n_blocks = -(-passes.blocks.n_rows // passes.size)
         where = f"{self.n_rows:,} rows {passes.blocks.where} in {n_blocks:,} blocks"
         here = f", {processes.count()} processes" if processes.count() > 1 else ""
         devices = f", {len(passes.devices)} devices" if len(passes.devices) > 1 else ""
-        local = self.target._locals
-        return where + here + devices + (f", {local.description()}" if local else "")
+        draws = self.target._local_draws
+        local = "" if draws is None else f", {draws.local.description()}"
+        return where + here + devices + local
 
     def seconds(self, n: int, gradient: bool) -> float:
-        """What a pass for n points is expected to take."""
-        return self.sums.passes.seconds(n, gradient)
+        """Seconds that a pass for n points is expected to take."""
+        return self.posterior.passes.seconds(n, gradient)
