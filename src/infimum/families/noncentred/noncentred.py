@@ -45,8 +45,8 @@ class Noncentred(Branching, Adaptive):
     """Q = {z = T(ζ), ζ ~ N(m, LLᵀ)}, T a learned partial non-centring of a hierarchy.
 
     Take a coordinate z_j with location μ and scale σ given the others, which the data inform
-    through θ = a + b·z_j. The family treats it as if a single observation `value` of θ, with some error e,
-    were all that the data say of it:
+    through θ = a + b·z_j. The family treats it as if a single observation `value` of θ, with some
+    error e, were all that the data say of it:
 
         w = b²σ²/(b²σ² + e²),  mean = μ + w·(value - a - bμ)/b,  sd = σ·√(1 - w)
         z_j = mean + sd·(ζ_j - mean°)/sd°

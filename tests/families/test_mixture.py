@@ -14,8 +14,6 @@ from infimum.families._dense import raw_of
 from infimum.gaussian.stack import normalised
 from infimum.gaussian.stack_chart import StackChart
 from infimum.gaussian.student_t_mixture import StudentTMixture
-from infimum.solvers import StratifiedDraws
-from infimum.solvers._solver import Info, Reason
 
 LOG_Z = 2.0
 
@@ -174,20 +172,3 @@ def test_components_are_added_where_mass_is_missing():
     assert few.family.n_parameters(2) == 6 * len(few.q.weights) - 1
     assert few.elbo.value > one.elbo.value + 0.5
     assert abs(few.log_evidence.value - exact) < 4 * few.log_evidence.se + 1e-3
-
-
-def test_superfluous_components_are_removed(make_gaussian):
-    """Two alike, one without weight, one that has collapsed far away: one is left."""
-    known = make_gaussian(2)
-    factor = np.linalg.cholesky(np.linalg.inv(known.precision))
-    means = np.array([known.mean, known.mean + 0.01, known.mean + 30, known.mean])
-    factors = np.array([factor, factor, factor, 1e-8 * factor])
-    start = normalised(means, factors, np.log([0.5, 0.5, 1e-9, 1e-9]))
-    q = families.Mixture().init(np.zeros(2), np.ones(2)).restacked(start)
-    solver = StratifiedDraws()
-    state = solver.init(q, Info("cold"), np.random.default_rng(0))
-    while state.reason is None:
-        solver.step([state], known.target)
-    assert state.reason is Reason.CONVERGED
-    assert len(state.q.weights) == 1
-    assert known.kl_from(state.q) < 1e-3

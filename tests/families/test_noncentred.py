@@ -11,9 +11,8 @@ from numpyro.infer.reparam import LocScaleReparam
 import infimum
 from infimum import families
 from infimum.base.errors import UnsuitableError
+from infimum.families.noncentred.warp import bend_of, conditional
 from infimum.target.hierarchy import Parents
-from infimum.families.noncentred.warp import _bend
-from infimum.families.noncentred.warp import _conditional
 
 EFFECT = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERROR = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -224,7 +223,7 @@ def test_the_bend_is_the_derivative_of_the_conditional():
     value, angle, z = rng.standard_normal(5), rng.uniform(0.3, 2.8, 5), rng.standard_normal((1, 5))
 
     def backward(value, angle):
-        mean, grown, mean_ref = map(np.asarray, _conditional(parents, value, angle, reference))
+        mean, grown, mean_ref = map(np.asarray, conditional(parents, value, angle, reference))
         return np.stack([mean_ref + (z - mean) * np.exp(-grown), grown])
 
     with jax.enable_x64(True):
@@ -238,7 +237,7 @@ def test_the_bend_is_the_derivative_of_the_conditional():
             axis=2,
         )
     np.testing.assert_allclose(
-        _bend(parents, value, angle, reference, zeta, z), numeric, rtol=1e-6, atol=1e-8
+        bend_of(parents, value, angle, reference, zeta, z), numeric, rtol=1e-6, atol=1e-8
     )
 
 

@@ -11,13 +11,17 @@ import scipy.stats
 
 import infimum
 from infimum import families
-from infimum.families._family import Adaptive
-from infimum.families._distribution import Charted
-from infimum.families._family import Family
-from infimum.families._distribution import Gaussian
 from infimum.base.errors import UnsuitableError
+from infimum.families import Family, Gaussian
+from infimum.families._distribution import Charted
+from infimum.families._family import Adaptive
 
 NAMES = list(families.members())
+HELPERS = {
+    *("Distribution", "Family", "Gaussian", "Hosted", "Left", "Promise", "Pushforward"),
+    *("family_of", "members", "named"),
+}
+"""What `infimum.families` exports besides its members."""
 MEAN, SCALE = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])
 
 
@@ -53,6 +57,22 @@ def covariance(q):
     return root.T @ root
 
 
+def test_all_lists_the_helpers_and_the_members():
+    """Members are found by the file system; `__all__` lists them for readers and for tools."""
+    classes = {family.__name__ for family in families.members().values()}
+    assert set(families.__all__) == HELPERS | classes
+    assert set(dir(families)) == set(families.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Medium'"):
+        families.Medium  # noqa: B018
+
+
+def test_a_family_is_a_name_a_type_or_an_object():
+    assert families.family_of("fullrank") == families.family_of(families.FullRank)
+    assert families.family_of(families.LowRank(3)).rank == 3
+    with pytest.raises(TypeError, match=r"3 is not a family: give a name \(auto, .*\) or a Family"):
+        families.family_of(3)
+
+
 def test_the_folder_is_the_registry():
     assert {"meanfield", "fullrank"} <= set(NAMES)
     with pytest.raises(ValueError, match=r"unknown family 'medium'; known: auto, .*fullrank"):
@@ -64,7 +84,7 @@ class TestContract:
     def test_is_a_documented_family(self, name):
         family = families.named(name)
         assert isinstance(family, Family)
-        assert type(family).__doc__
+        assert "Requires: " in type(family).__doc__
         assert getattr(families, type(family).__name__) is type(family)
 
     def test_init_has_the_moments_asked_for(self, name):

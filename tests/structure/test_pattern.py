@@ -1,0 +1,50 @@
+"""The pattern of a Hessian, read or probed, and the Hessian on it."""
+
+import jax
+import numpy as np
+import pytest
+from sparse_models import dense, logistic
+
+from infimum.structure import pattern
+from infimum.structure.probe import probed
+
+
+@pytest.mark.parametrize("kind", ["chain", "hubs", "blocks"])
+def test_probing_finds_every_entry(kind):
+    dim, rng = 400, np.random.default_rng(0)
+    rows, columns = {
+        "chain": (np.arange(1, dim), np.arange(dim - 1)),
+        "hubs": (np.repeat([397, 398, 399], 397), np.tile(np.arange(397), 3)),
+        "blocks": (np.arange(dim) // 8 * 8, np.arange(dim)),
+    }[kind]
+    matrix = np.diag(rng.uniform(1, 2, dim))
+    matrix[rows, columns] = 10.0 ** rng.uniform(-4, 4, len(rows))
+    matrix += np.tril(matrix, -1).T + np.triu(matrix, 1).T
+    asked = []
+
+    def times(v):
+        asked.append(len(v))
+        return v @ matrix
+
+    found = probed(times, dim, rng)
+    np.testing.assert_array_equal(np.unique(found[0] * dim + found[1]), np.flatnonzero(matrix))
+    assert sum(asked) < dim / 2
+
+
+def test_reading_and_probing_agree_and_hubs_have_colours_of_their_own():
+    target, rng = logistic(300, 4), np.random.default_rng(0)
+    read = pattern._read(target)
+    z = rng.uniform(-1, 1, target.dim)
+    np.testing.assert_array_equal(read, pattern._probe(target, z, rng))
+    assert pattern.hessian_on(target, read).n_colours == 4
+
+
+def test_the_hessian_on_the_pattern_is_that_of_jax():
+    target = logistic(6, 3)
+    edges = pattern.find_edges(target, None, np.random.default_rng(0))
+    z = np.random.default_rng(1).standard_normal((4, target.dim))
+    got = pattern.hessian_on(target, edges)(z, 2).values
+    with jax.enable_x64(True):
+        exact = np.stack([jax.jacfwd(lambda x: target.program.function()(x)[1])(x) for x in z])
+    for values, matrix in zip(got, exact.reshape(2, 2, *exact.shape[1:]).sum(axis=1), strict=True):
+        np.testing.assert_allclose(dense(target.dim, edges, values), matrix, atol=1e-10)
