@@ -159,7 +159,7 @@ def test_arviz_gets_the_groups_of_a_sampler(fitted, language):
     np.testing.assert_array_equal(tree["observed_data"]["effect"], EFFECT)
     error = {"pytensor": "error", "pymc": "error", "numpyro": "error", "stan": "standard_error"}
     np.testing.assert_array_equal(tree["constant_data"][error[language]], ERROR)
-    draws = fitted(language)._check_draws(500)
+    draws = fitted(language).assessment.draws.constrained(500)
     (log_likelihood,) = tree["log_likelihood"].data_vars.values()
     scaled = (EFFECT - draws["mu"][:, None] - draws["tau"][:, None] * draws["t"]) / ERROR
     expected = -0.5 * scaled**2 - np.log(ERROR) - 0.5 * languages.LOG_2PI
@@ -209,10 +209,13 @@ def test_every_source_is_public_and_has_a_language_here():
 
     import infimum.sources
 
-    files = {path.stem for path in Path(infimum.sources.__file__).parent.glob("[a-z]*.py")}
-    assert files <= set(LANGUAGES)
-    for name in files - {"rows"}:
+    folder = Path(infimum.sources.__file__).parent
+    names = {path.stem for path in folder.glob("[a-z]*") if "__pycache__" not in path.name}
+    assert names == {"numpy", "numpyro", "pymc", "stan", "torch"}
+    assert names <= set(LANGUAGES)
+    for name in names:
         assert f"from_{name}" in infimum.__all__
+        assert (Path(__file__).parent / f"test_{name}.py").exists()
     assert "Rows" in infimum.__all__
 
 

@@ -1,4 +1,4 @@
-"""Any code that returns log p̂ and its gradient at a point of R^d as a target."""
+"""Any function that returns log p̂ and its gradient at a point of R^d, as a target."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from infimum.target.gradient_check import PROBES, check_gradient, first_answer
 from infimum.target.guarded import GuardedCode
 from infimum.target.target import Target
 
-INDEXED = re.compile(r"^(?P<base>[^\[\]]+)\[(?P<index>\d+(?:, ?\d+)*)\]$")
+INDEXED_NAME = re.compile(r"^(?P<base>[^\[\]]+)\[(?P<index>\d+(?:, ?\d+)*)\]$")
 """A scalar quantity's name in ArviZ's form: `theta[0]`, `L[1, 0]`."""
 
 LARGEST_WITHOUT_GRADIENT = 20
-"""Largest d for a density without a gradient: a quadratic of 231 coefficients is fitted to values
-at about a thousand draws a step; at d = 40 it would be four thousand."""
+"""Largest d for a density without a gradient. A quadratic of 231 coefficients is then fitted to
+values at about a thousand draws per step; at d = 40 it would take four thousand draws."""
 
 
 def from_numpy(
@@ -34,28 +34,30 @@ def from_numpy(
 ) -> Target:
     """A log density on R^d that any code evaluates.
 
+    Requires: float64 numbers, the same at the same point; a gradient above d = 20.
+
     Parameters
     ----------
     value_and_gradient
         Function of a point z, shape (d,), that returns log p̂(z) in nats and its gradient, shape
-        (d,). One that returns log p̂ alone is accepted up to d = 20: it is then fitted from values,
-        which takes far more evaluations. -inf means zero density; an error at a point counts as
-        an undefined density there, and the first is shown.
+        (d,). A function that returns log p̂ alone is accepted up to d = 20; a fit then takes far
+        more evaluations. -inf means zero density. If the function raises an error at a point, the
+        density is undefined there; the first error is shown with the fit.
     dim
-        d. Every coordinate is real: restrict a parameter by transforming it, with the log-Jacobian
-        in log p̂.
+        d. Every coordinate is real. To restrict a parameter, transform it inside the function and
+        add the log-Jacobian to log p̂.
     names
-        A name for each coordinate; `theta[0]`, `theta[1]` make one array. Without names a draw is
-        a vector.
+        A name for each coordinate; `theta[0]`, `theta[1]` become one array `theta`. Without names a
+        draw is a vector.
     batched
         Whether the function takes points of shape (n, d), and returns shapes (n,) and (n, d).
     name
-        What to call the target in print.
+        Name of the target in printed output.
 
     Raises
     ------
     TypeError, ValueError
-        If the function raises wherever it is tried, returns the wrong shapes or dtypes, or a
+        If the function raises at every point tried, returns wrong shapes or dtypes, or returns a
         gradient that finite differences contradict.
 
     Examples
@@ -77,7 +79,7 @@ def from_numpy(
         raise ValueError(
             coded(
                 "E110",
-                f"{name!r} returns log p̂ without a gradient: that is for up to "
+                f"{name!r} returns log p̂ without a gradient: this works up to "
                 f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, "
                 "gradient), or write log p̂ in JAX or PyTorch, which differentiate it: "
                 "infimum.Target, from_torch",
@@ -85,8 +87,7 @@ def from_numpy(
         )
     space = Bijection(example)
     make = GuardedCode if batched else GuardedCode.of_points
-    given = value_and_gradient
-    code = make(given, dim) if has_gradient else make(None, dim, given)
+    code = make(value_and_gradient, dim) if has_gradient else make(None, dim, value_and_gradient)
     density = ForeignDensity(code.reordered(order))
     if has_gradient:
         check_gradient(density, space.free_names)
@@ -94,7 +95,7 @@ def from_numpy(
 
 
 def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bool) -> bool:
-    """Look at an answer; refuse what is neither log p̂ nor log p̂ and its gradient."""
+    """Whether an answer has a gradient; an error if it is neither log p̂ nor such a pair."""
     shape = (PROBES, 2, dim) if batched else (PROBES, dim)
     answer = first_answer(function, np.random.default_rng(0).uniform(-1, 1, shape))
     pair = isinstance(answer, tuple | list)
@@ -108,18 +109,20 @@ def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bo
         )
     value, gradient = answer if pair else (answer, None)
     rows = (2,) if batched else ()
-    _check("log p̂", value, rows, "sum over observations" if not batched else "one value a row")
+    remedy = "one value per row" if batched else "sum over observations"
+    _check_array("log p̂", value, rows, remedy)
     if pair:
-        _check("a gradient", gradient, (*rows, dim), "one entry a coordinate")
+        _check_array("a gradient", gradient, (*rows, dim), "one entry per coordinate")
     return pair
 
 
-def _check(what: str, given: Any, shape: tuple[int, ...], cure: str) -> None:
+def _check_array(what: str, value: Any, shape: tuple[int, ...], remedy: str) -> None:
+    """Refuse a part of the answer that is not an array of floats of this shape."""
     try:
-        array = np.asarray(given)
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            coded("E651", f"value_and_gradient returned {what} that is no array: {error}")
+            coded("E651", f"value_and_gradient returned {what} that is not an array: {error}")
         ) from None
     if array.dtype.kind != "f":
         raise TypeError(
@@ -133,23 +136,25 @@ def _check(what: str, given: Any, shape: tuple[int, ...], cure: str) -> None:
             coded(
                 "E651",
                 f"value_and_gradient returned {what} of shape {array.shape}, expected {shape}: "
-                f"{cure}",
+                f"{remedy}",
             )
         )
 
 
 def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray]:
-    """The parameters' shapes, and which of the user's coordinates each coordinate of z is."""
+    """The parameters' shapes, and the place of each coordinate of z among the user's."""
     if names is None:
         return np.zeros(dim), np.arange(dim)
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != dim or len(set(names)) < dim:
         raise ValueError(
-            coded("E652", f"names must be {dim} different names, one a coordinate; given: {names}")
+            coded(
+                "E652", f"names must be {dim} different names, one per coordinate; given: {names}"
+            )
         )
     groups: dict[str, dict[tuple[int, ...], int]] = {}
     for place, name in enumerate(names):
-        match = INDEXED.match(name)
+        match = INDEXED_NAME.match(name)
         base = match["base"] if match else name
         index = tuple(map(int, match["index"].split(","))) if match else ()
         groups.setdefault(base, {})[index] = place
@@ -163,7 +168,7 @@ def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray
             raise ValueError(
                 coded(
                     "E652",
-                    f"the entries of {base!r} in names do not make an array: {names}. Count them "
+                    f"the entries of {base!r} in names do not make an array: {names}. Number them "
                     "from 0, without gaps",
                 )
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -22,10 +23,11 @@ from infimum.target.guarded import GuardedCode
 from infimum.target.space import columns
 from infimum.target.target import Target
 
-HINT = (
-    "look for .detach(), .item(), .numpy(), float(...), torch.tensor(...) or torch.no_grad() on "
-    "the way from this parameter to log p̂: each of them cuts PyTorch's graph"
+CUT_GRAPH_HINT = (
+    "look for .detach(), .item(), .numpy(), float(...), torch.tensor(...) or torch.no_grad() "
+    "between this parameter and log p̂: each of them cuts PyTorch's graph"
 )
+"""What to look for if a gradient is wrong."""
 
 
 def from_torch(
@@ -37,32 +39,34 @@ def from_torch(
 ) -> Target:
     """A posterior whose log density is written in PyTorch.
 
+    Requires: a function whose graph PyTorch can differentiate. Batches are differentiated by
+    `torch.func`; a function that it refuses, by autograd, point by point.
+
     Parameters
     ----------
     log_density
         Function from parameters, float64 tensors structured like `example`, to the scalar log p̂ in
-        nats. Whole batches are differentiated by `torch.func` where it can, point by point by
-        autograd where it can't. -inf means zero density; an error at a point counts as an
-        undefined density there, and the first is shown.
+        nats. -inf means zero density. If it raises an error at a point, the density is undefined
+        there; the first error is shown with the fit.
     example
-        Pytree of float tensors (or arrays): names, shapes, and values inside the supports. Zeros
-        say the shape only. Its device is the parameters' device.
+        Pytree of float tensors or arrays, which gives names, shapes, the device, and values inside
+        the supports. Zeros give the shape only.
     supports
         Pytree of `infimum.supports`, as for `infimum.Target`.
     name
-        What to call the target in print.
+        Name of the target in printed output.
 
     Returns
     -------
-    Its draws are NumPy arrays; ``fit.sample(n, backend="torch")`` gives tensors.
+    A target whose draws are NumPy arrays; ``fit.sample(n, backend="torch")`` gives tensors.
 
     Raises
     ------
     ImportError
         Without PyTorch.
     TypeError, ValueError
-        If the function raises wherever it is tried, does not return one float, or cuts the graph
-        between a parameter and its result: the message names the parameter.
+        If the function raises at every point tried, does not return one float, or cuts the graph
+        between a parameter and its result; the message names the parameter.
 
     Examples
     --------
@@ -96,31 +100,32 @@ def from_torch(
     inside = columns(space.draws(np.random.default_rng(0).uniform(-1, 1, (PROBES, space.dim))))
     code.examine(inside)
     density = ForeignDensity(GuardedCode(code.gradients, inside.shape[1], code.values), space)
-    check_gradient(density, space.free_names, HINT)
+    check_gradient(density, space.free_names, CUT_GRAPH_HINT)
     name = target_name(log_density, name)
     return Target.of(space, density, name, example=start)
 
 
 def _as_array(leaf: Any) -> Any:
+    """A tensor as a NumPy array; anything else as it is."""
     if hasattr(leaf, "detach"):
         leaf = leaf.detach().cpu().numpy()
     return leaf
 
 
 class _Code:
-    """The user's function over rows of parameters, batched by torch.func where it can be.
+    """The user's function at rows of parameters, in batches if torch.func can make them.
 
     Parameters
     ----------
     of_leaves
-        log p̂ of the parameters' tensors.
+        log p̂ as a function of the parameters' tensors.
     shapes
-        Of the tensors.
+        Shapes of the tensors.
     """
 
     def __init__(
         self,
-        torch: Any,
+        torch: ModuleType,
         of_leaves: Callable[..., Any],
         shapes: Sequence[tuple[int, ...]],
         device: Any,
@@ -130,14 +135,14 @@ class _Code:
         self.shapes = shapes
         self.sizes = [math.prod(shape) for shape in shapes]
         self.device = device
-        self.whole = True
+        self.batched = True
         func = torch.func
         places = tuple(range(len(shapes)))
         self._pairs = func.vmap(func.grad_and_value(of_leaves, argnums=places))
         self._values = func.vmap(of_leaves)
 
     def examine(self, inside: np.ndarray) -> None:
-        """Look at an answer, and find out whether batches can be taken whole."""
+        """Check one answer, and find out whether torch.func can make batches."""
         answer = first_answer(lambda row: self._at(row)[1], inside)
         torch = self.torch
         if not torch.is_tensor(answer) or not answer.requires_grad:
@@ -145,7 +150,7 @@ class _Code:
                 coded(
                     "E102",
                     f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
-                    f"parameters: {HINT}",
+                    f"parameters: {CUT_GRAPH_HINT}",
                 )
             )
         if answer.shape != ():
@@ -160,12 +165,12 @@ class _Code:
             self.gradients(inside[:2])
             self.values(inside[:2])
         except Exception:  # torch.func refuses in many ways, and autograd may not
-            self.whole = False
+            self.batched = False
 
     def gradients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Value and gradient at each row."""
+        """log p̂ and its gradient at each row."""
         with self._double():
-            if self.whole:
+            if self.batched:
                 gradients, log_p = self._pairs(*self._leaves(x))
                 flat = [gradient.reshape(len(x), -1) for gradient in gradients]
                 return self._array(log_p), self._array(self.torch.cat(flat, dim=1))
@@ -179,7 +184,7 @@ class _Code:
     def values(self, x: np.ndarray) -> np.ndarray:
         """log p̂ at each row."""
         with self.torch.no_grad(), self._double():
-            if self.whole:
+            if self.batched:
                 return self._array(self._values(*self._leaves(x)))
             return np.array([float(self._at(row)[1]) for row in x])
 
@@ -201,7 +206,7 @@ class _Code:
 
     @contextmanager
     def _double(self) -> Iterator[None]:
-        """Numbers that the user's function makes are in double precision too."""
+        """Make tensors that the user's function creates double precision too."""
         before = self.torch.get_default_dtype()
         self.torch.set_default_dtype(self.torch.float64)
         try:

@@ -1,8 +1,9 @@
-"""TODO."""
+"""A PyMC model as a fit knows it: dims, data, predictions, likelihood."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from infimum.base.errors import coded
-from infimum.sources.pymc.graphs import Graphs, quiet
+from infimum.sources.pymc.graphs import Graphs
 from infimum.target.datatree import tree
 from infimum.target.model import Arrays, Model
 from infimum.target.space import columns
 
 
 class PyMCModel(Model):
-    """A PyMC model, with its own machinery for predictions."""
+    """A PyMC model, which makes predictions by PyMC's own functions."""
 
     library = "pymc"
 
@@ -27,23 +28,23 @@ class PyMCModel(Model):
 
     @property
     def backend(self) -> str:
-        """What evaluates the density: "jax", or "pytensor" where the graph has no JAX form."""
+        """What evaluates the density: "jax", or "pytensor" if the graph has no JAX form."""
         return "jax" if self.refusal is None else "pytensor"
 
     @property
     def refusal(self) -> str | None:
-        """Why the graph has no JAX form."""
+        """Why the graph has no JAX form; None if it has one."""
         return self._graphs.refusal
 
     def dims(self) -> dict[str, Sequence[str]]:
-        """The model's."""
+        """Names of the axes, from the model's dims."""
         return {
             name: [axis or f"{name}_dim_{i}" for i, axis in enumerate(axes)]
             for name, axes in self.model.named_vars_to_dims.items()
         }
 
     def coords(self) -> dict[str, Sequence[Any]]:
-        """The model's, where they have labels."""
+        """Labels along the dims that have some."""
         return {name: labels for name, labels in self.model.coords.items() if labels is not None}
 
     def observed(self) -> dict[str, np.ndarray]:
@@ -61,7 +62,13 @@ class PyMCModel(Model):
     def predict(
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
-        """By `pm.sample_posterior_predictive`, with the model's data replaced for the while."""
+        """Draws by `pm.sample_posterior_predictive`, with the model's data replaced meanwhile.
+
+        Raises
+        ------
+        TypeError
+            If the arguments are not one dict of new data, with or without coords.
+        """
         import pymc as pm
 
         if len(args) > 1 or set(kwargs) - {"coords"} or (kwargs and not args):
@@ -69,11 +76,11 @@ class PyMCModel(Model):
                 coded(
                     "E434",
                     "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are "
-                    "a dict of values for its pm.Data, with new coords where lengths change",
+                    "a dict of values for its pm.Data, with new coords if lengths change",
                 )
             )
         trace = self._trace({rv.name: np.asarray(draws[rv.name]) for rv in self._graphs.free})
-        with self._data(dict(args[0]) if args else {}, kwargs.get("coords")), quiet():
+        with self._with_data(dict(args[0]) if args else {}, kwargs.get("coords")), _quiet():
             drawn = pm.sample_posterior_predictive(
                 trace,
                 model=self.model,
@@ -84,23 +91,24 @@ class PyMCModel(Model):
         return {name: np.asarray(x)[0] for name, x in drawn.items()}
 
     def _trace(self, free: dict[str, np.ndarray]) -> Any:
-        """The draws with the data they belong to, as PyMC's own sampler would hold them.
+        """The draws with their data, as PyMC's own sampler would return them.
 
-        What differs from the model's data and coords PyMC takes for changed, and draws whatever
-        depends on it anew.
+        PyMC compares these data and coords with the model's. Variables that depend on a difference
+        are drawn again, all others are taken from the draws.
         """
-        made = tree({"posterior": free}, self, "")
+        draws = tree({"posterior": free}, self, "")
         if int(importlib.metadata.version("pymc").split(".")[0]) >= 6:
-            return made
+            return draws
         arviz: Any = importlib.import_module("arviz")
-        kept = [name for name in ("posterior", "constant_data") if name in made.children]
-        return arviz.InferenceData(**{name: made[name].to_dataset() for name in kept})
+        groups = [name for name in ("posterior", "constant_data") if name in draws.children]
+        return arviz.InferenceData(**{name: draws[name].to_dataset() for name in groups})
 
     @contextmanager
-    def _data(self, new: dict[str, Any], coords: Any) -> Iterator[None]:
+    def _with_data(self, new: dict[str, Any], coords: dict[str, Any] | None) -> Iterator[None]:
+        """Put new data into the model, and the old ones back at the end."""
         import pymc as pm
 
-        held = {name: self.model[name].get_value() for name in new}
+        old = {name: self.model[name].get_value() for name in new}
         labels = {name: self.model.coords[name] for name in coords or {}}
         try:
             if new:
@@ -108,7 +116,7 @@ class PyMCModel(Model):
             yield
         finally:
             if new:
-                pm.set_data(held, model=self.model, coords=labels or None)
+                pm.set_data(old, model=self.model, coords=labels or None)
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """log p(x_n | z) at the observed variables."""
@@ -118,3 +126,15 @@ class PyMCModel(Model):
         values = self._graphs.batched(outputs)(z)
         observed = [rv.name for rv in self.model.observed_RVs]
         return {name: np.asarray(x) for name, x in zip(observed, values, strict=True)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyMC from logging which variables it draws."""
+    logger = logging.getLogger("pymc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import jax
 
 from infimum.base.errors import coded
 from infimum.base.extras import required
-from infimum.sources.pymc.graphs import Graphs, configuration_kept
+from infimum.sources.pymc.graphs import Graphs
 from infimum.sources.pymc.model import PyMCModel
 from infimum.target.foreign import ForeignDensity
 from infimum.target.gradient_check import check_gradient
@@ -18,14 +23,17 @@ from infimum.target.target import Target
 def from_pymc(model: Any = None) -> Target:
     """The posterior of a PyMC model.
 
-    Its log density goes through PyMC's JAX backend; where a part of the graph has no JAX form,
+    Its log density goes through PyMC's JAX backend. If a part of the graph has no JAX form, it goes
     through PyMC's own compiled value and gradient. Draws have the model's free variables and
     deterministics under their names; dims and coords reach `fit.to_arviz()`.
+
+    Requires: at least one free variable; no discrete one, no `pm.Minibatch`, and the default
+    transform of every bounded variable.
 
     Parameters
     ----------
     model
-        `pymc.Model`; inside of ``with pm.Model():`` it may be left out.
+        `pymc.Model`; inside a ``with pm.Model():`` block it may be left out.
 
     Raises
     ------
@@ -34,7 +42,7 @@ def from_pymc(model: Any = None) -> Target:
     TypeError
         If it is not a PyMC model, or has a discrete free variable.
     ValueError
-        If it has no free variable, one whose transform is undefined, or a minibatch.
+        If it has no free variable, a bounded one without a transform, or a minibatch.
 
     Examples
     --------
@@ -46,12 +54,12 @@ def from_pymc(model: Any = None) -> Target:
     ['mu']
     """
     pm = required("pymc", "pymc")
-    with configuration_kept():
+    with _configuration_kept():
         importlib.import_module("pymc.sampling.jax")
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
         raise TypeError(coded("E601", f"from_pymc takes a pymc.Model, not {model!r}"))
-    free = _checked(model)
+    free = _free_variables(model)
     name = model.name or "PyMC model"
     graphs = Graphs(model, free)
     try:
@@ -66,8 +74,8 @@ def from_pymc(model: Any = None) -> Target:
     return Target.of(graphs.space(), density, name, model=PyMCModel(model, graphs))
 
 
-def _checked(model: Any) -> list[Any]:
-    """The free variables by name, if all of them can be fitted."""
+def _free_variables(model: Any) -> list[Any]:
+    """The free variables in the order of their names; an error if one cannot be fitted."""
     from pymc.distributions.transforms import _default_transform
 
     free = sorted(model.free_RVs, key=lambda rv: rv.name)
@@ -90,14 +98,14 @@ def _checked(model: Any) -> list[Any]:
             )
         )
     for rv in free:
-        usual = _default_transform(rv.owner.op, rv)
-        if model.rvs_to_transforms[rv] is None and usual is not None:
+        default = _default_transform(rv.owner.op, rv)
+        if model.rvs_to_transforms[rv] is None and default is not None:
             raise ValueError(
                 coded(
                     "E620",
-                    f"variable {rv.name!r} has no transform though its distribution is bounded, so "
-                    f"that log p̂ is undefined outside: leave default_transform as it is "
-                    f"({usual.name})",
+                    f"variable {rv.name!r} has no transform although its distribution is bounded, "
+                    f"so that log p̂ is undefined outside: leave default_transform as it is "
+                    f"({default.name})",
                 )
             )
     _check_no_minibatch(model)
@@ -105,6 +113,7 @@ def _checked(model: Any) -> list[Any]:
 
 
 def _check_no_minibatch(model: Any) -> None:
+    """Refuse a model whose data change from call to call, also inside a nested graph."""
     from pymc.data import MinibatchIndexRV
     from pytensor.graph.traversal import ancestors
 
@@ -122,3 +131,18 @@ def _check_no_minibatch(model: Any) -> None:
                     "call: give it the whole data",
                 )
             )
+
+
+@contextmanager
+def _configuration_kept() -> Iterator[None]:
+    """Restore JAX's configuration: PyMC's JAX module sets precision and devices for the process."""
+    flags = os.environ.get("XLA_FLAGS")
+    double = jax.config.read("jax_enable_x64")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", double)
+        if flags is None:
+            os.environ.pop("XLA_FLAGS", None)
+        else:
+            os.environ["XLA_FLAGS"] = flags

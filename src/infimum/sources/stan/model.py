@@ -1,4 +1,4 @@
-"""TODO."""
+"""A Stan program as a fit knows it: its data, predictions and likelihood, by convention."""
 
 from __future__ import annotations
 
@@ -12,44 +12,50 @@ import numpy as np
 
 from infimum.base.errors import coded
 from infimum.base.extras import required
-from infimum.sources.stan.order import LOG_LIKELIHOOD, NAMED, Order, variables_of
+from infimum.sources.stan.bridge import CompiledModel
+from infimum.sources.stan.order import LOG_LIKELIHOOD, Order, variables_of
 from infimum.target.model import Arrays, Model
 from infimum.target.space import columns
 
 REPLICATED = ("_rep", "_pred", "_tilde")
-"""By convention: `y_rep` among the generated quantities is drawn anew as the data `y` were."""
+"""By convention, endings of generated quantities that replicate data: `y_rep` has the distribution
+of the data `y`."""
+
+MOST_NAMES = 8
+"""Parameters that a message names at most."""
 
 
 class StanModel(Model):
-    """A Stan model, with what its generated quantities say by convention."""
+    """A compiled Stan program with its data."""
 
     library = "stan"
 
-    def __init__(self, model: Any, order: Order) -> None:
+    def __init__(self, model: CompiledModel, order: Order) -> None:
         self.model = model
         self._order = order
 
     @functools.cached_property
     def _data(self) -> dict[str, np.ndarray]:
-        given = json.loads(self.model.data) if self.model.data else {}
-        arrays = {name: np.asarray(value) for name, value in given.items()}
+        data = json.loads(self.model.data) if self.model.data else {}
+        arrays = {name: np.asarray(value) for name, value in data.items()}
         return {name: array for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
     @functools.cached_property
     def _replicated(self) -> list[str]:
+        """Generated quantities that replicate data."""
         generated = [leaf.name for leaf in self._order.leaves if leaf.derived]
         return [name for name in generated if name.endswith(REPLICATED)]
 
     def dims(self) -> dict[str, Sequence[str]]:
-        """Stan has none."""
+        """No names of axes: Stan has none."""
         return {}
 
     def coords(self) -> dict[str, Sequence[Any]]:
-        """Stan has none."""
+        """No labels: Stan has none."""
         return {}
 
     def observed(self) -> dict[str, np.ndarray]:
-        """Data that a generated quantity replicates: `y` where there is `y_rep`."""
+        """Data that a generated quantity replicates: `y`, if there is `y_rep`."""
         bases = {name.rpartition("_")[0] for name in self._replicated}
         return {name: array for name, array in self._data.items() if name in bases}
 
@@ -61,7 +67,15 @@ class StanModel(Model):
     def predict(
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
-        """Generated quantities anew, of this model or of one with other data."""
+        """Generated quantities with new random numbers, of this program or with other data.
+
+        Raises
+        ------
+        TypeError
+            If the arguments are not one set of data.
+        ValueError
+            If another model has other parameters, or there are no generated quantities.
+        """
         if kwargs or len(args) > 1:
             raise TypeError(
                 coded(
@@ -70,37 +84,15 @@ class StanModel(Model):
                     "bridgestan.StanModel",
                 )
             )
-        model = args[0] if args else self.model
-        if isinstance(model, dict | str | os.PathLike):
-            bridgestan = required("bridgestan", "stan")
-            model = bridgestan.StanModel(self.model.lib_path, model, warn=False)
-        if not hasattr(model, "param_constrain"):
-            raise TypeError(
-                coded(
-                    "E434",
-                    f"new data for a Stan model are a dict, the path of a .json file, or another "
-                    f"bridgestan.StanModel, not {model!r}",
-                )
-            )
-        theirs, ours = model.param_unc_names(), self.model.param_unc_names()
-        if theirs != ours:
-            raise ValueError(
-                coded(
-                    "E434",
-                    f"the other Stan model has other parameters, {', '.join(theirs[:NAMED])}, not "
-                    f"{', '.join(ours[:NAMED])}: give one that differs in its data only",
-                )
-            )
+        model = self._with_data(args[0]) if args else self.model
         params = [leaf.name for leaf in self._order.leaves if not leaf.derived]
         z = self._order.free_values(
             columns({name: np.asarray(draws[name], np.float64) for name in params})
         )
-        made = self._order.read(model, z, seed)
-        before = model.param_names(include_tp=True)
-        transformed = variables_of(required("stanio", "stan"), before)
+        transformed = variables_of(model.param_names(include_tp=True))
         generated = {
             name: x
-            for name, x in made.items()
+            for name, x in self._order.read(model, z, seed).items()
             if name not in transformed and not name.startswith(LOG_LIKELIHOOD)
         }
         if not generated:
@@ -113,8 +105,33 @@ class StanModel(Model):
             )
         return generated
 
+    def _with_data(self, data: Any) -> CompiledModel:
+        """The program with other data: a dict, the path of a file, or a compiled model."""
+        if isinstance(data, dict | str | os.PathLike):
+            bridgestan = required("bridgestan", "stan")
+            data = bridgestan.StanModel(self.model.lib_path, data, warn=False)
+        if not hasattr(data, "param_constrain"):
+            raise TypeError(
+                coded(
+                    "E434",
+                    f"new data for a Stan model are a dict, the path of a .json file, or another "
+                    f"bridgestan.StanModel, not {data!r}",
+                )
+            )
+        model: CompiledModel = data
+        theirs, ours = model.param_unc_names(), self.model.param_unc_names()
+        if theirs != ours:
+            raise ValueError(
+                coded(
+                    "E434",
+                    f"the other Stan model has other parameters, {', '.join(theirs[:MOST_NAMES])}, "
+                    f"not {', '.join(ours[:MOST_NAMES])}: give one that differs in its data only",
+                )
+            )
+        return model
+
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
-        """The generated quantities called `log_lik`, or `log_lik_y`."""
+        """The generated quantities called `log_lik`, or `log_lik_y` for data `y`."""
         names = [name for name in draws if name.startswith(LOG_LIKELIHOOD)]
         if not names:
             raise ValueError(

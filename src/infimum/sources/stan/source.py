@@ -1,4 +1,4 @@
-"""Stan models, compiled by BridgeStan, as targets."""
+"""Stan programs, compiled by BridgeStan, as targets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from infimum.base.errors import coded
 from infimum.base.extras import required
+from infimum.sources.stan.bridge import CompiledModel
 from infimum.sources.stan.model import StanModel
 from infimum.sources.stan.order import Order
 from infimum.target.foreign import ForeignDensity
@@ -18,23 +19,27 @@ from infimum.target.guarded import GuardedCode
 from infimum.target.space import SourceSpace
 from infimum.target.target import Target
 
-OLDEST = (2, 5)
-"""First version of BridgeStan whose interface this uses as it is."""
+OLDEST_BRIDGESTAN = (2, 5)
+"""First version of BridgeStan that has the interface used here."""
 
 
 def from_stan(stan_model: Any, data: Any = None) -> Target:
     """The posterior of a Stan model.
 
     Draws have parameters, transformed parameters and generated quantities under Stan's names, as
-    arrays of Stan's shapes. Gradients of a batch run in parallel threads where the model was
-    compiled with ``STAN_THREADS``. An error that Stan raises inside the density counts as zero
-    density there; the first message is shown with the fit.
+    arrays of Stan's shapes. If the model was compiled with ``STAN_THREADS``, gradients of a batch
+    run in parallel threads. A point at which Stan raises an error has density zero; the first
+    message is shown with the fit.
+
+    Requires: BridgeStan 2.5 or later, and at least one parameter. By convention a generated
+    quantity `y_rep` replicates the data `y`, and `log_lik` holds log p(x_n | z); predictions and
+    `fit.loo()` use these.
 
     Parameters
     ----------
     stan_model
-        A `bridgestan.StanModel`; or the path of a ``.stan`` file, which BridgeStan compiles where
-        its toolchain is installed, or of the library it has made of one.
+        A `bridgestan.StanModel`; or the path of a ``.stan`` file, for which BridgeStan needs its
+        toolchain, or of the library that BridgeStan compiled from it.
     data
         For a path: a dict, a JSON string, or the path of a ``.json`` file.
 
@@ -43,20 +48,19 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     ImportError
         Without BridgeStan.
     TypeError, ValueError
-        If it is not such a model, was compiled by BridgeStan before 2.5, has no parameter, or its
-        gradient is wrong.
+        If it is not such a model, was compiled by BridgeStan before 2.5, has no parameter, or has a
+        wrong gradient.
     FileNotFoundError
         If a path leads nowhere, or BridgeStan's toolchain is not installed.
     """
     model = _compiled(stan_model, data)
-    version = model.model_version()
-    if tuple(version)[:2] < OLDEST:
-        told = ".".join(map(str, version))
+    version = tuple(model.model_version())
+    if version[:2] < OLDEST_BRIDGESTAN:
         raise ValueError(
             coded(
                 "E630",
-                f"the Stan model was compiled with BridgeStan {told}, this needs "
-                f"{'.'.join(map(str, OLDEST))} or later: compile it again",
+                f"the Stan model was compiled with BridgeStan {'.'.join(map(str, version))}, "
+                f"this needs {'.'.join(map(str, OLDEST_BRIDGESTAN))} or later: compile it again",
             )
         )
     if model.param_unc_num() == 0:
@@ -85,15 +89,14 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     return Target.of(space, density, _name(model), model=StanModel(model, order))
 
 
-def _compiled(given: Any, data: Any) -> Any:
+def _compiled(stan_model: Any, data: Any) -> CompiledModel:
+    """The model itself, or that of a path with its data."""
     bridgestan = required("bridgestan", "stan")
-    if isinstance(given, str | os.PathLike):
-        path = Path(given)
+    if isinstance(stan_model, str | os.PathLike):
+        path = Path(stan_model)
         if not path.is_file():
             raise FileNotFoundError(
-                coded(
-                    "E901", f"there is no file {path}: give a Stan program, or one that is compiled"
-                )
+                coded("E901", f"there is no file {path}: give a Stan program, or a compiled one")
             )
         if path.suffix == ".stan" and not bridgestan.compile.get_bridgestan_path(download=False):
             raise FileNotFoundError(
@@ -104,18 +107,21 @@ def _compiled(given: Any, data: Any) -> Any:
                     "BRIDGESTAN to its folder",
                 )
             )
-        return bridgestan.StanModel(str(path), data)
+        model: CompiledModel = bridgestan.StanModel(str(path), data)
+        return model
     needed = ("log_density_gradient", "param_constrain", "param_unc_num", "model_version")
-    if not all(hasattr(given, name) for name in needed):
+    if not all(hasattr(stan_model, name) for name in needed):
         raise TypeError(
-            coded("E601", f"from_stan takes a bridgestan.StanModel or a path, not {given!r}")
+            coded("E601", f"from_stan takes a bridgestan.StanModel or a path, not {stan_model!r}")
         )
     if data is not None:
         raise TypeError(
-            coded("E603", "a StanModel has its data already: give data with a path only")
+            coded("E603", "a StanModel has its data already: give data only with a path")
         )
-    return given
+    compiled: CompiledModel = stan_model
+    return compiled
 
 
-def _name(model: Any) -> str:
+def _name(model: CompiledModel) -> str:
+    """Name of the program, without the ending that the compiler gives it."""
     return str(model.name()).removesuffix("_model")
