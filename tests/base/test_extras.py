@@ -22,8 +22,8 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
     "project"
 ]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-NAMES = {"arviz_base": "arviz-base", "xarray_einstats": "arviz-stats", "stanio": "bridgestan"}
-"""Libraries whose requirement has another name, or that come with another one."""
+BROUGHT_BY = {"stanio": "bridgestan"}
+"""Libraries that come with another one."""
 
 
 class Blind:
@@ -73,7 +73,8 @@ def requirements(extra: str) -> list[str]:
 @pytest.mark.parametrize(("file", "module", "extra"), uses())
 def test_the_extra_that_a_message_names_brings_the_library(file, module, extra):
     library = module.split(".")[0]
-    assert any(line.startswith(NAMES.get(library, library)) for line in requirements(extra))
+    distribution = BROUGHT_BY.get(library, library).replace("_", "-")
+    assert any(line.startswith(distribution) for line in requirements(extra))
 
 
 def test_all_extras_come_with_all_but_the_languages_of_models():
