@@ -1,6 +1,7 @@
 """Sphinx configuration for `make docs`: every cell is run, and nothing is fetched."""
 
 import importlib.metadata
+import re
 import shutil
 from pathlib import Path
 
@@ -54,3 +55,13 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "show-inheritance": False}
+
+
+def escape_determinants(app, what, name, obj, options, lines):
+    """Keep |det L| in a docstring from being read as a substitution of reStructuredText."""
+    lines[:] = [re.sub(r"\|(det [^|]+)\|", r"\\|\1\\|", line) for line in lines]
+
+
+def setup(app):
+    """Register what changes docstrings before they are parsed."""
+    app.connect("autodoc-process-docstring", escape_determinants)
