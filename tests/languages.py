@@ -93,13 +93,13 @@ def of_pymc(folder: Path) -> infimum.Target:
 
 def of_pytensor(folder: Path) -> infimum.Target:
     """The same, as a model goes whose graph has no JAX form."""
-    from infimum.sources.pymc import source
+    from infimum.sources.pymc import graphs
 
     def refuse(inputs, outputs):
         raise NotImplementedError("No JAX conversion for the given `Op`")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pymc, "_jaxified", refuse)
+        patch.setattr(graphs, "_jaxified", refuse)
         model = pymc_model()
         target = infimum.from_pymc(model)
     assert target.model.backend == "pytensor"

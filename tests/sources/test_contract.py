@@ -190,7 +190,7 @@ def test_leave_one_out_is_that_of_corrected_draws(fitted):
 
 def test_a_bare_density_says_that_it_predicts_nothing(fitted, tmp_path):
     fit = fitted("jax")
-    with pytest.raises(ValueError, match="a log density, which says nothing of new data"):
+    with pytest.raises(ValueError, match="a log density, which says nothing about new data"):
         infimum.predict(fit)
     with pytest.raises(ValueError, match="does not tell observations apart"):
         fit.to_arviz(log_likelihood=True)

@@ -6,7 +6,8 @@ import pytest
 from sparse_models import dense, logistic
 
 from infimum.structure import pattern
-from infimum.structure.probe import probed
+from infimum.structure.hessian import hessian_on
+from infimum.structure.probe import probe
 
 
 @pytest.mark.parametrize("kind", ["chain", "hubs", "blocks"])
@@ -26,7 +27,7 @@ def test_probing_finds_every_entry(kind):
         asked.append(len(v))
         return v @ matrix
 
-    found = probed(times, dim, rng)
+    found = probe(times, dim, rng)
     np.testing.assert_array_equal(np.unique(found[0] * dim + found[1]), np.flatnonzero(matrix))
     assert sum(asked) < dim / 2
 
@@ -36,14 +37,14 @@ def test_reading_and_probing_agree_and_hubs_have_colours_of_their_own():
     read = pattern._read(target)
     z = rng.uniform(-1, 1, target.dim)
     np.testing.assert_array_equal(read, pattern._probe(target, z, rng))
-    assert pattern.hessian_on(target, read).n_colours == 4
+    assert hessian_on(target, read).n_colours == 4
 
 
 def test_the_hessian_on_the_pattern_is_that_of_jax():
     target = logistic(6, 3)
-    edges = pattern.find_edges(target, None, np.random.default_rng(0))
+    edges = pattern.find_edges(target, np.random.default_rng(0))
     z = np.random.default_rng(1).standard_normal((4, target.dim))
-    got = pattern.hessian_on(target, edges)(z, 2).values
+    got = hessian_on(target, edges)(z, 2).values
     with jax.enable_x64(True):
         exact = np.stack([jax.jacfwd(lambda x: target.program.function()(x)[1])(x) for x in z])
     for values, matrix in zip(got, exact.reshape(2, 2, *exact.shape[1:]).sum(axis=1), strict=True):

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Colours: coordinates that share one product with the Hessian."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ import numpy as np
 
 from infimum.base.extras import required
 
-HUBS = (8, 32, 128, 512)
-"""Entries in a row above which a coordinate has a product of its own; the best of these is taken.
-Without it greedy colours two hubs alike, and then needs a colour for each of their neighbours."""
+HUB_SIZES = (8, 32, 128, 512)
+"""Entries in a row above which a coordinate gets a colour of its own; the size that needs the
+fewest colours is taken. Without it the greedy colouring gives two hubs one colour, and then needs
+a colour for each of their neighbours."""
 
 
-def coloured(dim: int, edges: np.ndarray) -> np.ndarray:
-    """A colour for each coordinate, such that products of colours hold every entry on its own."""
+def colour(dim: int, edges: np.ndarray) -> np.ndarray:
+    """A colour for each coordinate, such that every entry can be read from some colour's product.
+
+    Parameters
+    ----------
+    edges
+        Pairs (row > column) of the symmetric pattern, shape (2, n).
+    """
     degree = np.bincount(edges.ravel(), minlength=dim)
     best = None
-    seen: set[int] = set()
-    for most in HUBS:
-        hubs = np.flatnonzero(degree > most)
-        if len(hubs) in seen:
+    tried_counts: set[int] = set()
+    for size in HUB_SIZES:
+        hubs = np.flatnonzero(degree > size)
+        if len(hubs) in tried_counts:
             continue
-        seen.add(len(hubs))
-        colours = _greedy(dim, edges[:, (degree[edges] <= most).all(axis=0)])
+        tried_counts.add(len(hubs))
+        colours = _greedy(dim, edges[:, (degree[edges] <= size).all(axis=0)])
         colours[hubs] = 1 + colours.max() + np.arange(len(hubs))
         colours = np.unique(colours, return_inverse=True)[1]
         if best is None or colours.max() < best.max():
@@ -45,23 +52,24 @@ def _greedy(dim: int, edges: np.ndarray) -> np.ndarray:
         return np.asarray(asdex.color_symmetric(pattern)[0], np.int64)
 
 
-def readable(dim: int, edges: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which colour's product holds each entry alone, and at which coordinate.
+def entry_places(dim: int, edges: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each value of the Hessian, diagonal then edges, stands alone: colour and coordinate.
 
-    Entry (i, j) stands in the product of j's colour at i unless i is coupled to another coordinate
-    of that colour; then it stands in that of i's colour at j.
+    Entry (i, j) stands in the product of j's colour at i. If i is coupled to another coordinate of
+    that colour, it stands in the product of i's colour at j.
     """
     itself = np.arange(dim)
     n = int(colours.max()) + 1
     rows = np.concatenate([itself, edges[0], edges[1]])
     columns = np.concatenate([itself, edges[1], edges[0]])
+    # One cell for each coordinate of each product: an entry is alone if its cell holds one entry.
     cells = rows * n + colours[columns]
-    _, back, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    alone = counts[back] == 1
+    _, cell_of, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    alone = counts[cell_of] == 1
     size = edges.shape[1]
-    own, there, mirrored = alone[:dim], alone[dim : dim + size], alone[dim + size :]
-    if not (own.all() and (there | mirrored).all()):
+    diagonal, entry, mirrored = alone[:dim], alone[dim : dim + size], alone[dim + size :]
+    if not (diagonal.all() and (entry | mirrored).all()):
         raise AssertionError("colours that hold two entries in one place")
-    colour = np.where(there, colours[edges[1]], colours[edges[0]])
-    place = np.where(there, edges[0], edges[1])
-    return np.concatenate([colours, colour]), np.concatenate([itself, place])
+    colour_of_edge = np.where(entry, colours[edges[1]], colours[edges[0]])
+    place_of_edge = np.where(entry, edges[0], edges[1])
+    return np.concatenate([colours, colour_of_edge]), np.concatenate([itself, place_of_edge])

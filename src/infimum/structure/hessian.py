@@ -1,33 +1,36 @@
-"""TODO."""
+"""The Hessian of log p̂ on a pattern, from one product for each colour."""
 
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from infimum.base.program import Program, double_precision
-from infimum.structure.colours import coloured, readable
+from infimum.structure.colours import colour, entry_places
 from infimum.target.target import Target
 
+_HESSIANS: weakref.WeakKeyDictionary[Target, Hessian] = weakref.WeakKeyDictionary()
 
-class Evaluated:
-    """What a batch of points gives.
+
+class Evaluated(NamedTuple):
+    """log p̂ and its derivatives at a batch of points.
 
     Attributes
     ----------
     log_p, gradient
-        Of each point, shapes (n,) and (n, d).
+        At each point, shapes (n,) and (n, d).
     values
-        Sums of the Hessian's values over points of positive density, a group of points at a time:
-        its diagonal, then an entry for each edge, shape (groups, d + n_edges).
+        The Hessian, summed over each group of points as far as they have a positive density: its
+        diagonal, then an entry for each edge, shape (groups, d + n_edges).
     """
 
-    def __init__(self, log_p: np.ndarray, gradient: np.ndarray, values: np.ndarray) -> None:
-        self.log_p, self.gradient, self.values = log_p, gradient, values
+    log_p: np.ndarray
+    gradient: np.ndarray
+    values: np.ndarray
 
 
 class Hessian:
@@ -42,17 +45,21 @@ class Hessian:
     def __init__(self, target: Target, edges: np.ndarray) -> None:
         d = target.dim
         self.edges = edges
-        colours = coloured(d, edges)
+        colours = colour(d, edges)
         self.n_colours = int(colours.max()) + 1
-        colour, place = readable(d, edges, colours)
+        entry_colours, places = entry_places(d, edges, colours)
         function = target.program.function()
         with double_precision():
-            shared, which, where = (jnp.asarray(x) for x in (colours, colour, place))
+            shared, which, where = (jnp.asarray(x) for x in (colours, entry_colours, places))
 
         def at(z: Any) -> Any:
             (log_p, gradient), push = jax.linearize(function, z)
-            image = lambda c: push((shared == c).astype(z.dtype))[1]  # noqa: E731
-            images = jax.lax.map(image, jnp.arange(self.n_colours))
+
+            def product(c: Any) -> Any:
+                """The Hessian times the sum of all unit vectors of one colour."""
+                return push((shared == c).astype(z.dtype))[1]
+
+            images = jax.lax.map(product, jnp.arange(self.n_colours))
             return log_p, gradient, images[which, where]
 
         self.program = Program(at, d)
@@ -65,8 +72,8 @@ class Hessian:
         values = np.zeros((groups, d + self.edges.shape[1]))
         for start in range(0, n, width):
             rows = slice(start, min(n, start + width))
-            log_p[rows], gradient[rows], found = self.program(z[rows])
-            for offset, value in enumerate(found):
+            log_p[rows], gradient[rows], each = self.program(z[rows])
+            for offset, value in enumerate(each):
                 if log_p[start + offset] > -np.inf:
                     values[(start + offset) * groups // n] += value
         return Evaluated(log_p, gradient, values)
@@ -75,10 +82,10 @@ class Hessian:
 def hessian_on(target: Target, edges: np.ndarray) -> Hessian:
     """The program of this target and pattern; one is kept for each target."""
     target = target.plain
-    kept = HESSIANS.get(target)
-    if kept is None or not np.array_equal(kept.edges, edges):
-        kept = HESSIANS[target] = Hessian(target, edges)
-    return kept
+    hessian = _HESSIANS.get(target)
+    if hessian is None or not np.array_equal(hessian.edges, edges):
+        hessian = _HESSIANS[target] = Hessian(target, edges)
+    return hessian
 
 
 def hessians(target: Target, edges: np.ndarray, z: np.ndarray, groups: int = 1) -> Evaluated:
@@ -88,11 +95,9 @@ def hessians(target: Target, edges: np.ndarray, z: np.ndarray, groups: int = 1) 
     """
 
     def compute() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = hessian_on(target, edges)(z, groups)
-        return found.log_p, found.gradient, found.values
+        return tuple(hessian_on(target, edges)(z, groups))
 
-    asked = lambda: (edges, z, groups)  # noqa: E731
-    return Evaluated(*target.recall("Hessians", asked, (0, 0, 0), compute))
+    def question() -> tuple[np.ndarray, np.ndarray, int]:
+        return edges, z, groups
 
-
-HESSIANS: weakref.WeakKeyDictionary[Target, Hessian] = weakref.WeakKeyDictionary()
+    return Evaluated(*target.recall("Hessians", question, (0, 0, 0), compute))

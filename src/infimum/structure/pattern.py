@@ -1,10 +1,9 @@
-"""Which pairs of coordinates the Hessian of log p̂ couples, and that Hessian from few products.
+"""The pattern of the Hessian of log p̂: the pairs of coordinates that it couples.
 
-Small programs are read by asdex, which follows every operation and so finds a pattern that holds
-everywhere. Large ones are probed: random products with the Hessian at a few points, coded so that
-each names the entry it came from. Either is checked at other points by random products. Then
-coordinates that no row couples share one product (a colouring), and an evaluation of the whole
-Hessian costs as many products as there are colours.
+The pattern of a small program is read by asdex, which follows every operation and so finds a
+pattern that holds everywhere. The pattern of a large one is probed: random products with the
+Hessian at a few points, coded so that each names the entry that it came from. Either pattern is
+checked at other points by random products.
 """
 
 from __future__ import annotations
@@ -20,34 +19,35 @@ from infimum.base.errors import UnsuitableError, coded
 from infimum.base.extras import required
 from infimum.base.program import Program, double_precision
 from infimum.structure.hessian import hessians
-from infimum.structure.probe import probed
+from infimum.structure.probe import probe
 from infimum.target.target import Target
 
-MOST_READ = 400_000
-"""Numbers in all arrays of a program up to which asdex reads it: about a second."""
+LARGEST_PROGRAM_READ = 400_000
+"""Numbers in all arrays of the largest program that asdex reads: this takes about a second."""
 
-AT_ONCE = 8
-"""Products with the Hessian at one point in one call: what depends on it alone is computed once."""
+PRODUCTS_PER_CALL = 8
+"""Products with the Hessian at one point in one call: what depends on the point alone is computed
+once for all of them."""
 
-POINTS = 3
-"""Points at which a pattern is checked, and after each failure probed once more."""
+CHECK_POINTS = 3
+"""Points at which a pattern is checked. At those where it fails it is probed again."""
 
-ROUNDS = 5
-"""Most failures of a check before the target is called unsuitable."""
+MOST_FAILURES = 5
+"""Failed checks after which the target is called unsuitable."""
 
 RADIUS = 1.0
-"""Points are uniform in [-RADIUS, RADIUS]^d as random starts are, and then narrower by halves until
-density and Hessian are finite."""
+"""Points are uniform in [-RADIUS, RADIUS]^d, as random starts are, and then in boxes half as wide
+each time until density and Hessian are finite."""
 
-AGREEMENT = 1e-7
-"""Relative error of a product on the pattern above which an entry is missing: rounding of sums over
+PRODUCT_ERROR = 1e-7
+"""Relative error of a product on the pattern above which an entry is missing. Rounding of sums over
 millions of rows stays below it, and smaller entries change no sd by more."""
 
 _PRODUCTS: weakref.WeakKeyDictionary[Target, Program] = weakref.WeakKeyDictionary()
 
 
 def products(target: Target) -> Program:
-    """∇²log p̂(z) v for `AT_ONCE` vectors v, as a program of the point (z, v, v, …).
+    """The program for ∇²log p̂(z) v at `PRODUCTS_PER_CALL` vectors v; its input is (z, v, v, …).
 
     Raises
     ------
@@ -57,26 +57,28 @@ def products(target: Target) -> Program:
     target = target.plain
     if target not in _PRODUCTS:
         if not target.twice_differentiable:
-            raise UnsuitableError(coded("E220", _no_second(target, "its code is outside JAX")))
+            raise UnsuitableError(
+                coded("E220", _no_second_derivative(target, "its code is outside JAX"))
+            )
         function, d = target.program.function(), target.dim
 
         def images(point: Any) -> Any:
             _, push = jax.linearize(lambda z: function(z)[1], point[:d])
-            return jax.lax.map(push, point[d:].reshape(AT_ONCE, d))
+            return jax.lax.map(push, point[d:].reshape(PRODUCTS_PER_CALL, d))
 
         try:
-            _PRODUCTS[target] = Program(images, (1 + AT_ONCE) * d, batch=1)
+            _PRODUCTS[target] = Program(images, (1 + PRODUCTS_PER_CALL) * d, batch=1)
         except Exception as error:  # JAX raises many types: each says that there is no derivative
             raise UnsuitableError(
-                coded("E220", _no_second(target, str(error).split("\n")[0]))
+                coded("E220", _no_second_derivative(target, str(error).split("\n")[0]))
             ) from error
     return _PRODUCTS[target]
 
 
-def _no_second(target: Target, why: str) -> str:
+def _no_second_derivative(target: Target, reason: str) -> str:
     return (
-        f"log p̂ of {target.name!r} has no second derivative, which the sparse family needs ({why}):"
-        ' state it with jax.numpy, or fit "fullrank" or "lowrank"'
+        f"log p̂ of {target.name!r} has no second derivative, which the sparse family needs "
+        f'({reason}): write it with jax.numpy, or fit "fullrank" or "lowrank"'
     )
 
 
@@ -85,19 +87,19 @@ def hessian_times(target: Target, z: np.ndarray, v: np.ndarray) -> np.ndarray:
     program = products(target)
 
     def compute() -> np.ndarray:
-        out, seeds = np.empty(v.shape), np.zeros((1 + AT_ONCE, target.dim))
+        out, seeds = np.empty(v.shape), np.zeros((1 + PRODUCTS_PER_CALL, target.dim))
         seeds[0] = z
-        for start in range(0, len(v), AT_ONCE):
-            rows = v[start : start + AT_ONCE]
+        for start in range(0, len(v), PRODUCTS_PER_CALL):
+            rows = v[start : start + PRODUCTS_PER_CALL]
             seeds[1 : 1 + len(rows)] = rows
             out[start : start + len(rows)] = program(seeds.reshape(1, -1))[0, : len(rows)]
         return out
 
-    found: np.ndarray = target.recall("products with the Hessian", lambda: (z, v), 0, compute)
-    return found
+    images: np.ndarray = target.recall("products with the Hessian", lambda: (z, v), 0, compute)
+    return images
 
 
-def find_edges(target: Target, given: None, rng: np.random.Generator) -> np.ndarray:
+def find_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
     """Pairs (row > column) that the Hessian couples, shape (2, n).
 
     Raises
@@ -105,16 +107,24 @@ def find_edges(target: Target, given: None, rng: np.random.Generator) -> np.ndar
     UnsuitableError
         If there is no second derivative, or no pattern is found that passes the check.
     """
-    products(target)
-    edges = _read(target) if target.program.structure.total <= MOST_READ else None
+    products(target)  # refuses a target without second derivative
+    edges = _read(target) if target.program.structure.total <= LARGEST_PROGRAM_READ else None
     if edges is None:
-        edges = _probe(target, _usable(target, rng), rng)
-    return _confirmed(target, edges, rng, ROUNDS)
+        edges = _probe(target, _finite_point(target, rng), rng)
+    return _confirmed(target, edges, rng, MOST_FAILURES)
 
 
-def checked_edges(target: Target, given: Any, rng: np.random.Generator) -> np.ndarray:
-    """The pairs that a user gave, in order and checked."""
-    pairs = np.asarray(given)
+def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The pairs that a user gave, each once and in order, checked like a pattern that was found.
+
+    Raises
+    ------
+    ValueError
+        If they are not pairs of coordinates.
+    UnsuitableError
+        If there is no second derivative, or the Hessian couples other pairs too.
+    """
+    pairs = np.asarray(edges)
     if pairs.ndim != 2 or len(pairs) != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(
             coded(
@@ -134,31 +144,32 @@ def checked_edges(target: Target, given: Any, rng: np.random.Generator) -> np.nd
 
 
 def _unique(pairs: np.ndarray, dim: int) -> np.ndarray:
-    """Each pair once, as row > column, in order of columns."""
+    """Each pair once, as row > column, ordered by columns."""
     pairs = pairs[:, pairs[0] != pairs[1]].astype(np.int64)
     keys = np.unique(pairs.min(axis=0) * dim + pairs.max(axis=0))
     return np.stack([keys % dim, keys // dim])
 
 
 def _read(target: Target) -> np.ndarray | None:
-    """By asdex; None where it can't follow the program, or sees no zero in it."""
+    """The pattern by asdex; None if it cannot follow the program, or finds no zero."""
     asdex = required("asdex", "sparse")
     function = target.program.function()
     with double_precision(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # asdex warns of what it can't resolve: it is then dense
+        warnings.simplefilter("ignore")  # asdex warns of parts that it takes for dense
         try:
-            found = asdex.hessian_sparsity(lambda z: function(z)[0], np.zeros(target.dim))
-        except Exception:  # primitives that it does not know raise many types; probing does without
+            pattern = asdex.hessian_sparsity(lambda z: function(z)[0], np.zeros(target.dim))
+        except Exception:  # unknown primitives raise many types; probing does not need asdex
             return None
-    edges = _unique(np.stack([found.rows, found.cols]), target.dim)
-    return None if _dense(edges, target.dim) else edges
+    edges = _unique(np.stack([pattern.rows, pattern.cols]), target.dim)
+    return None if _is_dense(edges, target.dim) else edges
 
 
-def _dense(edges: np.ndarray, dim: int) -> bool:
+def _is_dense(edges: np.ndarray, dim: int) -> bool:
+    """Whether every pair is coupled."""
     return dim > 1 and edges.shape[1] == dim * (dim - 1) // 2
 
 
-def _usable(target: Target, rng: np.random.Generator) -> np.ndarray:
+def _finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
     """A random point at which density and Hessian are finite."""
     for attempt in range(20):
         z = rng.uniform(-RADIUS, RADIUS, target.dim) * 0.5**attempt
@@ -179,16 +190,16 @@ def _usable(target: Target, rng: np.random.Generator) -> np.ndarray:
 
 
 def _probe(target: Target, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    found = probed(lambda v: hessian_times(target, z, v), target.dim, rng)
-    return _unique(found, target.dim)
+    """The pattern of the Hessian at one point."""
+    return _unique(probe(lambda v: hessian_times(target, z, v), target.dim, rng), target.dim)
 
 
 def _confirmed(
-    target: Target, edges: np.ndarray, rng: np.random.Generator, rounds: int
+    target: Target, edges: np.ndarray, rng: np.random.Generator, most_failures: int
 ) -> np.ndarray:
-    """The pattern, checked at `POINTS` points and widened where it fails at one."""
+    """The pattern, checked at `CHECK_POINTS` points and widened after each failure."""
     while True:
-        if _dense(edges, target.dim):
+        if _is_dense(edges, target.dim):
             raise UnsuitableError(
                 coded(
                     "E222",
@@ -196,29 +207,31 @@ def _confirmed(
                     'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
                 )
             )
-        z = np.stack([_usable(target, rng) for _ in range(POINTS)])
-        wrong = missing(target, edges, z, rng)
-        if not any(rows.size for rows in wrong):
+        z = np.stack([_finite_point(target, rng) for _ in range(CHECK_POINTS)])
+        wrong_rows = incomplete_rows(target, edges, z, rng)
+        if not any(rows.size for rows in wrong_rows):
             return edges
-        if rounds == 0:
-            rows = np.unique(np.concatenate(wrong))
+        if most_failures == 0:
+            rows = np.unique(np.concatenate(wrong_rows))
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
             raise UnsuitableError(
                 coded(
                     "E223",
                     f"the pattern lacks entries of the Hessian of {target.name!r} in {rows.size} "
-                    f"rows ({names}): couple more pairs, or leave the pattern to be found",
+                    f"rows ({names}): couple more pairs, or give no edges to have them found",
                 )
             )
-        rounds -= 1
-        found = [_probe(target, x, rng) for x, rows in zip(z, wrong, strict=True) if rows.size]
-        edges = _unique(np.concatenate([edges, *found], axis=1), target.dim)
+        most_failures -= 1
+        more = [_probe(target, x, rng) for x, rows in zip(z, wrong_rows, strict=True) if rows.size]
+        edges = _unique(np.concatenate([edges, *more], axis=1), target.dim)
 
 
-def missing(
+def incomplete_rows(
     target: Target, edges: np.ndarray, z: np.ndarray, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Rows in which a random product with the Hessian at each z differs from that on the pattern.
+    """Rows of the Hessian at each point that have entries outside the pattern.
+
+    They show in one random product, which differs there from the product on the pattern.
 
     Parameters
     ----------
@@ -227,7 +240,7 @@ def missing(
     """
     d = target.dim
     row, column = edges
-    wrong = []
+    wrong_rows = []
     for point, values in zip(z, hessians(target, edges, z, len(z)).values, strict=True):
         v = rng.standard_normal(d)
         image = hessian_times(target, point, v[None])[0]
@@ -236,6 +249,6 @@ def missing(
             terms = values[d:] * v[b]
             sums += np.bincount(a, terms, d)
             sizes += np.bincount(a, np.abs(terms), d)
-        fine = np.abs(image - sums) <= AGREEMENT * (sizes + np.abs(image))
-        wrong.append(np.flatnonzero(~fine))
-    return wrong
+        right = np.abs(image - sums) <= PRODUCT_ERROR * (sizes + np.abs(image))
+        wrong_rows.append(np.flatnonzero(~right))
+    return wrong_rows

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from infimum.gaussian.sparse import compiled
+from infimum.gaussian.kernels import compile_on_call
 
 CROWDED_FACTOR = 10.0
 """Times √d others that a row must couple to be ordered last."""
@@ -80,7 +80,7 @@ def _order(dim: int, edges: np.ndarray) -> np.ndarray:
     return np.concatenate([rest[np.argsort(incomplete.perm_c)], last])
 
 
-@compiled
+@compile_on_call
 def _counted(starts: Any, columns: Any, most: int) -> Any:  # pragma: no cover
     """Count the entries of each column of L: row i has those on the paths from its columns to i."""
     d = len(starts) - 1

@@ -16,19 +16,14 @@ from infimum.families._distribution import (
     Distribution,
     Gaussian,
     NaturalGaussian,
+    Rows,
     SparseGaussian,
 )
 from infimum.families._family import Adaptive, Family, Left, Promise
 from infimum.families.sparse.fill import fill
-from infimum.gaussian.sparse import (
-    Analysis,
-    Factor,
-    Layout,
-    inverse_entries,
-    solve,
-    times_transposed,
-)
-from infimum.structure.pattern import checked_edges, find_edges
+from infimum.gaussian.sparse import Analysis, Layout, SparseFactor, inverse_entries
+from infimum.gaussian.sparse_solve import solve, times_transposed
+from infimum.structure.pattern import check_edges, find_edges
 from infimum.target.target import Target
 
 ENTRY_BYTES = 100
@@ -75,8 +70,10 @@ class Sparse(Adaptive):
         UnsuitableError
             If the pattern lacks entries or has no zeros, or its factor is too large.
         """
-        pattern = find_edges if self.edges is None else checked_edges
-        edges = pattern(target, self.edges, rng)
+        if self.edges is None:
+            edges = find_edges(target, rng)
+        else:
+            edges = check_edges(target, self.edges, rng)
         _affordable(target.dim, edges)
         return Sparse(edges, len(Analysis.of(target.dim, edges).layout.rows))
 
@@ -241,16 +238,16 @@ class GraphGaussian(SparseGaussian):
             **self.layout._asdict(),
         )
 
-    def _numpy(self, x: Any) -> bool:
+    def _numpy(self, x: Rows) -> bool:
         return isinstance(x, np.ndarray) and isinstance(self.below, np.ndarray)
 
-    def spread(self, eps: Any) -> Any:
+    def spread(self, eps: Rows) -> Rows:
         """Pᵀ C⁻ᵀ ε."""
         xp = np if self._numpy(eps) else jnp
         x = solve(self.layout, self.below, xp.exp(self.log_scale) * eps, transposed=True)
         return x[..., xp.argsort(xp.asarray(self.order))]
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = Cᵀ P (z - mean)."""
         xp = np if self._numpy(z) else jnp
         x = xp.asarray(z - self.mean)[..., xp.asarray(self.order)]
@@ -272,7 +269,7 @@ class GraphGaussian(SparseGaussian):
     def covariances(self) -> np.ndarray:
         """Entries of Λ⁻¹ on the diagonal and at the edges, by selected inversion."""
         analysis = Analysis.of(self.dim, self.edges)
-        return analysis.inverse(Factor(np.asarray(self.below), self.pivots()))
+        return analysis.inverse(SparseFactor(np.asarray(self.below), self.pivots()))
 
     def variance(self) -> np.ndarray:
         """Diagonal of Λ⁻¹ by selected inversion, which is exact and forms no d×d matrix."""

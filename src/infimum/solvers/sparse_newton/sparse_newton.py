@@ -33,7 +33,7 @@ from infimum.solvers.sparse_newton.expected_hessian import (
     stratified_draws,
 )
 from infimum.structure.hessian import Evaluated, hessians
-from infimum.structure.pattern import missing
+from infimum.structure.pattern import incomplete_rows
 from infimum.target.target import Target
 
 FIRST_DRAWS = 8
@@ -215,7 +215,7 @@ class SparseNewton(Solver):
     def _verify(self, state: SparseNewtonState, target: Target) -> None:
         """Raise UnsuitableError if the Hessian where q is has entries outside the pattern."""
         z = state.q.push(state.rng.standard_normal((1, state.q.dim)))
-        rows = missing(target, state.q.edges, z, state.rng)[0]
+        rows = incomplete_rows(target, state.q.edges, z, state.rng)[0]
         if rows.size:
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
             raise UnsuitableError(
