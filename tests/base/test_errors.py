@@ -40,7 +40,6 @@ UNCODED = {
     "KeyError": "the caller catches it and raises an error with a code",
     "KeyboardInterrupt": "it has no message",
     "SamplesError": "the caller catches it",
-    "UnweighableError": "the caller catches it and raises an error with a code",
     "_UnfitError": "the reason in an Expectation; it is never raised",
     "damaged": "a function that returns an error with a code",
 }

@@ -15,7 +15,7 @@ from infimum.answer.assessment import Assessment
 from infimum.answer.expectation import Expectation, expect
 from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, StartReport, Work
-from infimum.answer.resampling import Resampling, UnweighableError, converted, resample, some_stored
+from infimum.answer.resampling import converted, resample, some_stored
 from infimum.answer.weighed import WeighedDraws, gather, rows_of
 from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import coded
@@ -315,23 +315,17 @@ class Answer:
             )
         if not weighted:
             return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
-        chosen = self._resampling(n, seed)
+        chosen = resample(self.weighed, self.target, n, seed)
         return np.concatenate(list(chosen.points))[chosen.order]
 
     def _resampled(self, n: int, seed: Seed) -> PyTree:
         """N weighted draws, constrained chunk by chunk."""
-        chosen = self._resampling(n, seed)
+        chosen = resample(self.weighed, self.target, n, seed)
         if self.constrains:
             draws = gather(n, (self.space.draws(z) for z in chosen.points))
         else:
             draws = rows_of(self.weighed.stored, chosen.rows)
         return rows_of(draws, chosen.order)
-
-    def _resampling(self, n: int, seed: Seed) -> Resampling:
-        try:
-            return resample(self.weighed, self.target, n, seed)
-        except UnweighableError as error:
-            raise ValueError(coded("E404", f"{error}. {self.advice}")) from None
 
     # ---- tables --------------------------------------------------------------------------------
 

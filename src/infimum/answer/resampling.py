@@ -21,10 +21,6 @@ PROPOSALS = 4
 """Draws of q among the proposals for one importance-resampled draw."""
 
 
-class UnweighableError(ValueError):
-    """Weights can't be formed: the density is undefined, or zero, at the draws."""
-
-
 class Resampling(NamedTuple):
     """Which of the weighed draws n weighted draws are.
 
@@ -50,7 +46,7 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
 
     Raises
     ------
-    UnweighableError
+    ValueError
         If no weight can be formed.
     """
     if target is None or draws.stored is not None:
@@ -61,8 +57,12 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
         log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in chunks])
     probabilities = weights.normalised(log_w)
     if np.isnan(probabilities).any():
-        raise UnweighableError(
-            "these draws can't be reweighted: the density is undefined, or zero, at draws from q"
+        raise ValueError(
+            coded(
+                "E404",
+                "these draws can't be reweighted: the density is undefined, or zero, at draws from "
+                "q. See fit.advice",
+            )
         )
     rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
     rows = np.sort(rng.choice(len(log_w), size=n, p=probabilities))

@@ -1,6 +1,6 @@
 """Pictures of a fit: q over p*, families, climbs, checks, predictions and sparsity."""
 
-from infimum.plots import _libraries as _libraries
+from infimum.plots import libraries as libraries
 from infimum.plots.checks import plot_trace, plot_weights
 from infimum.plots.climb import plot_climb
 from infimum.plots.posterior import plot_families, plot_fit, plot_marginals

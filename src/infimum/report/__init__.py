@@ -1,3 +1,3 @@
 """The report of a fit, as one HTML page."""
 
-from infimum.report import _libraries as _libraries
+from infimum.report import libraries as libraries
