@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from infimum.answer.unseen import LARGEST, UnseenMass, find_unseen_mass
+from infimum.answer.unseen import LARGEST_DIM, UnseenMass, find_unseen_mass
 from infimum.answer.weighed import WeighedDraws, gather, picked_points
 from infimum.base.seeds import SCOUT_STREAM, generator
 from infimum.base.stopping import Stop
@@ -151,11 +151,11 @@ class Assessment:
         """q against the reweighted draws, quantity by quantity."""
         draws = self.draws
         if draws.stored is None and len(draws.log_p) * len(draws.space.names) > SUMMARY_NUMBERS:
-            values = (columns(draws.space.draws(z)) for z, *_ in draws.chunks())
-            return quantities.compare(values, draws.n, draws.log_weights)
-        held, rows = self._quantities
+            chunks = (columns(draws.space.draws(z)) for z, *_ in draws.chunks())
+            return quantities.compare(chunks, draws.n, draws.log_weights)
+        values, rows = self._quantities
         n = int(np.sum(rows < draws.n))
-        return quantities.compare([held], n, draws.log_weights[rows])
+        return quantities.compare([values], n, draws.log_weights[rows])
 
     @functools.cached_property
     def quantity_draws(self) -> Float[np.ndarray, "n k"]:
@@ -195,7 +195,7 @@ def assess(
     The assessment, and the gradients and values that it took.
     """
     assessment = Assessment(draws, reason)
-    small = draws.q.dim <= LARGEST and target.large is None
+    small = draws.q.dim <= LARGEST_DIM and target.large is None
     if not (assessment.trusted and target.differentiable and small):
         return assessment, 0
     known = (draws.points(), draws.log_p, draws.log_r)

@@ -280,8 +280,8 @@ def _support(support: Any) -> dict[str, Any]:
     return {"name": support.name, "arguments": arguments}
 
 
-def _arguments(given: list[Any]) -> list[Any]:
-    return [np.asarray(x, np.float64) if isinstance(x, list) else x for x in given]
+def _arguments(plain: list[Any]) -> list[Any]:
+    return [np.asarray(x, np.float64) if isinstance(x, list) else x for x in plain]
 
 
 def _skeleton(space: Space) -> Any:

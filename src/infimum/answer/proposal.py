@@ -81,12 +81,12 @@ class Proposal:
         log_shares = np.log(np.array(counts) / sum(counts))
         for z, log_q in fresh_draws(self.q, n, seed, *stream):
             yield z, log_q, self._mixed(z, log_q, log_shares)
-        for z in self._beyond(counts[1:], seed, *stream):
+        for z in self._other_draws(counts[1:], seed, *stream):
             log_q = log_density(self.q, z)
             yield z, log_q, self._mixed(z, log_q, log_shares)
 
     def log_prob(self, z: np.ndarray, n: int) -> np.ndarray:
-        """Log r at each row, where n draws are of q."""
+        """log r at each row, if n draws are of q."""
         counts = self.counts(n)
         return self._mixed(z, log_density(self.q, z), np.log(np.array(counts) / sum(counts)))
 
@@ -96,11 +96,11 @@ class Proposal:
         """`draws` with the target's density: chunks of draws, log p̂, log q and log r there."""
         chunks: Iterable[Sequence[np.ndarray]] = self.draws(n, seed, *stream)
         if target.large is not None:
-            chunks = _larger(chunks, CHUNK_NUMBERS // target.dim)
+            chunks = _larger_chunks(chunks, CHUNK_NUMBERS // target.dim)
         for z, log_q, log_r in chunks:
             yield z, target.values(z, n), log_q, log_r
 
-    def _beyond(self, counts: Sequence[int], seed: Seed, *stream: int) -> Iterator[np.ndarray]:
+    def _other_draws(self, counts: Sequence[int], seed: Seed, *stream: int) -> Iterator[np.ndarray]:
         left = list(counts)
         if self.wide is not None:
             sizes = chunk_sizes(left.pop(0), self.q.dim)
@@ -111,7 +111,7 @@ class Proposal:
                 yield z
 
     def _mixed(self, z: np.ndarray, log_q: np.ndarray, log_shares: np.ndarray) -> np.ndarray:
-        """Log r."""
+        """log r at each row."""
         parts = [log_q]
         if self.wide is not None:
             parts.append(self.wide.log_prob(z))
@@ -119,16 +119,16 @@ class Proposal:
         return np.asarray(scipy.special.logsumexp(np.array(parts).T + log_shares, axis=1))
 
 
-def _larger(chunks: Iterable[Sequence[np.ndarray]], most: int) -> Iterator[list[np.ndarray]]:
-    """The same chunks, together where these are at most so many draws: each is a pass over rows."""
-    held: list[Sequence[np.ndarray]] = []
+def _larger_chunks(chunks: Iterable[Sequence[np.ndarray]], most: int) -> Iterator[list[np.ndarray]]:
+    """The same draws in chunks of at most `most`, since each chunk is a pass over all rows."""
+    kept: list[Sequence[np.ndarray]] = []
     for chunk in chunks:
-        if held and sum(len(z) for z, *_ in held) + len(chunk[0]) > most:
-            yield joined(held)
-            held = []
-        held.append(chunk)
-    if held:
-        yield joined(held)
+        if kept and sum(len(z) for z, *_ in kept) + len(chunk[0]) > most:
+            yield joined(kept)
+            kept = []
+        kept.append(chunk)
+    if kept:
+        yield joined(kept)
 
 
 def joined(chunks: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:

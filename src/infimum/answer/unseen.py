@@ -1,14 +1,15 @@
-"""What lies beyond the largest weight: the posterior's own mass where q and its proposal are thin.
+"""Unseen mass: the posterior's own mass where q and its proposal are thin.
 
-Weights are even, and wrong, where p* goes on after the last draw: along a thin curved ridge, say.
-So points are sent out from the draws that weigh most and from the extreme ones of each coordinate:
-around each a Student t with the local curvature of log p̂, in several sizes. Where p̂/r is larger
-than at any draw, they say how much of Z is there, and the next ones are sent out from them. That is
-adaptive importance sampling (Cappé et al. 2004) of p* where it has not been seen.
+Weights are even, and wrong, if p* goes on after the last draw: along a thin curved ridge, say. So
+points are sent out from the draws that weigh most, and from the extreme draws of each coordinate:
+around each, a Student t with the local curvature of log p̂, in several sizes. Where p̂/r is larger
+than at any draw, the points say how much of Z is there, and the next ones are sent out from them.
+This is adaptive importance sampling (Cappé et al. 2004) of p* where no draw has been.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -20,44 +21,47 @@ from infimum.gaussian.student_t import log_decay, log_height, random_radii
 from infimum.structure.differences import curvature_from, difference_steps
 from infimum.target.target import Target
 
-LARGEST = 64
-"""Dimensions at most: a local curvature takes 2d gradients."""
+LARGEST_DIM = 64
+"""Largest d that is searched: a local curvature takes 2d gradients."""
 
-HEAVIEST, EXTREMES, TIPS = 6, 12, 12
-"""Draws of the largest weights, and coordinates of whose extreme draws, that points are first sent
-out from; and how many points they are sent out from later."""
+HEAVIEST_DRAWS, EXTREME_COORDINATES = 6, 12
+"""Draws of the largest weights, and coordinates whose extreme draws, that the first points are sent
+out from."""
 
-RELEVANT = 0.1
-"""Weight, in units of their mean, from which an extreme draw is one of p*."""
+TIPS = 12
+"""Points that each later round is sent out from."""
+
+RELEVANT_WEIGHT = 0.1
+"""Weight, in units of the mean weight, from which an extreme draw counts as one of p*."""
 
 PROBES = 48
-"""Points sent out from each."""
+"""Points sent out from each tip."""
 
 SIZES = (0.25, 0.5, 1.0, 2.0)
-"""Of the t, in local sds: a bent ridge leaves its tangent well before the curvature along it
+"""Sizes of the t, in local sds: a bent ridge leaves its tangent well before the curvature along it
 says so."""
 
 FREEDOM = 4.0
 """Degrees of freedom of the t."""
 
 FLATTEST = 0.1
-"""Local curvatures below this square, in units of the posterior's own, are taken for it."""
+"""Lower bound of the root of a local curvature, in units of the posterior's own."""
 
 STEP = 1e-4
-"""Of finite differences, in posterior sds."""
+"""Step of finite differences, in posterior sds."""
 
-LEAST, ROUNDS = 2, 6
-"""Rounds. A banana of width 0.05, of which 2 % of Z lie beyond, was seen to 0.3 % after two and to
-0.5 % or more after six, at four seeds of four."""
+LEAST_ROUNDS, ROUNDS = 2, 6
+"""Rounds. On a banana of width 0.05, with 2 % of Z beyond the draws, two rounds found 0.3 %, and
+six found 0.5 % or more, at four seeds of four."""
 
-MATTERS = 1e-3
-"""Part of Z below which there is nothing to go on for. Of the fifteen posteriors' fits that are
-"good" 0.0001 are beyond in the median, and at most 0.0012."""
+NEGLIGIBLE_MASS = 1e-3
+"""Share of Z below which the search ends. In the fits of the fifteen posteriors that are "good"
+the unseen mass is 0.0001 in the median, and at most 0.0012."""
 
-KNOWN = 10.0
-"""Effective points below which their estimate is chance, and that of an earlier round stays."""
+KNOWN_DRAWS = 10.0
+"""Effective points below which an estimate is chance, and that of an earlier round stays."""
 
-KEPT = 256
+KEPT_DRAWS = 256
 """Points that are kept, drawn by their weights."""
 
 
@@ -88,58 +92,119 @@ def find_unseen_mass(
     draws: tuple[np.ndarray, np.ndarray, np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[UnseenMass | None, int]:
-    """What is there, or None where nothing is known of it; and the gradients and values it took.
+    """Search where no draw of a proposal has been.
 
     Parameters
     ----------
     n
         Draws of q among the proposal's.
     draws
-        The proposal's draws, and log p̂ and log r there.
+        The proposal's draws, with log p̂ and log r there.
+
+    Returns
+    -------
+    The unseen mass, or None if nothing is known of it; and the gradients and values it took.
     """
     z, log_p, log_r = draws
     log_w = np.where(np.isfinite(log_p), log_p - log_r, -np.inf)
     log_z = float(scipy.special.logsumexp(log_w)) - np.log(len(z))
     log_w = log_w - log_z
-    root = _root(z, log_w)
+    root = _posterior_root(z, log_w)
     if root is None:
         return None, 0
-    tips, cut, spent = _tips(z, log_w), float(log_w.max()), 0
-    centres, roots = np.zeros((0, z.shape[1])), np.zeros((0, *root.shape))
-    points, over_r, over_z = np.zeros((0, z.shape[1])), np.zeros(0), np.zeros(0)
-    seen: UnseenMass | None = None
+    sent = _SentPoints(z.shape[1])
+    tips, largest, spent = _first_tips(z, log_w), float(log_w.max()), 0
+    unseen: UnseenMass | None = None
     for turn in range(ROUNDS):
-        found = _curved(target, tips, root)
+        roots = _local_roots(target, tips, root)
         spent += 2 * root.shape[0] * len(tips)
-        keep = np.isfinite(found).all(axis=(1, 2))
-        centres = np.concatenate([centres, tips[keep]])
-        roots = np.concatenate([roots, found[keep]])
-        if not keep.any():
+        curved = np.isfinite(roots).all(axis=(1, 2))
+        if not curved.any():
             break
-        new = _sent(tips[keep], found[keep], rng)
-        values = target.values(new)
-        spent += len(new)
-        points = np.concatenate([points, new])
-        over_r = np.concatenate([over_r, values - proposal.log_prob(new, n) - log_z])
-        over_z = np.concatenate([over_z, values - log_z])
-        log_g = _log_density(points, centres, roots)
-        unseen = np.isfinite(over_z) & (over_r > cut)
-        if not unseen.any():
-            return UnseenMass(0.0, points[:0]), spent
-        log_v = np.where(unseen, over_z - log_g, -np.inf)
-        share = np.exp(log_v - log_v.max())
-        if share.sum() ** 2 >= KNOWN * (share**2).sum():  # one point of a few may be a spike
-            mass = float(share.sum() * np.exp(log_v.max())) / len(points)
-            kept = rng.choice(len(points), KEPT, p=share / share.sum())
-            seen = UnseenMass(mass, points[kept])
-            if turn + 1 >= LEAST and mass < MATTERS:
-                break
-        rare = np.where(unseen, over_r, 0.0)
-        tips = np.concatenate([_chosen(points, log_v + a * rare, rng) for a in (0.0, 0.5, 1.0)])
-    return seen, spent
+        points = sent.draw(tips[curved], roots[curved], rng)
+        values = target.values(points)
+        spent += len(points)
+        sent.weigh(values - proposal.log_prob(points, n) - log_z, values - log_z)
+        outside = np.isfinite(sent.over_z) & (sent.over_r > largest)
+        if not outside.any():
+            return UnseenMass(0.0, sent.points[:0]), spent
+        log_v = np.where(outside, sent.over_z - sent.log_density(), -np.inf)
+        estimate = _estimate(sent.points, log_v, rng)
+        unseen = estimate or unseen
+        if estimate is not None and turn + 1 >= LEAST_ROUNDS and estimate.mass < NEGLIGIBLE_MASS:
+            break
+        # A third of the next tips by mass, a third by mass and rarity, a third by rarity.
+        rarity = np.where(outside, sent.over_r, 0.0)
+        tips = np.concatenate(
+            [_next_tips(sent.points, log_v + a * rarity, rng) for a in (0.0, 0.5, 1.0)]
+        )
+    return unseen, spent
 
 
-def _root(z: np.ndarray, log_w: np.ndarray) -> np.ndarray | None:
+@dataclass
+class _SentPoints:
+    """All points sent out so far, around all tips so far.
+
+    Attributes
+    ----------
+    centres, roots
+        The tips, and roots of the local covariances there.
+    points
+        Shape (n, d).
+    over_r, over_z
+        log p̂/r and log p̂ at each point, less log Z.
+    """
+
+    dim: int
+    over_r: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    over_z: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        self.centres = np.zeros((0, self.dim))
+        self.roots = np.zeros((0, self.dim, self.dim))
+        self.points = np.zeros((0, self.dim))
+
+    def draw(self, tips: np.ndarray, roots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Send points out from new tips, in all sizes."""
+        n, d = tips.shape
+        eps = rng.standard_normal((n, PROBES, d))
+        eps *= random_radii(rng, FREEDOM, (n, PROBES, 1))
+        eps *= np.resize(SIZES, PROBES)[:, None]
+        points = np.asarray(tips[:, None] + eps @ np.swapaxes(roots, 1, 2)).reshape(-1, d)
+        self.centres = np.concatenate([self.centres, tips])
+        self.roots = np.concatenate([self.roots, roots])
+        self.points = np.concatenate([self.points, points])
+        return points
+
+    def weigh(self, over_r: np.ndarray, over_z: np.ndarray) -> None:
+        """Take in the densities at the points that were sent last."""
+        self.over_r = np.concatenate([self.over_r, over_r])
+        self.over_z = np.concatenate([self.over_z, over_z])
+
+    def log_density(self) -> Float[np.ndarray, " n"]:
+        """Log density of all t together at each point."""
+        whiten = np.linalg.inv(self.roots)
+        log_det = np.linalg.slogdet(self.roots)[1]
+        height = log_height(self.dim, FREEDOM)
+        total = np.full(len(self.points), -np.inf)
+        for centre, inverse, size in zip(self.centres, whiten, log_det, strict=True):
+            squares = (((self.points - centre) @ inverse.T) ** 2).sum(axis=1)
+            for scale in SIZES:
+                decay = log_decay(squares, self.dim, FREEDOM, scale) - self.dim * np.log(scale)
+                total = np.logaddexp(total, height - size + decay)
+        return np.asarray(total - np.log(len(self.centres) * len(SIZES)))
+
+
+def _estimate(points: np.ndarray, log_v: np.ndarray, rng: np.random.Generator) -> UnseenMass | None:
+    """The mass by the weights of all points; None if it rests on few of them, perhaps a spike."""
+    share = np.exp(log_v - log_v.max())
+    if not share.sum() ** 2 >= KNOWN_DRAWS * (share**2).sum():
+        return None
+    mass = float(share.sum() * np.exp(log_v.max())) / len(points)
+    return UnseenMass(mass, points[rng.choice(len(points), KEPT_DRAWS, p=share / share.sum())])
+
+
+def _posterior_root(z: np.ndarray, log_w: np.ndarray) -> Float[np.ndarray, "d d"] | None:
     """A root of the posterior's covariance, as far as weights know it."""
     w = np.exp(log_w - log_w.max())
     away = z - np.average(z, axis=0, weights=w)
@@ -150,16 +215,22 @@ def _root(z: np.ndarray, log_w: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _tips(z: np.ndarray, log_w: np.ndarray) -> np.ndarray:
-    """The draws that weigh most, and the extreme ones of coordinates."""
-    fine = z[log_w >= np.log(RELEVANT)]
-    columns = fine[:, :EXTREMES]
+def _first_tips(z: np.ndarray, log_w: np.ndarray) -> Float[np.ndarray, "n d"]:
+    """The draws that weigh most, then the extreme ones of coordinates."""
+    relevant = z[log_w >= np.log(RELEVANT_WEIGHT)]
+    columns = relevant[:, :EXTREME_COORDINATES]
     ends = np.concatenate([columns.argmin(axis=0), columns.argmax(axis=0)])
-    return np.concatenate([z[np.argsort(-log_w)[:HEAVIEST]], fine[ends]])
+    return np.concatenate([z[np.argsort(-log_w)[:HEAVIEST_DRAWS]], relevant[ends]])
 
 
-def _curved(target: Target, tips: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n d d"]:
-    """Roots of the local covariances: of the inverse curvature of log p̂ at each, without signs."""
+def _next_tips(points: np.ndarray, log_v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A third of the next tips, drawn by these weights."""
+    weight = np.exp(log_v - log_v.max())
+    return points[rng.choice(len(points), TIPS // 3, p=weight / weight.sum())]
+
+
+def _local_roots(target: Target, tips: np.ndarray, root: np.ndarray) -> Float[np.ndarray, "n d d"]:
+    """Roots of the inverse curvature of log p̂ at each tip, its signs ignored; NaN if unknown."""
     d = len(root)
     around = (tips[:, None] + difference_steps(root, STEP)).reshape(-1, d)
     gradient = target.value_and_gradient(around)[1].reshape(len(tips), 2, d, d) @ root
@@ -167,36 +238,6 @@ def _curved(target: Target, tips: np.ndarray, root: np.ndarray) -> Float[np.ndar
     known = np.isfinite(curvature).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], curvature, np.eye(d)))
     values = np.maximum(np.abs(values), FLATTEST**2)
-    found = root @ (vectors / np.sqrt(values)[:, None])
-    known &= np.isfinite(np.linalg.slogdet(found)[1])
-    return np.where(known[:, None, None], found, np.nan)
-
-
-def _sent(tips: np.ndarray, roots: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Points around each, of all sizes."""
-    n, d = tips.shape
-    eps = rng.standard_normal((n, PROBES, d))
-    eps *= random_radii(rng, FREEDOM, (n, PROBES, 1))
-    eps *= np.resize(SIZES, PROBES)[:, None]
-    return np.asarray(tips[:, None] + eps @ np.swapaxes(roots, 1, 2)).reshape(-1, d)
-
-
-def _log_density(points: np.ndarray, tips: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """Log density of all t together at each point."""
-    d = points.shape[1]
-    whiten = np.linalg.inv(roots)
-    log_det = np.linalg.slogdet(roots)[1]
-    height = log_height(d, FREEDOM)
-    total = np.full(len(points), -np.inf)
-    for tip, inverse, size in zip(tips, whiten, log_det, strict=True):
-        squares = (((points - tip) @ inverse.T) ** 2).sum(axis=1)
-        for scale in SIZES:
-            own = log_decay(squares, d, FREEDOM, scale) - d * np.log(scale)
-            total = np.logaddexp(total, height - size + own)
-    return np.asarray(total - np.log(len(tips) * len(SIZES)))
-
-
-def _chosen(points: np.ndarray, log_v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A third of the next tips, drawn by these weights."""
-    weight = np.exp(log_v - log_v.max())
-    return points[rng.choice(len(points), TIPS // 3, p=weight / weight.sum())]
+    roots = root @ (vectors / np.sqrt(values)[:, None])
+    known &= np.isfinite(np.linalg.slogdet(roots)[1])
+    return np.where(known[:, None, None], roots, np.nan)

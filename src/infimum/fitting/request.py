@@ -217,11 +217,13 @@ def check_memory(target: Target, family: Family) -> None:
     UnsuitableError
         With the estimate, what there is, and the largest family that fits.
     """
-    dim, held = target.dim, memory.total()
-    if held is None or not isinstance(family, Measured) or family.n_bytes(dim) <= held:
+    dim, available = target.dim, memory.total()
+    if available is None or not isinstance(family, Measured):
+        return
+    if family.n_bytes(dim) <= available:
         return
     known = [families.named(name) for name in families.members()]
-    smaller = [x for x in known if isinstance(x, Measured) and x.n_bytes(dim) <= held]
+    smaller = [x for x in known if isinstance(x, Measured) and x.n_bytes(dim) <= available]
     best = max(smaller, key=lambda other: other.n_bytes(dim), default=None)
     cure = "use a larger machine" if best is None else f"try {best.name}"
     memory.demand(f"{family.name} at d = {dim:,}", family.n_bytes(dim), cure)
