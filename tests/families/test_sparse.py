@@ -1,4 +1,4 @@
-"""Sparse Gaussians: a precision on the pattern of the Hessian, and the same optimum as full-rank."""
+"""Sparse Gaussians: a precision on the Hessian's pattern, and the optimum of full-rank."""
 
 import numpy as np
 import pytest
@@ -78,5 +78,5 @@ def test_arrays_that_do_not_belong_together_are_refused(wrong):
     q = families.Sparse(np.array([[1, 2], [0, 1]])).init(np.zeros(3), np.ones(3))
     arrays = q.arrays()
     arrays[wrong] = arrays[wrong][::-1] * 2 if wrong == "order" else arrays[wrong][:-1]
-    with pytest.raises(ValueError, match="shape|not those of a sparse factor"):
+    with pytest.raises(ValueError, match=r"shape|not those of a sparse factor"):
         families.Sparse().from_arrays(arrays)

@@ -14,6 +14,7 @@ from infimum.families._distribution import (
     Distribution,
     Gaussian,
     NaturalGaussian,
+    Rows,
     bounded,
 )
 from infimum.gaussian.factor import lower_factor
@@ -32,7 +33,7 @@ def factor_of(raw: Any) -> Any:
     return xp.tril(raw, -1) + xp.diag(xp.exp(xp.diag(raw)))
 
 
-def solve(factor: Any, rows: Any) -> Any:
+def solve(factor: Any, rows: Rows) -> Rows:
     """L⁻¹ x for x of shape (..., d) with at most one leading axis, for NumPy and JAX."""
     if isinstance(rows, np.ndarray):
         # LAPACK's dtrtrs, which scipy.linalg.solve_triangular calls, uses all threads even for the

@@ -16,7 +16,7 @@ SparseGaussian      with a sparse precision
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from infimum.gaussian.stack import LOG_2PI, Stack
+
+Rows = TypeVar("Rows", np.ndarray, Array)
+"""Arrays of NumPy, on the host, or of JAX: a method gives back those of the library that it got."""
 
 LARGEST_CHANGE = 20.0
 """Factor by which one natural-gradient step may change a precision. Within [1/20, 20] cold starts
@@ -153,15 +156,15 @@ class Pushforward(Distribution):
     """
 
     @abc.abstractmethod
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """T(ε) for ε of shape (..., d)."""
 
     @abc.abstractmethod
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = T⁻¹(z) for z of shape (..., d) with at most one leading axis."""
 
     @abc.abstractmethod
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log q(push(eps)) for base draws of shape (..., d)."""
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
@@ -192,11 +195,11 @@ class Layered(Pushforward):
     base: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def flow(self, eps: Any) -> Any:
+    def flow(self, eps: Rows) -> Rows:
         """y = f(ε) for ε of shape (n, d)."""
 
     @abc.abstractmethod
-    def land(self, y: Any) -> tuple[Any, Any]:
+    def land(self, y: Rows) -> tuple[Rows, Rows]:
         """z = T(y) and log q(z), for y = f(ε) of shape (n, d)."""
 
     @abc.abstractmethod
@@ -292,7 +295,7 @@ class Gaussian(Pushforward):
     mean: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def spread(self, eps: Any) -> Any:
+    def spread(self, eps: Rows) -> Rows:
         """L ε for ε of shape (..., d)."""
 
     @abc.abstractmethod
@@ -307,11 +310,11 @@ class Gaussian(Pushforward):
     def variance(self) -> np.ndarray:
         """Marginal variances, shape (d,)."""
 
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """z = mean + L ε for ε of shape (..., d)."""
         return self.mean + self.spread(eps)
 
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log q(push(eps)) for base draws of shape (..., d)."""
         return -0.5 * (eps**2).sum(-1) - self.log_det() - 0.5 * self.dim * LOG_2PI
 
@@ -329,11 +332,11 @@ class Apart(Layered):
         """The flow g on independent standard normals, with the same moving part."""
 
     @abc.abstractmethod
-    def within(self, x: Any) -> Any:
+    def within(self, x: Rows) -> Rows:
         """Bᵀ x for x of shape (..., d)."""
 
     @abc.abstractmethod
-    def across(self, x: Any) -> Any:
+    def across(self, x: Rows) -> Rows:
         """B x for x of shape (..., k)."""
 
 

@@ -16,7 +16,7 @@ from infimum.families._dense import (
     raw_of,
     solve,
 )
-from infimum.families._distribution import Chart, Distribution, NaturalGaussian
+from infimum.families._distribution import Chart, Distribution, NaturalGaussian, Rows
 from infimum.families._family import Left, Measured, Promise
 
 
@@ -77,11 +77,11 @@ class DenseGaussian(NaturalGaussian):
         """L, shape (d, d)."""
         return factor_of(self.raw)
 
-    def spread(self, eps: Any) -> Any:
+    def spread(self, eps: Rows) -> Rows:
         """L ε."""
         return eps @ self.factor.T
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = L⁻¹(z - mean)."""
         return solve(self.factor, z - self.mean)
 

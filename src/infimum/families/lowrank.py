@@ -15,6 +15,7 @@ from infimum.families._distribution import (
     LEAST_CURVATURE,
     Distribution,
     Gaussian,
+    Rows,
     bounded,
 )
 from infimum.families._family import Family, Growing, Left, Measured, Promise
@@ -210,7 +211,7 @@ class LowRankGaussian(SketchedGaussian):
         gram = np.linalg.cholesky(self.basis.T @ self.basis)
         return np.asarray(scipy.linalg.solve_triangular(gram, self.basis.T, lower=True).T)
 
-    def _bent(self, rows: Any, sign: int) -> Any:
+    def _bent(self, rows: Rows, sign: int) -> Rows:
         """T x, or for sign -1 T⁻¹ x, for x of shape (..., d)."""
         if not self.rank:
             return rows
@@ -221,11 +222,11 @@ class LowRankGaussian(SketchedGaussian):
         core = (inverse.T * xp.expm1(sign * self.log_stretch)) @ inverse
         return rows + ((rows @ self.basis) @ core) @ self.basis.T
 
-    def spread(self, eps: Any) -> Any:
+    def spread(self, eps: Rows) -> Rows:
         """S T ε."""
         return self.scale * self._bent(eps, 1)
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = T⁻¹ S⁻¹ (z - mean)."""
         return self._bent((z - self.mean) / self.scale, -1)
 

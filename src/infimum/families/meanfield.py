@@ -13,6 +13,7 @@ from infimum.families._distribution import (
     Chart,
     Distribution,
     NaturalGaussian,
+    Rows,
     bounded,
 )
 from infimum.families._family import Left, Measured, Promise
@@ -86,11 +87,11 @@ class DiagonalGaussian(NaturalGaussian, SketchedGaussian):
         """Standard deviations, shape (d,)."""
         return self.log_scale.__array_namespace__().exp(self.log_scale)
 
-    def spread(self, eps: Any) -> Any:
+    def spread(self, eps: Rows) -> Rows:
         """scale·ε."""
         return self.scale * eps
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = (z - mean)/scale."""
         return (z - self.mean) / self.scale
 

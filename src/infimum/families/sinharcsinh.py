@@ -14,7 +14,7 @@ from infimum.families._dense import (
     raw_of,
     solve,
 )
-from infimum.families._distribution import Chart, Charted, Distribution
+from infimum.families._distribution import Chart, Charted, Distribution, Rows
 from infimum.families._family import Left, Measured, Promise
 from infimum.gaussian.stack import LOG_2PI
 
@@ -106,25 +106,25 @@ class Skewed(Charted):
         """L, shape (d, d)."""
         return factor_of(self.raw)
 
-    def _angles(self, eps: Any) -> tuple[Any, Any]:
+    def _angles(self, eps: Rows) -> tuple[Rows, Rows]:
         """y, and w = a + exp(b) asinh y."""
         xp = eps.__array_namespace__()
         y = (eps @ self.factor.T) / xp.exp(self.log_unit)
         return y, self.skew + xp.exp(self.tail) * xp.arcsinh(y)
 
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """m + u sinh w."""
         xp = eps.__array_namespace__()
         return self.mean + xp.exp(self.log_unit) * xp.sinh(self._angles(eps)[1])
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = L⁻¹ u S⁻¹((z - m)/u)."""
         xp = z.__array_namespace__()
         w = xp.arcsinh((z - self.mean) / xp.exp(self.log_unit))
         y = xp.sinh((w - self.skew) * xp.exp(-self.tail))
         return solve(self.factor, xp.exp(self.log_unit) * y)
 
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log N(ε; 0, I) - log |det L| - Σ log S'."""
         xp = eps.__array_namespace__()
         y, w = self._angles(eps)
@@ -204,5 +204,5 @@ class _SkewedChart(Chart):
         return np.concatenate([gaussian, *rest])
 
 
-def _log_cosh(xp: Any, w: Any) -> Any:
+def _log_cosh(xp: Any, w: Rows) -> Rows:
     return xp.logaddexp(w, -w) - np.log(2)

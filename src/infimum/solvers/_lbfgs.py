@@ -105,7 +105,7 @@ class Descent:
     def falls(self, before: float, loss: float) -> bool:
         """Whether the loss at the trial is low enough for the step, up to rounding."""
         slope = float(self.gradient @ self.direction)
-        return loss <= before + LEAST_GAIN * self.length * slope + self.rounding
+        return bool(loss <= before + LEAST_GAIN * self.length * slope + self.rounding)
 
     def move(self, theta: np.ndarray, gradient: np.ndarray) -> None:
         """Accept a trial, and learn from it."""

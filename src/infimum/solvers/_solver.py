@@ -18,7 +18,7 @@ from __future__ import annotations
 import abc
 import enum
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -233,11 +233,12 @@ class Solver(abc.ABC):
             state.reason = Reason.STEPS
 
 
+@runtime_checkable
 class Differentiable(Protocol):
     """What has a value and a gradient: log p̂, as a target or in other coordinates."""
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """At each row of z (n, d)."""
+        """The value (n,) and gradient (n, d) at each row of z, shape (n, d)."""
 
 
 def evaluate_together(

@@ -16,6 +16,7 @@ from infimum.families._distribution import (
     Gaussian,
     Layered,
     Pushforward,
+    Rows,
     SparseGaussian,
 )
 from infimum.families._family import Directed, Family, Left, Promise, Stacking
@@ -157,7 +158,7 @@ class _Bent(Layered):
     f: eqx.AbstractVar[dict[str, Any]]
 
     @abc.abstractmethod
-    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+    def apply(self, method: str, x: Rows) -> tuple[Rows, Rows]:
         """f or f⁻¹ with its log-determinant, over any leading axes, for NumPy and JAX."""
 
     @property
@@ -165,25 +166,25 @@ class _Bent(Layered):
         """The dimension d."""
         return int(self.base.dim)
 
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """T(f(ε))."""
         return self.base.push(self.apply(FORWARD, eps)[0])
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """f⁻¹(T⁻¹(z))."""
         return self.apply(BACKWARD, self.base.pull_back(z))[0]
 
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log q(push(eps)): T's density at f(ε), less log |det f'|."""
         y, log_det = self.apply(FORWARD, eps)
         return self.base.log_prob_base(y) - _normal(y) + _normal(eps) - log_det
 
-    def land(self, y: Any) -> tuple[Any, Any]:
+    def land(self, y: Rows) -> tuple[Rows, Rows]:
         """z = T(y) and log q(z), for y = f(ε) of shape (n, d)."""
         eps, log_det = self.apply(BACKWARD, y)
         return self.base.push(y), self.base.log_prob_base(y) - _normal(y) + _normal(eps) + log_det
 
-    def flow(self, eps: Any) -> Any:
+    def flow(self, eps: Rows) -> Rows:
         """y = f(ε)."""
         return self.apply(FORWARD, eps)[0]
 
@@ -204,7 +205,7 @@ class Flowing(_Bent):
     layers: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
 
-    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+    def apply(self, method: str, x: Rows) -> tuple[Rows, Rows]:
         """f or f⁻¹ with its log-determinant."""
         return coupled(self.f, self.layers, self.width, method, x)
 
@@ -226,15 +227,15 @@ class FlowingApart(_Bent, Apart):
         k = self.dim if self.directions is None else self.directions.shape[1]
         return Flowing(Standard(k), self.f, self.layers, self.width)
 
-    def within(self, x: Any) -> Any:
+    def within(self, x: Rows) -> Rows:
         """Bᵀ x."""
         return x if self.directions is None else x @ self.directions
 
-    def across(self, x: Any) -> Any:
+    def across(self, x: Rows) -> Rows:
         """B x."""
         return x if self.directions is None else x @ self.directions.T
 
-    def apply(self, method: str, x: Any) -> tuple[Any, Any]:
+    def apply(self, method: str, x: Rows) -> tuple[Rows, Rows]:
         """f or f⁻¹ with its log-determinant, which is that of g."""
         within = self.within(x)
         if not within.shape[-1]:
@@ -253,18 +254,18 @@ class Standard(Pushforward):
         """The dimension d."""
         return self.size
 
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """z = ε."""
         return eps
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """ε = z."""
         return z
 
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log N(ε; 0, I)."""
         return _normal(eps)
 
 
-def _normal(x: Any) -> Any:
+def _normal(x: Rows) -> Rows:
     return -0.5 * (x**2).sum(-1) - 0.5 * x.shape[-1] * LOG_2PI

@@ -25,6 +25,7 @@ from infimum.families._distribution import (
     Distribution,
     Gaussian,
     NaturalPushforward,
+    Rows,
 )
 from infimum.families._family import Adaptive, Branching, Left, Promise
 from infimum.families.noncentred.warp import Warp
@@ -225,21 +226,21 @@ class PartlyCentred(NaturalPushforward):
             )
         return self.warp
 
-    def _zeta(self, eps: Any) -> Any:
+    def _zeta(self, eps: Rows) -> Rows:
         return self.mean + eps @ self.factor.T
 
-    def push(self, eps: Any) -> Any:
+    def push(self, eps: Rows) -> Rows:
         """T(m + L ε)."""
         warp = self._warped()
         return self._zeta(eps) if warp is None else warp.forward(self._zeta(eps), self._numbers)[0]
 
-    def pull_back(self, z: Any) -> Any:
+    def pull_back(self, z: Rows) -> Rows:
         """L⁻¹(T⁻¹(z) - m)."""
         warp = self._warped()
         zeta = z if warp is None else warp.backward(z, self._numbers)
         return solve(self.factor, zeta - self.mean)
 
-    def log_prob_base(self, eps: Any) -> Any:
+    def log_prob_base(self, eps: Rows) -> Rows:
         """log N(ε; 0, I) - log |det L| - log |det T'|."""
         xp = eps.__array_namespace__()
         warp = self._warped()

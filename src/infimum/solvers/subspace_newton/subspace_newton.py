@@ -271,7 +271,7 @@ class SubspaceNewton(Solver):
         """Whether what is left is nothing, or noise that no longer falls."""
         if state.decrement <= max(EXACT_NATS * state.q.dim, NEGLIGIBLE_PART * self.tolerance):
             return True
-        return 0.5 * before < state.decrement <= SETTLED_RATIO * state.error
+        return bool(0.5 * before < state.decrement <= SETTLED_RATIO * state.error)
 
     def _end_search(self, state: SubspaceNewtonState) -> None:
         """End if the noise of one batch is small enough; if not, average over more batches."""
