@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ import typer
 
 import infimum
 from infimum.base.processes import PeerError
-from infimum.cli import help_texts
 from infimum.cli.calibration import calibrate
 from infimum.cli.explanation import explain
 from infimum.cli.fitting import climb, demo, fit
@@ -78,20 +78,28 @@ Version = Annotated[
 ]
 
 
-@app.callback(help=help_texts.INFIMUM)
+def _help(command: Callable[..., None]) -> str:
+    r"""Return the docstring of a command; a line \b keeps the lines below it as they are."""
+    return inspect.cleandoc(command.__doc__ or "").replace("\\b", "\b")
+
+
 def _infimum(version: Version = False) -> None:
-    """Declare the options that come before a command."""
+    r"""Variational inference: find the q closest to your posterior, and how close it is.
+
+    \b
+    See it work:             infimum demo
+    Fit your own model:      infimum fit model.py:posterior
+    Try several families:    infimum climb model.py:posterior
+    Look at a saved fit:     infimum show fit.zip
+    Write an HTML report:    infimum report fit.zip
+    Write draws to a file:   infimum sample fit.zip --out draws.csv
+    Compare models:          infimum compare a.zip b.zip
+    Test on simulated data:  infimum calibrate model.py:model
+    Explain an error code:   infimum explain E301
+    Help on one command:     infimum fit --help
+    """
 
 
-for _command, _help in (
-    (demo, help_texts.DEMO),
-    (fit, help_texts.FIT),
-    (climb, help_texts.CLIMB),
-    (show, help_texts.SHOW),
-    (sample, help_texts.SAMPLE),
-    (compare, help_texts.COMPARE),
-    (report, help_texts.REPORT),
-    (calibrate, help_texts.CALIBRATE),
-    (explain, help_texts.EXPLAIN),
-):
-    app.command(help=_help)(_command)
+app.callback(help=_help(_infimum))(_infimum)
+for _command in (demo, fit, climb, show, sample, compare, report, calibrate, explain):
+    app.command(help=_help(_command))(_command)

@@ -34,7 +34,21 @@ def calibrate(
     plot: RankPlot = None,
     as_json: Json = False,
 ) -> None:
-    """Calibrate with the model or simulator in the file, print the result."""
+    r"""Simulate datasets from a model, fit each, and check whether the fits are calibrated.
+
+    If they are, the true parameters rank uniformly among draws from the fits.
+
+    NAME is a NumPyro model whose arguments, including the observations, have default values;
+    these specify which sites to simulate and their shapes. Alternatively, NAME is a function of a
+    numpy.random.Generator that returns simulated parameters and the infimum.Target given data
+    simulated from them.
+
+    The exit code is 4 if the calibration fails.
+
+    \b
+    Example:
+      infimum calibrate model.py:model --n 200 --plot ranks.png
+    """
     check_plot(plot)
     function = read_function(model)
     source: dict[str, Any] = {"simulate" if is_simulator(function) else "model": function}

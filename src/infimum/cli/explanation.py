@@ -16,7 +16,14 @@ Code = Annotated[str, typer.Argument(metavar="CODE", help="The letter E or W and
 
 
 def explain(code: Code) -> None:
-    """Print the catalogue's entry of a code."""
+    r"""Explain what an error or warning means, and what to do.
+
+    CODE stands in brackets at the end of the message.
+
+    \b
+    Example:
+      infimum explain E301
+    """
     entry = catalogue().get(code.strip("[]").upper())
     if entry is None:
         raise UserError(

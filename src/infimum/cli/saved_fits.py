@@ -27,7 +27,15 @@ from infimum.cli.paths import check_file, check_plot
 def show(
     file: SavedFit, plot: Plot = None, all_rows: AllQuantities = False, as_json: Json = False
 ) -> None:
-    """Print a saved fit."""
+    r"""Print a saved fit: how close q is, and one row for each quantity.
+
+    mean_error is the error of q's mean in posterior sds, and sd_error is the relative error of
+    q's sd. If there are many quantities, those with the largest errors come first.
+
+    \b
+    Example:
+      infimum show fit.zip --plot q.png
+    """
     check_plot(plot)
     show_fit(infimum.load(file), plot, all_rows=all_rows, as_json=as_json)
 
@@ -39,7 +47,18 @@ def sample(
     weighted: Weighted = False,
     seed: Seed = 0,
 ) -> None:
-    """Write draws from a saved fit; warn if its verdict does not allow them."""
+    r"""Write draws from a saved fit.
+
+    CSV and Parquet files have a column for each quantity and a row for each draw; a NetCDF file
+    has the layout of ArviZ.
+
+    The draws come from q itself, which is appropriate if the verdict is good. With --weighted
+    they are corrected by importance weights, as the verdict reweight requires.
+
+    \b
+    Example:
+      infimum sample fit.zip --n 4000 --out draws.csv
+    """
     check_file(out)
     draws_file.writer(out)
     fit = infimum.load(file)
@@ -50,7 +69,14 @@ def sample(
 
 
 def compare(files: SavedFits, as_json: Json = False) -> None:
-    """Print Bayes factors of saved fits."""
+    r"""Print Bayes factors of saved fits to the same data, with the most probable model first.
+
+    The command refuses if the evidence of a fit is unreliable.
+
+    \b
+    Example:
+      infimum compare pooled.zip hierarchical.zip
+    """
     names = [str(file) for file in files]
     table = infimum.compare([infimum.load(file) for file in files], names)
     if as_json:
@@ -60,6 +86,14 @@ def compare(files: SavedFits, as_json: Json = False) -> None:
 
 
 def report(file: SavedFit, out: ReportFile = Path("report.html"), title: Title = None) -> None:
-    """Write the report of a saved fit."""
+    r"""Write a report of a saved fit.
+
+    The report is one HTML file with the verdict, key numbers, plots and a table of all
+    quantities. The file needs no network connection, and it can be printed.
+
+    \b
+    Example:
+      infimum report fit.zip --out report.html
+    """
     check_file(out)
     print(f"Wrote {infimum.load(file).report(out, title=title)}.")
