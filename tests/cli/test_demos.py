@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import infimum
-from infimum.cli import demos, help_texts
+from infimum.cli import demos
+from infimum.cli.fitting import demo
 
 BY_NAME = pytest.mark.parametrize("demo", demos.DEMOS.values(), ids=list(demos.DEMOS))
 
@@ -49,7 +50,7 @@ def test_a_demonstration_is_a_posterior_with_the_quantities_that_it_plots(demo):
 
 
 def test_the_command_line_names_them_all():
-    assert all(name in " ".join(help_texts.DEMO.split()) for name in demos.DEMOS)
+    assert all(name in " ".join((demo.__doc__ or "").split()) for name in demos.DEMOS)
 
 
 def test_one_of_them_runs_from_the_command_line(run, tmp_path, capsys):
