@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from infimum.rows.factors import factorise, solve
 
-LogP = Callable[[Any], Any]
+LogP = Callable[[Array], Array]
 """One point u a row, shape (n, k), to the log densities of these rows, shape (n,)."""
 
 MOST_STEPS = 60
@@ -36,12 +36,12 @@ NO_DAMPING = 0.01
 class _NewtonState(NamedTuple):
     """Where the search is in each row: a point, what is there, and the damping of the next step."""
 
-    u: Any
-    value: Any
-    slope: Any
-    curvature: Any
-    damping: Any
-    done: Any
+    u: Float[Array, "n k"]
+    value: Float[Array, " n"]
+    slope: Float[Array, "n k"]
+    curvature: Float[Array, "n k k"]
+    damping: Float[Array, " n"]
+    done: Bool[Array, " n"]
 
 
 def modes_of(

@@ -102,7 +102,7 @@ class Space(abc.ABC):
     def coordinates(self) -> list[int]:
         """For each of `names` the one coordinate of z that decides it, or `NO_COORDINATE`."""
 
-    def free(self, draws: PyTree) -> tuple[np.ndarray, np.ndarray]:
+    def free(self, draws: PyTree) -> tuple[Float[np.ndarray, "*n d"], np.ndarray | np.float64]:
         """Points z of these draws, and log |det dparams/dz| there.
 
         Parameters
