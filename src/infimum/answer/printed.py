@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import textwrap
+import unicodedata
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def text(fit: Answer, width: int) -> str:
     indent = (LABEL + 2) * " "
     lines = [
         textwrap.fill(
-            f"  {label:<{LABEL - 1}} {line}",
+            f"  {_padded(label)} {line}",
             width,
             subsequent_indent=indent,
             break_on_hyphens=False,
@@ -70,6 +71,11 @@ def table(fit: Answer) -> str:
     )
     title = html.escape(f"infimum fit of {fit.name}: {fit.family.name}, d = {fit.q.dim}")
     return f"<table><caption>{title}</caption>{cells}</table>"
+
+
+def _padded(label: str) -> str:
+    """The label in its columns; a combining mark, as in k̂, takes none."""
+    return label.ljust(LABEL - 1 + sum(map(bool, map(unicodedata.combining, label))))
 
 
 def _remarks(fit: Answer) -> list[tuple[str, str]]:
