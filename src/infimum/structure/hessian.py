@@ -95,7 +95,8 @@ def hessians(target: Target, edges: np.ndarray, z: np.ndarray, groups: int = 1) 
     """
 
     def compute() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return tuple(hessian_on(target, edges)(z, groups))
+        evaluated = hessian_on(target, edges)(z, groups)
+        return evaluated.log_p, evaluated.gradient, evaluated.values
 
     def question() -> tuple[np.ndarray, np.ndarray, int]:
         return edges, z, groups

@@ -174,21 +174,20 @@ def divide(
                 "such as a number of groups, must be an argument of its own",
             )
         ) from first_error
+    raise ValueError(coded("E611", _no_rows(name, plate, sizes, lengths)))
+
+
+def _no_rows(name: str, plate: str, sizes: dict[str, int], lengths: list[int]) -> str:
+    """What a model lacks whose plates have these sizes, and its arrays these lengths."""
     if plate not in sizes:
-        raise ValueError(
-            coded(
-                "E611",
-                f"model {name!r} has no plate {plate!r}; its plates are "
-                f"{', '.join(sizes) or 'none'}. Put the observations into a plate over the rows, "
-                "and give its name",
-            )
+        return (
+            f"model {name!r} has no plate {plate!r}; its plates are "
+            f"{', '.join(sizes) or 'none'}. Put the observations into a plate over the rows, and "
+            "give its name"
         )
     listed = ", ".join(f"{n:,}" for n in lengths) or "none"
-    raise ValueError(
-        coded(
-            "E611",
-            f"no argument of model {name!r} is as long as its plate {plate!r}, {sizes[plate]:,}: "
-            f"the first axes of its arrays have lengths {listed}. Give all data, with rows along "
-            "the first axis",
-        )
+    return (
+        f"no argument of model {name!r} is as long as its plate {plate!r}, {sizes[plate]:,}: the "
+        f"first axes of its arrays have lengths {listed}. Give all data, with rows along the first "
+        "axis"
     )
