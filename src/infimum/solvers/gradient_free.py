@@ -113,8 +113,8 @@ class GradientFree(Solver):
 
     def grow(self, state: GradientFreeState) -> bool:
         """Go on with as many draws as the error calls for."""
-        wanted = len(state.eps) * min(4.0, max(2.0, 1.5 * state.error / self.tolerance))
-        n = min(MOST_DRAWS, int(wanted))
+        enough = len(state.eps) * min(4.0, max(2.0, 1.5 * state.error / self.tolerance))
+        n = min(MOST_DRAWS, int(enough))
         if n <= len(state.eps):
             return False
         state.eps = structured_draws(state.rng, n, state.q.dim)

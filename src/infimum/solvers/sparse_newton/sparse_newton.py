@@ -201,9 +201,9 @@ class SparseNewton(Solver):
 
     def grow(self, state: SparseNewtonState) -> bool:
         """Go on with as many draws as the error calls for, at least twice as many."""
-        wanted = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
+        growth = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
         most = min(MOST_DRAWS, MOST_NUMBERS // state.q.dim)
-        n = int(min(most // (2 * GROUPS) * 2 * GROUPS, wanted * len(state.eps)))
+        n = int(min(most // (2 * GROUPS) * 2 * GROUPS, growth * len(state.eps)))
         if n <= len(state.eps):
             return False
         state.eps = stratified_draws(state.rng, n, state.q.dim)
