@@ -33,11 +33,19 @@ CLEAR_KL = 0.01
 INVISIBLE_KL = 0.001
 """Nats of KL that no picture shows: below them q and p* are said to coincide."""
 
+AxesLike = Axes | Sequence[Axes] | np.ndarray
+"""The caller's axes: one, several, or an array of them."""
+
+Style = dict[str, Any]
+"""Arguments of a matplotlib call that several calls share, or that depend on the data."""
+
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 """Colours of p*, of q, and of everything else; they differ in grey too (Okabe & Ito 2008)."""
 
 
-def several_panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float]) -> np.ndarray:
+def several_panels(
+    axes: AxesLike | None, shape: tuple[int, ...], size: tuple[float, float]
+) -> np.ndarray:
     """The caller's axes in this shape, or the axes of a new figure of this size in inches."""
     if axes is None:
         rows = shape[0] if len(shape) == 2 else 1
@@ -52,7 +60,7 @@ def several_panels(axes: Any, shape: tuple[int, ...], size: tuple[float, float])
     return panels.reshape(shape)
 
 
-def one_panel(axes: Any, height: float) -> Axes:
+def one_panel(axes: AxesLike | None, height: float) -> Axes:
     """The caller's axes, or those of a new figure, without the upper and right frame."""
     panel: Axes = several_panels(axes, (1,), (5.4, height))[0]
     panel.spines[["top", "right"]].set_visible(False)

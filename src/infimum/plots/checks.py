@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +17,8 @@ from infimum.plots.axes import (
     MOST_SINGLE,
     TITLE_WIDTH,
     VERMILION,
+    AxesLike,
+    Style,
     one_panel,
     write_in_panel,
 )
@@ -32,7 +33,7 @@ SMALLEST_WEIGHT = 1e-4
 """Smallest importance weight that is drawn, in units of the mean weight."""
 
 
-def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
+def plot_trace(fit: Answer, *, axes: AxesLike | None = None) -> Axes:
     """Draw the estimated ELBO against the gradients spent, from the start of the fit to its end.
 
     Parameters
@@ -52,7 +53,7 @@ def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
     if not len(trace):
         return write_in_panel(panel, "no trace of the ELBO is known")
     gradients, elbo = trace.T
-    style: Any = {"marker": "o", "markersize": 3} if len(trace) <= MOST_SINGLE else {}
+    style: Style = {"marker": "o", "markersize": 3} if len(trace) <= MOST_SINGLE else {}
     label = f"during the fit, from {elbo[0]:,.4g}"
     panel.plot(gradients, elbo, color=VERMILION, linewidth=1.4, label=label, **style)
     end = elbo
@@ -69,7 +70,7 @@ def plot_trace(fit: Answer, *, axes: Any = None) -> Axes:
     return panel
 
 
-def plot_weights(fit: Answer, *, axes: Any = None) -> Axes:
+def plot_weights(fit: Answer, *, axes: AxesLike | None = None) -> Axes:
     """Draw the importance weights from the largest to the smallest, in units of their mean.
 
     If q is near p*, all weights are near one. A line that is steep at its left end shows that a few

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from infimum.answer.record import Route
-from infimum.plots.axes import CLEAR_KL, GREY, VERMILION, kl_text, one_panel
+from infimum.plots.axes import CLEAR_KL, GREY, VERMILION, AxesLike, Style, kl_text, one_panel
 
 
+@runtime_checkable
 class HasRoute(Protocol):
     """A climb, or the fit that a climb chose."""
 
@@ -18,7 +19,7 @@ class HasRoute(Protocol):
     def route(self) -> Route: ...  # noqa: D102
 
 
-def plot_climb(climb: HasRoute | Route, *, axes: Any = None) -> Axes:
+def plot_climb(climb: HasRoute | Route, *, axes: AxesLike | None = None) -> Axes:
     """Draw the KL that each rung leaves against the seconds spent so far, as one point a rung.
 
     Parameters
@@ -44,7 +45,12 @@ def plot_climb(climb: HasRoute | Route, *, axes: Any = None) -> Axes:
             continue
         error = [[min(rung.kl.se, y)], [rung.kl.se]] if np.isfinite(rung.kl.se) else None
         face = "white" if rung.verdict == "unreliable" else VERMILION
-        style: Any = {"color": VERMILION, "markerfacecolor": face, "capsize": 3, "markersize": 7}
+        style: Style = {
+            "color": VERMILION,
+            "markerfacecolor": face,
+            "capsize": 3,
+            "markersize": 7,
+        }
         panel.errorbar(x, y, error, fmt="o", zorder=3, clip_on=False, **style)
     least, most = np.min(kl, initial=np.inf, where=known), np.max(kl, initial=0.0, where=known)
     if most > 10 * max(least, CLEAR_KL):

@@ -7,7 +7,6 @@ the same mass: where the lines leave the fill, q does not cover p*.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +19,7 @@ from infimum.plots.axes import (
     CLEAR_KL,
     INVISIBLE_KL,
     VERMILION,
+    AxesLike,
     add_legend,
     axis_limits,
     checked_masses,
@@ -52,7 +52,7 @@ def plot_fit(
     fit: Answer,
     names: Sequence[str] | None = None,
     *,
-    axes: Any = None,
+    axes: AxesLike | None = None,
     masses: Sequence[float] = MASSES,
 ) -> np.ndarray:
     """Draw q over p* for each pair of quantities, with the marginals on the diagonal.
@@ -109,7 +109,7 @@ def plot_fit(
 
 
 def plot_families(
-    fits: Sequence[Answer], names: Sequence[str] | None = None, *, axes: Any = None
+    fits: Sequence[Answer], names: Sequence[str] | None = None, *, axes: AxesLike | None = None
 ) -> np.ndarray:
     """Draw families side by side over the same p*: what each does not cover, and its KL.
 
@@ -173,7 +173,7 @@ def plot_families(
 
 
 def plot_marginals(
-    fit: Answer, names: Sequence[str] | None = None, *, axes: Any = None
+    fit: Answer, names: Sequence[str] | None = None, *, axes: AxesLike | None = None
 ) -> np.ndarray:
     """Draw each quantity alone: q over the reweighted draws, with the quantity's verdict.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from infimum.answer.answer import Answer
 from infimum.answer.predict import predict
 from infimum.base.errors import coded
-from infimum.plots.axes import BLUE, MOST_SINGLE, VERMILION, one_panel, short_name, tints
+from infimum.plots.axes import (
+    BLUE,
+    MOST_SINGLE,
+    VERMILION,
+    AxesLike,
+    Style,
+    one_panel,
+    short_name,
+    tints,
+)
 
 REPLICATES = 400
 """Data sets that are drawn from the posterior predictive."""
@@ -30,7 +38,7 @@ def plot_predictions(
     site: str | None = None,
     *,
     predicted: Mapping[str, np.ndarray] | None = None,
-    axes: Any = None,
+    axes: AxesLike | None = None,
 ) -> Axes:
     """Draw observed data over data that the fit predicts: a posterior predictive check.
 
@@ -120,7 +128,7 @@ def _draw_distributions(panel: Axes, data: np.ndarray, drawn: np.ndarray) -> Non
     share = [np.histogram(np.clip(row, *edges[[0, -1]]), edges)[0] / len(data) for row in drawn]
     tail = (1 - INTERVAL_MASS) / 2
     low, high = np.quantile(share, [tail, 1 - tail], axis=0)
-    style: Any = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
+    style: Style = {"color": tints(2)[1], "linewidth": 0, "label": "replicated"}
     panel.bar(edges[:-1], high - low, np.diff(edges), low, align="edge", **style)
     panel.stairs(np.histogram(data, edges)[0] / len(data), edges, color=VERMILION, linewidth=1.4)
     panel.plot([], [], color=VERMILION, linewidth=1.4, label="observed")

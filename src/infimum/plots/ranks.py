@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from infimum.checks import uniformity
-from infimum.plots.axes import GREY, VERMILION, one_panel, tints
+from infimum.plots.axes import GREY, VERMILION, AxesLike, Style, one_panel, tints
 from infimum.target.space import positions
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ MOST_LABELLED = 6
 """Quantities that are named if their ranks leave the band: the worst ones."""
 
 
+@runtime_checkable
 class HasRanks(Protocol):
     """The part of `infimum.Calibration` that its picture needs."""
 
@@ -42,7 +43,7 @@ class HasRanks(Protocol):
 
 
 def plot_ranks(
-    calibration: HasRanks, names: Sequence[str] | None = None, *, axes: Any = None
+    calibration: HasRanks, names: Sequence[str] | None = None, *, axes: AxesLike | None = None
 ) -> Axes:
     """Draw the ECDF of each quantity's ranks minus the uniform one, within its simultaneous band.
 
@@ -80,7 +81,9 @@ def plot_ranks(
     share = uniformity.cumulative(calibration.ranks, levels) / n
     for order, i in enumerate(sorted(shown, key=lambda i: p_value[i])):
         outside = np.any((share[i] < band.low) | (share[i] > band.high))
-        style: Any = {"color": VERMILION, "zorder": 3} if outside else {"color": GREY, "alpha": 0.6}
+        style: Style = (
+            {"color": VERMILION, "zorder": 3} if outside else {"color": GREY, "alpha": 0.6}
+        )
         label = every[i] if outside and order < MOST_LABELLED else None
         panel.plot(x, np.pad(share[i] - band.level, 1), linewidth=1.2, label=label, **style)
     _label(panel, calibration)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from infimum.answer.answer import Answer
 from infimum.base.errors import coded
 from infimum.families._distribution import SparseGaussian
-from infimum.plots.axes import BLUE, GREY, VERMILION, several_panels, short_name
+from infimum.plots.axes import BLUE, GREY, VERMILION, AxesLike, Style, several_panels, short_name
 
 MATRIX_POINTS = 200.0
 """Length of a side of a matrix in print, in points."""
@@ -27,7 +26,7 @@ MOST_NAMES = 25
 """Names that fit along a side of a matrix."""
 
 
-def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
+def plot_sparsity(fit: Answer, *, axes: AxesLike | None = None) -> np.ndarray:
     """Draw which coordinates of a sparse Gaussian depend on each other, and how they correlate.
 
     Parameters
@@ -75,7 +74,11 @@ def plot_sparsity(fit: Answer, *, axes: Any = None) -> np.ndarray:
 def _mark(panel: Axes, dim: int, row: np.ndarray, column: np.ndarray, values: np.ndarray) -> None:
     """Draw a coloured mark for each pair of coordinates, on both sides of a grey diagonal."""
     size = max(MATRIX_POINTS / dim, 1.0) ** 2
-    style: Any = {"marker": "s", "linewidth": 0, "rasterized": len(row) > MOST_VECTOR_MARKS}
+    style: Style = {
+        "marker": "s",
+        "linewidth": 0,
+        "rasterized": len(row) > MOST_VECTOR_MARKS,
+    }
     panel.scatter(range(dim), range(dim), size, GREY, alpha=0.5, **style)
     most = max(float(np.abs(values).max(initial=0.0)), LEAST_CORRELATION)
     colours = LinearSegmentedColormap.from_list("", [VERMILION, "#ffffff", BLUE])
