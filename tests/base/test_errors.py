@@ -670,7 +670,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "made 50 draws",
         "correct the fit again with more",
     ),
-    "E404": (weights_of_nothing, "draws can't be reweighted", "undefined, or zero", "Look at"),
+    "E404": (weights_of_nothing, "draws can't be reweighted", "undefined, or zero", "See fit.advice"),
     "E405": (
         few_of_weight,
         "n is 1000",

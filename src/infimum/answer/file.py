@@ -13,6 +13,7 @@ import numpy as np
 from infimum.answer.answer import Answer
 from infimum.answer.fields import LARGEST_ARRAY, arrays_of, describe, is_portable, rebuild
 from infimum.base.errors import coded, plain
+from infimum.base.extras import MissingLibraryError
 
 FORMAT = 3
 """Version of the file; a file of another version is refused."""
@@ -66,6 +67,8 @@ def read(path: str | Path) -> dict[str, Any]:
                 if name.endswith(".npy")
             }
         return rebuild(described, arrays)
+    except MissingLibraryError:
+        raise
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError) as error:
         message = f"{path} is not a fit saved by infimum, or is damaged: {plain(error)}. {AGAIN}"
         raise ValueError(coded("E420", message)) from error

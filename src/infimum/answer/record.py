@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infimum.base.errors import plain
 from infimum.checks.weights import Estimate
 from infimum.solvers._solver import Reason
 
@@ -110,5 +111,10 @@ class Route:
 
     def __str__(self) -> str:
         steps = " → ".join(f"{rung.family} {rung.kl.value:.2g}" for rung in self.rungs)
-        skipped = "".join(f"; {name} skipped" for name, _ in self.skipped)
+        skipped = "".join(f"; {name} skipped{_cure(why)}" for name, why in self.skipped)
         return f"KL {steps} nats in {self.seconds:.1f} s{skipped}; ended: {self.ended}"
+
+
+def _cure(why: str) -> str:
+    """The reason that a rung was skipped, if it is a library that the user can install."""
+    return f": {plain(why)}" if why.endswith("[E602]") else ""

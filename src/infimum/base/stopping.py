@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """Raised where work notices that it is to end; `Stop.cut_short` catches it.
 
-    It is no `Exception`, so that code which survives the errors of a user's density lets it pass.
+    It is a `KeyboardInterrupt`, not an `Exception`: code that survives the errors of a user's
+    density lets it pass, and whoever catches Ctrl-C catches it too.
     """
 
 
@@ -21,7 +22,7 @@ class Stop:
     Attributes
     ----------
     requested
-        Set once, by the first Ctrl-C or `Stopped` in work that may be cut short.
+        Set by the first Ctrl-C or `Stopped` in work that may be cut short.
     """
 
     requested: bool = False
@@ -36,5 +37,5 @@ class Stop:
         """Work that a stop leaves where it is; what comes after it sees `requested`."""
         try:
             yield
-        except (Stopped, KeyboardInterrupt):
+        except KeyboardInterrupt:
             self.requested = True

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from infimum.base.extras import installed
 from infimum.search.progress import Progress
 
 SILENT_SECONDS = 1.0
@@ -113,7 +114,7 @@ class _Line:
         self.put(f"{text}, {seconds:.0f} s", seconds)
 
     def put(self, text: str, seconds: float) -> None:
-        if not sys.stderr.isatty():
+        if not (sys.stderr.isatty() and installed("rich")):
             if seconds >= self.due:
                 print(f"infimum: {text}", file=sys.stderr)
                 self.due = seconds + LINE_SECONDS

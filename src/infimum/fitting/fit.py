@@ -14,6 +14,7 @@ from infimum.answer import file, printed
 from infimum.answer.answer import Answer
 from infimum.answer.samplers import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
 from infimum.base.errors import coded
+from infimum.base.extras import required
 from infimum.base.seeds import Seed
 from infimum.target.datatree import model_groups, tree
 
@@ -86,12 +87,11 @@ class Fit(Answer):
         ValueError
             If the target is a bare log density, which does not tell observations apart.
         """
-        from arviz_stats.loo import loo_approximate_posterior
-
+        loo = required("arviz_stats.loo", "arviz").loo_approximate_posterior
         tree = self.to_arviz(log_likelihood=True)
         stats = tree["sample_stats"]
         log_p, log_q = stats["lp"].to_numpy().ravel(), stats["log_q"].to_numpy().ravel()
-        return loo_approximate_posterior(tree, log_p, log_q, pointwise, var_name)
+        return loo(tree, log_p, log_q, pointwise, var_name)
 
     @property
     def _labels(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from infimum import families, solvers
 from infimum.base import memory, processes
 from infimum.base.errors import check_number, coded
+from infimum.base.extras import required
 from infimum.base.seeds import (
     Seed,
     generator,
@@ -210,13 +211,17 @@ def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
 
 
 def check_memory(target: Target, family: Family) -> None:
-    """Refuse a family whose fit needs more memory than the machine has; a climb skips it.
+    """Refuse a family whose fit needs a library or more memory than there is; a climb skips it.
 
     Raises
     ------
+    MissingLibraryError
+        With the line that installs the library.
     UnsuitableError
         With the estimate, what there is, and the largest family that fits.
     """
+    for library in family.libraries:
+        required(library, family.extra)
     dim, available = target.dim, memory.total()
     if available is None or not isinstance(family, Measured):
         return

@@ -11,6 +11,7 @@ import numpy as np
 
 from infimum.base import processes
 from infimum.base.errors import UnsuitableError
+from infimum.base.extras import installed
 from infimum.base.memory import in_words
 from infimum.families import family_of
 from infimum.families._distribution import LARGEST_DENSE
@@ -60,6 +61,9 @@ class Way:
         """Those of reasonable size. The others are skipped, and say what memory they would take."""
         dim, kept = self.request.target.dim, []
         for rung in rungs:
+            if not all(map(installed, rung.libraries)):
+                kept.append(rung)  # it is skipped when its turn comes, if it does
+                continue
             size = rung.n_parameters(dim)
             if size <= LARGEST_DENSE**2:
                 kept.append(rung)

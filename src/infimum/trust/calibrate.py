@@ -13,7 +13,7 @@ from jaxtyping import Int
 from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import check_number, coded
 from infimum.base.seeds import CALIBRATE_STREAM, Seed, generator
-from infimum.base.stopping import Stop
+from infimum.base.stopping import Stop, Stopped
 from infimum.checks import uniformity
 from infimum.checks.uniformity import LEAST_P_VALUE
 from infimum.families import family_of
@@ -268,7 +268,7 @@ def _run_data_sets(
         with stop.cut_short():
             run_all(pipeline, n, workers, keep)
     if stop.requested and len(results) < FEWEST_DATA_SETS:
-        raise KeyboardInterrupt  # the user's own, handed on: there is no result to return
+        raise Stopped  # there is no result to return
     return sorted(results, key=lambda result: result.index)
 
 
