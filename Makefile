@@ -13,7 +13,7 @@ RELEASE := build/release
 
 help:
 	@echo "make demo           fit the eight schools; writes the fit and a picture into out/"
-	@echo "make test           run the tests, and print their coverage"
+	@echo "make test           run the tests with shapes checked, and print their coverage"
 	@echo "make test-portable  run them as on older processors, on every Python here; takes hours"
 	@echo "make lint           check format, style and types"
 	@echo "make docs           build the documentation into build/docs, each of its cells run"
@@ -30,7 +30,8 @@ demo: $(VENV)/.package
 # One BLAS thread a process: on two cores two of the files took 42 s with it, 74 s without.
 test: $(VENV)/.development
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
-		--durations 12 --cov infimum --cov-report term:skip-covered
+		--durations 12 --cov infimum --cov-report term:skip-covered \
+		--jaxtyping-packages=infimum,shape_checks.check
 
 # Other Pythons have their environments in build/portable. A part: make test-portable TESTS=tests/base
 test-portable: $(VENV)/.development

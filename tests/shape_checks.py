@@ -1,4 +1,4 @@
-"""The checker of shapes in annotations, for `pytest --jaxtyping-packages=infimum,shape_checks.check`.
+"""The checker of shapes: `pytest --jaxtyping-packages=infimum,shape_checks.check`.
 
 It enforces what annotations say of arrays: library, kind of numbers and shape. Other annotations
 are left to mypy, since tests of wrong use pass wrong types on purpose.

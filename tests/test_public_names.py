@@ -27,7 +27,10 @@ RENAMED_IN_FIT = "beyond lacking missed stored"
 
 CLIMB = "best ended fits plot report route skipped table"
 
-TARGET = "describe differentiable dim example large log_p name names model plain space value_and_gradient values"
+TARGET = """
+describe differentiable dim example large log_p name names model plain space value_and_gradient
+values
+"""
 
 
 def test_the_package_exports_these_names():

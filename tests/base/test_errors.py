@@ -670,7 +670,12 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "made 50 draws",
         "correct the fit again with more",
     ),
-    "E404": (weights_of_nothing, "draws can't be reweighted", "undefined, or zero", "See fit.advice"),
+    "E404": (
+        weights_of_nothing,
+        "draws can't be reweighted",
+        "undefined, or zero",
+        "See fit.advice",
+    ),
     "E405": (
         few_of_weight,
         "n is 1000",
@@ -933,7 +938,10 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
 """For each code a call that raises it, and words on what, where or how much, and what to do."""
 
 ELSEWHERE = {
-    "E434": ("sources/test_stan.py", "test_a_model_without_generated_quantities_says_what_to_write"),
+    "E434": (
+        "sources/test_stan.py",
+        "test_a_model_without_generated_quantities_says_what_to_write",
+    ),
 }
 """Codes that take too long to reach here, with the file and the test that reach them."""
 
