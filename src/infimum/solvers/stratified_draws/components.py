@@ -10,9 +10,10 @@ import numpy as np
 from infimum.checks.weights import Estimate
 from infimum.families._dense import factor_error
 from infimum.families._distribution import Pooled
-from infimum.gaussian.stack import Stack
+from infimum.gaussian.stack import MixtureDensity, Stack
 from infimum.gaussian.stack_chart import StackChart
 from infimum.objective.draws import structured_draws
+from infimum.objective.loss import OUTSIDE_PENALTY
 from infimum.solvers._lbfgs import Descent
 from infimum.solvers._solver import (
     FEWEST_DRAWS,
@@ -147,6 +148,32 @@ def first_draws(stack: Stack) -> int:
     """Draws of each component to begin with."""
     fewest = FEWEST_DRAWS if len(stack) == 1 else FEWEST_DRAWS // 2
     return max(fewest, 4 * (stack.dim + 2)) if stack.dense else fewest
+
+
+def loss_terms(
+    mixed: MixtureDensity,
+    log_p: np.ndarray,
+    gradient: np.ndarray,
+    inside: np.ndarray,
+    counted: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Path gradients (n, d), and terms of the loss (n,), at each draw; zero outside.
+
+    The loss is a mean over the draws inside. A component whose draws lie outside pays
+    `OUTSIDE_PENALTY`.
+
+    Parameters
+    ----------
+    inside
+        Which draws have positive density, shape (n,).
+    counted
+        Weight of each draw, shape (n,).
+    """
+    share = float(counted @ inside)
+    ratio = np.where(inside, mixed.log_q - np.where(inside, log_p, 0.0), 0.0)
+    residual = np.where(inside[:, None], gradient - mixed.score, 0.0) / share
+    centre = float(counted @ ratio) / share
+    return residual, np.where(inside, (ratio - centre - 1) / share - OUTSIDE_PENALTY, 0.0)
 
 
 def sampling_error(stack: Stack, eps: np.ndarray, pulled: np.ndarray, values: np.ndarray) -> float:

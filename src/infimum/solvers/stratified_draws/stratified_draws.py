@@ -22,7 +22,7 @@ import numpy as np
 from infimum.families._distribution import Distribution, Pooled
 from infimum.gaussian.stack import Stack
 from infimum.gaussian.stack_chart import StackChart
-from infimum.objective.loss import OUTSIDE_PENALTY, Outcome, outcome
+from infimum.objective.loss import Outcome, outcome
 from infimum.solvers._solver import (
     TOLERANCE,
     Info,
@@ -40,6 +40,7 @@ from infimum.solvers.stratified_draws.components import (
     StratifiedState,
     component_draws,
     first_draws,
+    loss_terms,
     sampling_error,
     tidied,
 )
@@ -169,6 +170,7 @@ class StratifiedDraws(Solver):
     # ---- refining ------------------------------------------------------------------------------
 
     def _refine(self, state: StratifiedState, log_p: np.ndarray, gradient: np.ndarray) -> None:
+        """Move to the candidate if the loss falls, or shorten the step."""
         stack, (k, m, d) = state.candidate, state.eps.shape
         counted = np.repeat(stack.weights / m, m)
         mixed = stack.evaluate(state.points)
@@ -184,14 +186,9 @@ class StratifiedDraws(Solver):
             self._reject(state, first)
             return
         assert state.chart is not None
-        # The loss as a mean over the draws inside, of which `values` are the terms and `residual`
-        # the path gradients; a component whose draws lie outside pays `OUTSIDE_PENALTY`.
         inside = result.inside
         share = float(counted @ inside)
-        ratio = np.where(inside, mixed.log_q - np.where(inside, log_p, 0.0), 0.0)
-        residual = np.where(inside[:, None], gradient - mixed.score, 0.0) / share
-        centre = float(counted @ ratio) / share
-        values = np.where(inside, (ratio - centre - 1) / share - OUTSIDE_PENALTY, 0.0)
+        residual, values = loss_terms(mixed, log_p, gradient, inside, counted)
         residual, values = residual.reshape(k, m, d), values.reshape(k, m)
         own = state.chart.of_density(theta, state.points, mixed.shares, counted * inside / share)
         if first:
