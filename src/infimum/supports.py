@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 
 _CONSTRAINTS: dict[str, Callable[..., Any]] = {
     "real": lambda: constraints.real,
@@ -78,8 +78,10 @@ class Support:
 def named(name: str, *arguments: Any) -> Support:
     """The support of this name, for instance ``named("interval", 0.0, 1.0)``."""
     if name not in _CONSTRAINTS:
-        raise ValueError(
-            coded("E130", f"unknown support {name!r}; known: {', '.join(sorted(_CONSTRAINTS))}")
+        raise coded_error(
+            ValueError,
+            "E130",
+            f"unknown support {name!r}; known: {', '.join(sorted(_CONSTRAINTS))}",
         )
     return Support(name, arguments, _CONSTRAINTS[name](*arguments))
 
@@ -97,8 +99,10 @@ corr_cholesky = named("corr_cholesky")
 def interval(lower: ArrayLike, upper: ArrayLike) -> Support:
     """Numbers between two bounds; either bound may be an array."""
     if _concrete(lower, upper) and not np.all(np.asarray(lower) < np.asarray(upper)):
-        raise ValueError(
-            coded("E131", f"interval({lower}, {upper}): the lower bound must be below the upper")
+        raise coded_error(
+            ValueError,
+            "E131",
+            f"interval({lower}, {upper}): the lower bound must be below the upper",
         )
     return named("interval", lower, upper)
 
@@ -136,21 +140,19 @@ def as_support(region: Any) -> Support:
         return named(region)
     if hasattr(region, "event_dim") and hasattr(region, "is_discrete"):
         if region.is_discrete:
-            raise TypeError(
-                coded(
-                    "E120",
-                    f"{region!r} is discrete; infimum needs continuous parameters: sum it out of "
-                    "the density",
-                )
+            raise coded_error(
+                TypeError,
+                "E120",
+                f"{region!r} is discrete; infimum needs continuous parameters: sum it out of "
+                "the density",
             )
         return _from_constraint(region)
-    raise TypeError(
-        coded(
-            "E130",
-            f"{region!r} is not a support: give one of infimum.supports, its name "
-            f"({', '.join(sorted(_CONSTRAINTS))}), a NumPyro constraint, or a function of the "
-            "other parameters that returns one of these",
-        )
+    raise coded_error(
+        TypeError,
+        "E130",
+        f"{region!r} is not a support: give one of infimum.supports, its name "
+        f"({', '.join(sorted(_CONSTRAINTS))}), a NumPyro constraint, or a function of the "
+        "other parameters that returns one of these",
     )
 
 

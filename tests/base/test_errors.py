@@ -79,7 +79,8 @@ def constructions() -> list[tuple[str, str, str, ast.Call]]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
-            kind = ast.unparse(node.func)
+            coded = ast.unparse(node.func) == "coded_error"
+            kind = ast.unparse(node.args[0] if coded else node.func)
             named = kind.split(".")[-1]
             error = named.endswith(("Error", "Exit", "Interrupt", "warn"))
             if error or (node in raised and not named.startswith("_")):
@@ -89,6 +90,8 @@ def constructions() -> list[tuple[str, str, str, ast.Call]]:
 
 def code_of(call: ast.Call) -> str:
     """The literal code in an error's message; empty if there is none."""
+    if ast.unparse(call.func) == "coded_error":
+        return str(call.args[1].value) if isinstance(call.args[1], ast.Constant) else ""
     message = call.args[0] if call.args else None
     if isinstance(message, ast.Call) and ast.unparse(message.func) == "coded":
         code = message.args[0]

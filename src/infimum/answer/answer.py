@@ -18,7 +18,7 @@ from infimum.answer.record import Route, StartReport, Work
 from infimum.answer.resampling import converted, resample, some_stored
 from infimum.answer.weighed import WeighedDraws, gather, rows_of
 from infimum.base.deprecation import RenamedAttribute
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import SAMPLE_STREAM, Seed
 from infimum.checks import quantities
 from infimum.checks.weights import Estimate
@@ -245,10 +245,12 @@ class Answer:
             If n is not positive; if a fit loaded from disk is asked for what needs its model.
         """
         if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(coded("E302", f"n is {n!r}, expected a positive number of draws"))
+            raise coded_error(
+                ValueError, "E302", f"n is {n!r}, expected a positive number of draws"
+            )
         if backend not in ("numpy", "jax", "torch"):
-            raise ValueError(
-                coded("E306", f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'")
+            raise coded_error(
+                ValueError, "E306", f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'"
             )
         if weighted:
             draws = self._resampled(int(n), seed)
@@ -284,12 +286,11 @@ class Answer:
             If the fit was loaded from disk: a file holds no code.
         """
         if self.target is None:
-            raise ValueError(
-                coded(
-                    "E401",
-                    "this fit was loaded from disk, without its target: fit again, or build the "
-                    "target and use dataclasses.replace(fit, target=target)",
-                )
+            raise coded_error(
+                ValueError,
+                "E401",
+                "this fit was loaded from disk, without its target: fit again, or build the "
+                "target and use dataclasses.replace(fit, target=target)",
             )
         return self.target
 
@@ -307,11 +308,10 @@ class Answer:
             If a fit loaded from disk has none; if draws can't be reweighted.
         """
         if not self.constrains:
-            raise ValueError(
-                coded(
-                    "E401",
-                    "this file stores constrained draws only: use sample, or the original fit",
-                )
+            raise coded_error(
+                ValueError,
+                "E401",
+                "this file stores constrained draws only: use sample, or the original fit",
             )
         if not weighted:
             return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
@@ -386,12 +386,11 @@ class Answer:
         'good'
         """
         if not callable(function):
-            raise TypeError(
-                coded(
-                    "E101",
-                    f"{function!r} is not a function of the draws: give one, such as "
-                    'lambda p: p["mu"] > 0; of single quantities summary() tells',
-                )
+            raise coded_error(
+                TypeError,
+                "E101",
+                f"{function!r} is not a function of the draws: give one, such as "
+                'lambda p: p["mu"] > 0; of single quantities summary() tells',
             )
         return expect(function, self.assessment, "" if self.trusted else self.advice)
 

@@ -18,7 +18,7 @@ from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, RungReport, StartReport, Work
 from infimum.answer.unseen import UnseenMass
 from infimum.answer.weighed import WeighedDraws
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
@@ -238,12 +238,14 @@ class StoredSpace(Space):
 
     def draws(self, z: np.ndarray) -> Any:
         """Refuse."""
-        raise ValueError(coded("E401", "new draws need the model's own code: use the original fit"))
+        raise coded_error(
+            ValueError, "E401", "new draws need the model's own code: use the original fit"
+        )
 
     def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refuse."""
-        raise ValueError(
-            coded("E401", "log_prob needs the model's own code here: use the original fit")
+        raise coded_error(
+            ValueError, "E401", "log_prob needs the model's own code here: use the original fit"
         )
 
     def coordinates(self) -> list[int]:

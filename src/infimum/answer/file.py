@@ -12,7 +12,7 @@ import numpy as np
 
 from infimum.answer.answer import Answer
 from infimum.answer.fields import LARGEST_ARRAY, arrays_of, describe, is_portable, rebuild
-from infimum.base.errors import coded, plain
+from infimum.base.errors import coded_error, plain
 from infimum.base.extras import MissingLibraryError
 
 FORMAT = 3
@@ -54,12 +54,11 @@ def read(path: str | Path) -> dict[str, Any]:
             described = json.loads(_entry(archive, "fit.json"))
             version = described.get("format") if isinstance(described, dict) else None
             if version != FORMAT:
-                raise ValueError(
-                    coded(
-                        "E421",
-                        f"{path} has format version {version!r}, this infimum reads {FORMAT}: load "
-                        "it with the version of infimum that wrote it",
-                    )
+                raise coded_error(
+                    ValueError,
+                    "E421",
+                    f"{path} has format version {version!r}, this infimum reads {FORMAT}: load "
+                    "it with the version of infimum that wrote it",
                 )
             arrays = {
                 name.removesuffix(".npy"): _array(archive, name)
@@ -71,12 +70,12 @@ def read(path: str | Path) -> dict[str, Any]:
         raise
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError) as error:
         message = f"{path} is not a fit saved by infimum, or is damaged: {plain(error)}. {AGAIN}"
-        raise ValueError(coded("E420", message)) from error
+        raise coded_error(ValueError, "E420", message) from error
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
         message = f"{path} is not a fit saved by infimum: {plain(error)}. {AGAIN}"
-        raise ValueError(coded("E420", message)) from error
+        raise coded_error(ValueError, "E420", message) from error
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from infimum.answer.answer import Answer
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import PREDICT_STREAM, Seed, generator
 
 
@@ -53,8 +53,10 @@ def predict(
     (5, 3)
     """
     if not isinstance(fit, Answer):
-        raise TypeError(
-            coded("E430", f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))")
+        raise coded_error(
+            TypeError,
+            "E430",
+            f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))",
         )
     draws = fit.sample(n, seed=seed, weighted=weighted)
     return fit.model.predict(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from infimum.answer.weighed import WeighedDraws, picked_points, rows_of
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.program import double_precision
 from infimum.base.seeds import CHECK_STREAM, SAMPLE_STREAM, Seed, generator
@@ -57,12 +57,11 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
         log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in chunks])
     probabilities = weights.normalised(log_w)
     if np.isnan(probabilities).any():
-        raise ValueError(
-            coded(
-                "E404",
-                "these draws can't be reweighted: the density is undefined, or zero, at draws from "
-                "q. See fit.advice",
-            )
+        raise coded_error(
+            ValueError,
+            "E404",
+            "these draws can't be reweighted: the density is undefined, or zero, at draws from "
+            "q. See fit.advice",
         )
     rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
     rows = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
@@ -79,12 +78,11 @@ def some_stored(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:
         If there are not so many.
     """
     if n > draws.n:
-        raise ValueError(
-            coded(
-                "E403",
-                f"this file stores {draws.n} draws, because constraining needs the model's own "
-                f"code; {n} were asked for. Use the original fit, or build the target again",
-            )
+        raise coded_error(
+            ValueError,
+            "E403",
+            f"this file stores {draws.n} draws, because constraining needs the model's own "
+            f"code; {n} were asked for. Use the original fit, or build the target again",
         )
     return rows_of(draws.stored, generator(seed, SAMPLE_STREAM).permutation(draws.n)[:n])
 

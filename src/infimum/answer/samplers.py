@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._distribution import Distribution, Gaussian
 from infimum.target.space import Space
 from infimum.target.target import Target
@@ -68,12 +68,11 @@ def inits(z: Float[np.ndarray, "n d"], chains: int, space: Space, target: Target
         fine &= np.isfinite(target.values(z))
     distinct = np.sort(np.unique(z[fine], axis=0, return_index=True)[1])
     if len(distinct) < chains:
-        raise ValueError(
-            coded(
-                "E405",
-                f"only {len(distinct)} of {len(z)} draws are distinct with a finite density and "
-                f"gradient, too few for {chains} chains: see fit.advice",
-            )
+        raise coded_error(
+            ValueError,
+            "E405",
+            f"only {len(distinct)} of {len(z)} draws are distinct with a finite density and "
+            f"gradient, too few for {chains} chains: see fit.advice",
         )
     chosen = z[fine][distinct[:chains]]
     leaves = jax.tree_util.tree_leaves(space.draws(chosen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files in which Linux gives the memory limit of a container, for versions 2 and 1 of cgroups."""
@@ -41,12 +41,11 @@ def demand(what: str, n_bytes: float, cure: str) -> None:
     """
     available = total()
     if available is not None and n_bytes > available:
-        raise UnsuitableError(
-            coded(
-                "E230",
-                f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
-                f"{in_words(available)}: {cure}",
-            )
+        raise coded_error(
+            UnsuitableError,
+            "E230",
+            f"{what} needs about {in_words(n_bytes)} of memory, and this machine has "
+            f"{in_words(available)}: {cure}",
         )
 
 

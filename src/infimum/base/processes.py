@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 
 
@@ -38,13 +38,12 @@ def begin(address: str | None = None, n: int | None = None, which: int | None = 
     try:
         jax.distributed.initialize(address, n, which, heartbeat_timeout_seconds=HEARTBEAT)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            coded(
-                "E720",
-                f"the distributed run could not start ({error}): start every process with Slurm, "
-                "Open MPI or Kubernetes, or give each the address of process 0, the number of "
-                "processes and its own number: --coordinator HOST:PORT --processes 4 --process 0",
-            )
+        raise coded_error(
+            ValueError,
+            "E720",
+            f"the distributed run could not start ({error}): start every process with Slurm, "
+            "Open MPI or Kubernetes, or give each the address of process 0, the number of "
+            "processes and its own number: --coordinator HOST:PORT --processes 4 --process 0",
         ) from error
 
 
@@ -74,13 +73,12 @@ def gathered(array: np.ndarray) -> np.ndarray:
         with double_precision():
             return np.asarray(multihost_utils.process_allgather(array))
     except Exception as error:  # JAX documents no error of its collectives
-        raise PeerError(
-            coded(
-                "E721",
-                f"a process of this distributed run has ended ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no message'}): look for the "
-                "cause in the output of the other processes, and start all processes again",
-            )
+        raise coded_error(
+            PeerError,
+            "E721",
+            f"a process of this distributed run has ended ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}): look for the "
+            "cause in the output of the other processes, and start all processes again",
         ) from error
 
 
@@ -107,12 +105,11 @@ def total(compute: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarr
         raise trouble
     failed = [i for i in range(len(parts)) if parts[i, 0].any()]
     if failed:
-        raise PeerError(
-            coded(
-                "E721",
-                f"process {failed[0]} of this distributed run failed: its own output gives the "
-                "cause. Fix it, and start all processes again",
-            )
+        raise coded_error(
+            PeerError,
+            "E721",
+            f"process {failed[0]} of this distributed run failed: its own output gives the "
+            "cause. Fix it, and start all processes again",
         )
     summed: np.ndarray = parts[:, 1].sum(axis=0)
     return summed
@@ -146,10 +143,9 @@ def agreed(what: str, value: Any) -> None:
     every = gathered(np.frombuffer(digest, np.uint8).astype(np.float64))
     different = [i for i in range(len(every)) if not np.array_equal(every[i], every[0])]
     if different:
-        raise ValueError(
-            coded(
-                "E723",
-                f"{what} differ between process 0 and process {different[0]}: in this process "
-                f"({rank()}) they are {value}. Give all processes the same",
-            )
+        raise coded_error(
+            ValueError,
+            "E723",
+            f"{what} differ between process 0 and process {different[0]}: in this process "
+            f"({rank()}) they are {value}. Give all processes the same",
         )

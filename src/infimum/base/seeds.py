@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 
 Seed = int | np.integer | np.ndarray | PRNGKeyArray
 """An integer of at least 0, or a JAX key of either kind."""
@@ -45,13 +45,15 @@ def words(seed: Seed) -> list[int]:
     """
     if isinstance(seed, int | np.integer):
         if seed < 0:
-            raise ValueError(coded("E304", f"seed is {seed}, expected an integer of at least 0"))
+            raise coded_error(
+                ValueError, "E304", f"seed is {seed}, expected an integer of at least 0"
+            )
         return [int(seed)]
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         return [int(word) for word in np.ravel(jax.random.key_data(seed))]
     if isinstance(seed, jax.Array | np.ndarray) and seed.dtype == np.uint32:
         return [int(word) for word in np.ravel(seed)]
-    raise TypeError(coded("E304", f"seed is {seed!r}, expected an integer or a JAX key"))
+    raise coded_error(TypeError, "E304", f"seed is {seed!r}, expected an integer or a JAX key")
 
 
 START_STREAM, DRAW_STREAM, CHOICE_STREAM, CURVATURE_STREAM = range(4)

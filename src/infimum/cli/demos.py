@@ -14,7 +14,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.sources.numpyro.source import from_numpyro
 from infimum.target.target import Target
 
@@ -238,7 +238,9 @@ def named(name: str) -> Demo:
         If there is no such demonstration.
     """
     if name not in DEMOS:
-        raise ValueError(
-            coded("E306", f"there is no demonstration {name!r}. Choose one of {', '.join(DEMOS)}")
+        raise coded_error(
+            ValueError,
+            "E306",
+            f"there is no demonstration {name!r}. Choose one of {', '.join(DEMOS)}",
         )
     return DEMOS[name]

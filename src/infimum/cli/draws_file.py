@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax
 from jaxtyping import PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.target.datatree import tree
 from infimum.target.space import columns
@@ -47,8 +47,10 @@ def writer(path: Path) -> Callable[[Fit, PyTree, Path], None]:
     if ending == ".nc":
         required("h5netcdf", "netcdf")
         return _netcdf
-    raise ValueError(
-        coded("E911", f"cannot write draws to {path}: its name must end in .csv, .parquet or .nc")
+    raise coded_error(
+        ValueError,
+        "E911",
+        f"cannot write draws to {path}: its name must end in .csv, .parquet or .nc",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infimum.base.catalogue import catalogue
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.cli.output import width
 from infimum.cli.user_file import UserError
 
@@ -26,12 +26,10 @@ def explain(code: Code) -> None:
     """
     entry = catalogue().get(code.strip("[]").upper())
     if entry is None:
-        raise UserError(
-            coded(
-                "E920",
-                f"there is no error code {code!r}. Give the code at the end of a message, such as "
-                "E301",
-            )
+        raise coded_error(
+            UserError,
+            "E920",
+            f"there is no error code {code!r}. Give the code at the end of a message, such as E301",
         )
     for paragraph in (f"{entry.title}.", entry.means, f"What to do: {entry.cure}"):
         print(textwrap.fill(paragraph, width()))

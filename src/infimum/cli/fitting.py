@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import infimum
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.processes import begin, rank
 from infimum.cli import facts
 from infimum.cli.options import (
@@ -192,24 +192,22 @@ def _join(
     if distributed:
         begin(*places)
     elif any(place is not None for place in places):
-        raise UserError(
-            coded(
-                "E724",
-                "--coordinator, --processes and --process have no effect without --distributed: "
-                "add it, or leave them out",
-            )
+        raise coded_error(
+            UserError,
+            "E724",
+            "--coordinator, --processes and --process have no effect without --distributed: "
+            "add it, or leave them out",
         )
 
 
 def _check_rows(target: Target) -> None:
     """Raise UserError unless the target has rows to divide among processes."""
     if not isinstance(target, infimum.Rows):
-        raise UserError(
-            coded(
-                "E724",
-                f"--distributed divides the rows of a target among processes, and {target!r} has "
-                "no rows: define it with infimum.Rows, or leave --distributed out",
-            )
+        raise coded_error(
+            UserError,
+            "E724",
+            f"--distributed divides the rows of a target among processes, and {target!r} has "
+            "no rows: define it with infimum.Rows, or leave --distributed out",
         )
 
 

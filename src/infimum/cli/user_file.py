@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import infimum
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 
 if TYPE_CHECKING:
     from infimum.target.target import Target
@@ -38,19 +38,16 @@ def read_target(model: str, data: Path | None = None) -> Target:
     if file.suffix in STAN:
         return _read_stan(file, data)
     if file.suffix != ".py":
-        raise UserError(
-            coded(
-                "E913",
-                f"{path} is neither a Python file nor a Stan program: give FILE.py:NAME or "
-                "FILE.stan",
-            )
+        raise coded_error(
+            UserError,
+            "E913",
+            f"{path} is neither a Python file nor a Stan program: give FILE.py:NAME or FILE.stan",
         )
     if data is not None:
-        raise UserError(
-            coded(
-                "E913",
-                f"--data is for Stan programs, and {path} is a Python file: load the data in it",
-            )
+        raise coded_error(
+            UserError,
+            "E913",
+            f"--data is for Stan programs, and {path} is a Python file: load the data in it",
         )
     return _read_python(file, path, name)
 
@@ -65,23 +62,21 @@ def read_function(model: str) -> Callable[..., Any]:
     """
     file, path, name = _split(model, "model.py:model")
     if file.suffix != ".py":
-        raise UserError(
-            coded(
-                "E913",
-                f"{path} is not a Python file, and a calibration needs a NumPyro model or a "
-                "simulator: give FILE.py:NAME",
-            )
+        raise coded_error(
+            UserError,
+            "E913",
+            f"{path} is not a Python file, and a calibration needs a NumPyro model or a "
+            "simulator: give FILE.py:NAME",
         )
     module = _call_user_code(file, _run, file)
     function = getattr(module, name, None)
     if not name or not callable(function) or _converter(function) is not None:
-        raise UserError(
-            coded(
-                "E915",
-                f"{path} has no function {name!r} to simulate data from: give {path}:NAME"
-                if name
-                else f"the function in {path} to simulate data from is not named: give {path}:NAME",
-            )
+        raise coded_error(
+            UserError,
+            "E915",
+            f"{path} has no function {name!r} to simulate data from: give {path}:NAME"
+            if name
+            else f"the function in {path} to simulate data from is not named: give {path}:NAME",
         )
     simulator: Callable[..., Any] = function
     return simulator
@@ -99,23 +94,25 @@ def _split(model: str, example: str) -> tuple[Path, str, str]:
         path, name = model, ""
     file = Path(path).absolute()
     if not file.is_file():
-        raise UserError(
-            coded("E901", f"there is no file {path}: give FILE.py:NAME, for instance {example}")
+        raise coded_error(
+            UserError, "E901", f"there is no file {path}: give FILE.py:NAME, for instance {example}"
         )
     return file, path, name
 
 
 def _read_stan(file: Path, data: Path | None) -> Target:
     if data is not None and not data.is_file():
-        raise UserError(
-            coded("E901", f"there is no file {data}: give the program's data as --data DATA.json")
+        raise coded_error(
+            UserError,
+            "E901",
+            f"there is no file {data}: give the program's data as --data DATA.json",
         )
     try:
         return infimum.from_stan(file, None if data is None else data.read_text(encoding="utf-8"))
     except (RuntimeError, FileNotFoundError) as error:
         # BridgeStan raises RuntimeError if the data do not suit the program.
-        raise UserError(
-            coded("E918", f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}")
+        raise coded_error(
+            UserError, "E918", f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}"
         ) from error
 
 
@@ -123,7 +120,7 @@ def _read_python(file: Path, path: str, name: str) -> Target:
     module = _call_user_code(file, _run, file)
     name = name or _only_candidate(module, path)
     if not hasattr(module, name):
-        raise UserError(coded("E915", f"{path} has no {name!r}; {_contents(module)}"))
+        raise coded_error(UserError, "E915", f"{path} has no {name!r}; {_contents(module)}")
     value = getattr(module, name)
     if _converter(value) is None and callable(value):
         _check_no_arguments(value, name, path)
@@ -134,13 +131,12 @@ def _read_python(file: Path, path: str, name: str) -> Target:
     if callable(value):
         _check_no_arguments(value, name, path)
         return _call_user_code(file, infimum.from_numpyro, value)
-    raise UserError(
-        coded(
-            "E915",
-            f"{name!r} in {path} is, or returns, {value!r}: expected an infimum.Target, a NumPyro "
-            f"or PyMC model, a bridgestan.StanModel, or a function returning one; "
-            f"{_contents(module)}",
-        )
+    raise coded_error(
+        UserError,
+        "E915",
+        f"{name!r} in {path} is, or returns, {value!r}: expected an infimum.Target, a NumPyro "
+        f"or PyMC model, a bridgestan.StanModel, or a function returning one; "
+        f"{_contents(module)}",
     )
 
 
@@ -179,8 +175,8 @@ def _call_user_code(file: Path, function: Callable[..., Any], *arguments: Any) -
         if not lines and not isinstance(error, SyntaxError):
             raise
         where = f", line {lines[-1]}" if lines else ""
-        raise UserError(
-            coded("E918", f"{file.name}{where}: {type(error).__name__}: {error}")
+        raise coded_error(
+            UserError, "E918", f"{file.name}{where}: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -209,13 +205,12 @@ def _returned(function: Callable[[], Any]) -> Any:
 
 def _check_no_arguments(function: Callable[..., Any], name: str, path: str) -> None:
     if arguments := ", ".join(_required_arguments(function)):
-        raise UserError(
-            coded(
-                "E917",
-                f"{name!r} in {path} needs arguments ({arguments}): bind them in the file, for "
-                f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
-                f"{arguments})\n\nand run `infimum fit {path}:posterior`",
-            )
+        raise coded_error(
+            UserError,
+            "E917",
+            f"{name!r} in {path} needs arguments ({arguments}): bind them in the file, for "
+            f"instance\n\n    def posterior():\n        return infimum.from_numpyro({name}, "
+            f"{arguments})\n\nand run `infimum fit {path}:posterior`",
         )
 
 
@@ -248,20 +243,18 @@ def _only_candidate(module: ModuleType, path: str) -> str:
     models, functions = _candidates(module)
     names = models or functions
     if not names:
-        raise UserError(
-            coded(
-                "E915",
-                f"{path} defines nothing to fit: define an infimum.Target, a NumPyro or PyMC "
-                "model, or a function without arguments that returns one",
-            )
+        raise coded_error(
+            UserError,
+            "E915",
+            f"{path} defines nothing to fit: define an infimum.Target, a NumPyro or PyMC "
+            "model, or a function without arguments that returns one",
         )
     if len(names) > 1:
-        raise UserError(
-            coded(
-                "E915",
-                f"{path} defines more than one model: {_contents(module)}. Name one, "
-                f"`infimum fit {path}:NAME`",
-            )
+        raise coded_error(
+            UserError,
+            "E915",
+            f"{path} defines more than one model: {_contents(module)}. Name one, "
+            f"`infimum fit {path}:NAME`",
         )
     return names[0]
 

@@ -15,7 +15,7 @@ from infimum.answer.advice import quantity_names
 from infimum.answer.assessment import MOST_UNKNOWN
 from infimum.answer.resampling import converted
 from infimum.base.deprecation import RenamedAttribute
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
 from infimum.checks.quantities import MOST_NOISE, heavy_share
 from infimum.checks.weights import Estimate
@@ -114,12 +114,11 @@ class Corrected:
         """
         n = len(self) if n is None else n
         if not isinstance(n, int | np.integer) or not 1 <= n <= len(self):
-            raise ValueError(
-                coded(
-                    "E403",
-                    f"n is {n!r}; this correction made {len(self)} draws: correct the fit again "
-                    "with more",
-                )
+            raise coded_error(
+                ValueError,
+                "E403",
+                f"n is {n!r}; this correction made {len(self)} draws: correct the fit again "
+                "with more",
             )
         chosen = generator(seed, SAMPLE_STREAM).permutation(len(self))[:n]
         picked = jax.tree_util.tree_map(lambda x: x[chosen], self.draws)

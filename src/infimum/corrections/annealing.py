@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.program import Structure, differentiable, double_precision, settled
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
@@ -191,12 +191,10 @@ def annealing(
     _check_counts(n, populations)
     target = fit.at_hand()
     if not target.differentiable:
-        raise ValueError(
-            coded(
-                "E110",
-                "annealing needs a gradient, and the target has none: give it one, or use "
-                "importance",
-            )
+        raise coded_error(
+            ValueError,
+            "E110",
+            "annealing needs a gradient, and the target has none: give it one, or use importance",
         )
     required("blackjax", "mcmc")
     begun = time.perf_counter()
@@ -222,14 +220,14 @@ def annealing(
 def _check_counts(n: int, populations: int) -> None:
     """Refuse too few populations or particles."""
     if not isinstance(populations, int | np.integer) or populations < 4:
-        raise ValueError(coded("E302", f"populations is {populations!r}, expected at least 4"))
+        raise coded_error(
+            ValueError, "E302", f"populations is {populations!r}, expected at least 4"
+        )
     if not isinstance(n, int | np.integer) or n < 16 * populations:
-        raise ValueError(
-            coded(
-                "E302",
-                f"n is {n!r}, expected at least 16 particles for each population, "
-                f"{16 * populations}",
-            )
+        raise coded_error(
+            ValueError,
+            "E302",
+            f"n is {n!r}, expected at least 16 particles for each population, {16 * populations}",
         )
 
 
@@ -281,13 +279,12 @@ def _inside(
         kept_draws.append(eps[inside])
         n_kept, n_drawn = n_kept + int(inside.sum()), n_drawn + n
         if n_kept < LEAST_INSIDE * n_drawn:
-            raise ValueError(
-                coded(
-                    "E805",
-                    f"p̂ is zero or undefined at all but {n_kept} of {n_drawn} draws from q: no "
-                    "particles can start. Give parameters the supports that they live on, or fit a "
-                    "larger family",
-                )
+            raise coded_error(
+                ValueError,
+                "E805",
+                f"p̂ is zero or undefined at all but {n_kept} of {n_drawn} draws from q: no "
+                "particles can start. Give parameters the supports that they live on, or fit a "
+                "larger family",
             )
     return np.concatenate(kept_draws)[:n], n_kept / n_drawn
 

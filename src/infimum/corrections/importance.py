@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from infimum.answer.advice import unseen_sentence
 from infimum.answer.proposal import joined
 from infimum.answer.resampling import PROPOSALS
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks import quantities, weights
 from infimum.corrections._corrected import Corrected
@@ -43,7 +43,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         without replacement fewer than n weights are positive.
     """
     if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(coded("E302", f"n is {n!r}, expected a positive number of draws"))
+        raise coded_error(ValueError, "E302", f"n is {n!r}, expected a positive number of draws")
     begun = time.perf_counter()
     target = fit.at_hand()
     size = max(fit.n_draws, PROPOSALS * int(n))
@@ -52,7 +52,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     log_w = log_p - log_r
     w = weights.normalised(log_w)
     if np.isnan(w).any():
-        raise ValueError(coded("E404", "these draws can't be reweighted: " + fit.advice))
+        raise coded_error(ValueError, "E404", "these draws can't be reweighted: " + fit.advice)
     effective, tail = weights.ess(log_w), weights.khat(log_w)
     chosen = _chosen(w, log_w, n, replace, generator(seed, CORRECT_STREAM, 1))
     trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
@@ -94,11 +94,9 @@ def _chosen(
     if replace:
         return rng.choice(len(w), size=n, p=w)
     if np.count_nonzero(w) < n:
-        raise ValueError(
-            coded(
-                "E405",
-                f"n is {n}, but only {np.count_nonzero(w)} draws have weight: draw with "
-                "replacement",
-            )
+        raise coded_error(
+            ValueError,
+            "E405",
+            f"n is {n}, but only {np.count_nonzero(w)} draws have weight: draw with replacement",
         )
     return np.argsort(-(log_w + rng.gumbel(size=len(w))), kind="stable")[:n]

@@ -21,7 +21,7 @@ from infimum import families
 from infimum.answer.assessment import assess
 from infimum.answer.proposal import propose
 from infimum.answer.weighed import weigh
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.families._dense import raw_of
 from infimum.families._distribution import LARGEST_DENSE, Charted
@@ -66,20 +66,18 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
     """
     q, target = fit.q, fit.at_hand()
     if not isinstance(q, Charted):
-        raise TypeError(
-            coded(
-                "E802",
-                f"linear response needs a family with coordinates such as meanfield, not "
-                f"{fit.family.name}: fit one of these, or use another correction",
-            )
+        raise coded_error(
+            TypeError,
+            "E802",
+            f"linear response needs a family with coordinates such as meanfield, not "
+            f"{fit.family.name}: fit one of these, or use another correction",
         )
     if not target.differentiable:
-        raise ValueError(
-            coded(
-                "E110",
-                "linear response needs a gradient, and the target has none: give it one, or use "
-                "importance",
-            )
+        raise coded_error(
+            ValueError,
+            "E110",
+            "linear response needs a gradient, and the target has none: give it one, or use "
+            "importance",
         )
     mean, covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
     factor = np.linalg.cholesky(covariance)
@@ -109,12 +107,11 @@ def response(
     curvature = q.curvature(eps, score) if d <= LARGEST_DENSE else None
     chart = q.chart(curvature)
     if chart.size > MOST_PARAMETERS:
-        raise ValueError(
-            coded(
-                "E802",
-                f"q has {chart.size:,} parameters, and linear response differentiates by each: at "
-                f"most {MOST_PARAMETERS:,}. Fit a smaller family, or use another correction",
-            )
+        raise coded_error(
+            ValueError,
+            "E802",
+            f"q has {chart.size:,} parameters, and linear response differentiates by each: at "
+            f"most {MOST_PARAMETERS:,}. Fit a smaller family, or use another correction",
         )
     hessian, jacobian = np.empty((chart.size, chart.size)), np.empty((d, chart.size))
     for k, theta in enumerate(np.eye(chart.size) * DIFFERENCE_STEP):
@@ -128,12 +125,11 @@ def response(
         jacobian[:, k] = (centre - centre_back) / (2 * DIFFERENCE_STEP)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     if not values.min() > SMALLEST_EIGENVALUE * np.abs(values).max():
-        raise ValueError(
-            coded(
-                "E804",
-                "q is not at a minimum of the KL: its Hessian has the eigenvalue "
-                f"{values.min():.3g}. Fit it to convergence first; see fit.reason",
-            )
+        raise coded_error(
+            ValueError,
+            "E804",
+            "q is not at a minimum of the KL: its Hessian has the eigenvalue "
+            f"{values.min():.3g}. Fit it to convergence first; see fit.reason",
         )
     root = jacobian @ vectors / np.sqrt(values)
     return mean, root @ root.T

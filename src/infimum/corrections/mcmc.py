@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from infimum.answer.proposal import joined
 from infimum.answer.samplers import MOST_STARTS, inits
-from infimum.base.errors import check_number, coded
+from infimum.base.errors import check_number, coded_error
 from infimum.base.extras import required
 from infimum.base.program import Structure, differentiable, double_precision, settled
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
@@ -94,7 +94,9 @@ def mcmc(
     for name, value, least in (("n", n, 4), ("chains", chains, 2), ("warmup", warmup, 0)):
         check_number(name, value, least)
     if kernel not in ("nuts", "independence"):
-        raise ValueError(coded("E306", f"kernel is {kernel!r}, expected 'nuts' or 'independence'"))
+        raise coded_error(
+            ValueError, "E306", f"kernel is {kernel!r}, expected 'nuts' or 'independence'"
+        )
     if kernel == "nuts":
         required("blackjax", "mcmc")
     begun = time.perf_counter()
@@ -148,7 +150,9 @@ def _nuts(
     """Draws of NUTS, chain after chain, and the share of divergent steps."""
     target = fit.at_hand()
     if not target.differentiable:
-        raise ValueError(coded("E110", 'the target has no gradient: use kernel="independence"'))
+        raise coded_error(
+            ValueError, "E110", 'the target has no gradient: use kernel="independence"'
+        )
     map_ = coordinates(fit)
     eps = map_.pull_back(_starts(fit, chains, seed))
     program = target.program

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Distribution,
@@ -159,10 +159,9 @@ def mean_and_factor(q: Distribution, name: str) -> tuple[np.ndarray, np.ndarray]
     if isinstance(q, NaturalGaussian):
         return np.asarray(q.mean), np.linalg.cholesky(q.covariance())
     if not isinstance(q, Gaussian) or q.dim > LARGEST_DENSE:
-        raise TypeError(
-            coded(
-                "E202",
-                f"{name} can start from a Gaussian, not from {type(q).__name__}: begin with init",
-            )
+        raise coded_error(
+            TypeError,
+            "E202",
+            f"{name} can start from a Gaussian, not from {type(q).__name__}: begin with init",
         )
     return np.asarray(q.mean), lower_factor(np.asarray(q.spread(np.eye(q.dim))).T)

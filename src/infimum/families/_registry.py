@@ -8,7 +8,7 @@ import importlib
 from typing import Any
 
 from infimum.base.discovery import classes_in
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._family import Family
 
 PACKAGE = __name__.rpartition(".")[0]
@@ -34,7 +34,9 @@ def named(name: str) -> Family:
         near = difflib.get_close_matches(str(name), members(), 1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(members())
-        raise ValueError(coded("E201", f"unknown family {name!r}; known: auto, {known}.{guess}"))
+        raise coded_error(
+            ValueError, "E201", f"unknown family {name!r}; known: auto, {known}.{guess}"
+        )
     return members()[name]()
 
 
@@ -46,8 +48,10 @@ def family_of(choice: Any) -> Family:
         return choice()
     if not isinstance(choice, Family):
         known = ", ".join(members())
-        raise TypeError(
-            coded("E201", f"{choice!r} is not a family: give a name (auto, {known}) or a Family")
+        raise coded_error(
+            TypeError,
+            "E201",
+            f"{choice!r} is not a family: give a name (auto, {known}) or a Family",
         )
     return choice
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import scipy.linalg
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._distribution import (
     LARGEST_DENSE,
     LEAST_CURVATURE,
@@ -75,12 +75,11 @@ class LowRank(Growing, Measured):
     def __check_init__(self) -> None:
         whole = isinstance(self.rank, int | np.integer) and not isinstance(self.rank, bool)
         if self.rank is not None and not (whole and self.rank >= 1):
-            raise ValueError(
-                coded(
-                    "E203",
-                    f"rank is {self.rank!r}, expected a number of directions of at least 1, or "
-                    "None to choose by gain; without any direction the family is meanfield",
-                )
+            raise coded_error(
+                ValueError,
+                "E203",
+                f"rank is {self.rank!r}, expected a number of directions of at least 1, or "
+                "None to choose by gain; without any direction the family is meanfield",
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> LowRankGaussian:
@@ -97,24 +96,21 @@ class LowRank(Growing, Measured):
             self._fits(q.dim)
             return q.limited(self._most)
         if not isinstance(q, Gaussian):
-            raise TypeError(
-                coded(
-                    "E202",
-                    f"low-rank can start from a Gaussian, not from {type(q).__name__}: begin with "
-                    "init",
-                )
+            raise coded_error(
+                TypeError,
+                "E202",
+                f"low-rank can start from a Gaussian, not from {type(q).__name__}: begin with init",
             )
         scale = np.asarray(q.spread(np.ones(q.dim)))
         sign = np.where(np.random.default_rng(0).random(q.dim) < 0.5, -1.0, 1.0)
         if np.allclose(q.spread(sign), sign * scale, rtol=1e-12, atol=0):
             return self.init(np.asarray(q.mean), scale)
         if q.dim > LARGEST_DENSE:
-            raise TypeError(
-                coded(
-                    "E202",
-                    f"low-rank can start from a diagonal Gaussian, or in up to {LARGEST_DENSE} "
-                    f"dimensions from any; {type(q).__name__} here has {q.dim}: begin with init",
-                )
+            raise coded_error(
+                TypeError,
+                "E202",
+                f"low-rank can start from a diagonal Gaussian, or in up to {LARGEST_DENSE} "
+                f"dimensions from any; {type(q).__name__} here has {q.dim}: begin with init",
             )
         root = np.asarray(q.spread(np.eye(q.dim)))
         precision = np.linalg.inv(root.T @ root)
@@ -159,12 +155,11 @@ class LowRank(Growing, Measured):
     def _fits(self, dim: int) -> int:
         """The rank, 0 if none is given; an error if there are not more dimensions."""
         if self.rank is not None and self.rank >= dim:
-            raise ValueError(
-                coded(
-                    "E203",
-                    f"rank is {self.rank}, and the target has {dim} "
-                    f"dimension{'s' if dim > 1 else ''}: give a smaller rank, or use fullrank",
-                )
+            raise coded_error(
+                ValueError,
+                "E203",
+                f"rank is {self.rank}, and the target has {dim} "
+                f"dimension{'s' if dim > 1 else ''}: give a smaller rank, or use fullrank",
             )
         return self.rank or 0
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._distribution import (
     LARGEST_DENSE,
     LEAST_CURVATURE,
@@ -39,12 +39,11 @@ class MeanField(Measured):
     def start_from(self, q: Distribution) -> DiagonalGaussian:
         """The member with the conditional variances of a Gaussian q: the nearest in KL[· ‖ q]."""
         if not isinstance(q, NaturalGaussian):
-            raise TypeError(
-                coded(
-                    "E202",
-                    f"mean-field can start from a Gaussian, not from {type(q).__name__}: begin "
-                    "with init",
-                )
+            raise coded_error(
+                TypeError,
+                "E202",
+                f"mean-field can start from a Gaussian, not from {type(q).__name__}: begin "
+                "with init",
             )
         precision = np.linalg.inv(q.covariance())
         return self.init(np.asarray(q.mean), 1 / np.sqrt(np.diag(precision)))

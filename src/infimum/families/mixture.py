@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._dense import factor_of, mean_and_factor, raw_of, solve
 from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian, Pooled
 from infimum.families._family import Growing, Left, Pooling, Promise
@@ -47,10 +47,10 @@ class Mixture(Pooling, Growing):
     def __check_init__(self) -> None:
         k = self.components
         if k is not None and not (isinstance(k, int | np.integer) and k >= 1):
-            raise ValueError(
-                coded(
-                    "E203", f"components is {k!r}, expected at least 1, or None for as many as pay"
-                )
+            raise coded_error(
+                ValueError,
+                "E203",
+                f"components is {k!r}, expected at least 1, or None for as many as pay",
             )
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GaussianMixture:
@@ -72,12 +72,11 @@ class Mixture(Pooling, Growing):
         means, factors = [], []
         for q in qs:
             if not isinstance(q, Gaussian):
-                raise TypeError(
-                    coded(
-                        "E202",
-                        f"a mixture can start from Gaussians, not from {type(q).__name__}: begin "
-                        "with init",
-                    )
+                raise coded_error(
+                    TypeError,
+                    "E202",
+                    f"a mixture can start from Gaussians, not from {type(q).__name__}: begin "
+                    "with init",
                 )
             means.append(np.asarray(q.mean))
             dense = self._dense(q.dim)

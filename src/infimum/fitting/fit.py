@@ -13,7 +13,7 @@ import numpy as np
 from infimum.answer import file, printed
 from infimum.answer.answer import Answer
 from infimum.answer.samplers import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.seeds import Seed
 from infimum.target.datatree import model_groups, tree
@@ -111,8 +111,8 @@ class Fit(Answer):
             If chains is not positive, or p̂ is zero or undefined at nearly all draws.
         """
         if not isinstance(chains, int | np.integer) or chains < 1:
-            raise ValueError(
-                coded("E302", f"chains is {chains!r}, expected a positive number of chains")
+            raise coded_error(
+                ValueError, "E302", f"chains is {chains!r}, expected a positive number of chains"
             )
         weighted = self.verdict != "unreliable"
         z = self.points(MOST_STARTS * int(chains), seed=seed, weighted=weighted)

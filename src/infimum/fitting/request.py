@@ -12,7 +12,7 @@ from typing import Any
 
 from infimum import families, solvers
 from infimum.base import memory, processes
-from infimum.base.errors import check_number, coded
+from infimum.base.errors import check_number, coded_error
 from infimum.base.extras import required
 from infimum.base.seeds import (
     Seed,
@@ -74,13 +74,12 @@ class Request:
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
-            raise TypeError(
-                coded(
-                    "E301",
-                    f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
-                    "infimum.Target(log_density, example), a NumPyro model with "
-                    "infimum.from_numpyro(model, *args)",
-                )
+            raise coded_error(
+                TypeError,
+                "E301",
+                f"expected an infimum.Target, not {self.target!r}: wrap a log density with "
+                "infimum.Target(log_density, example), a NumPyro model with "
+                "infimum.from_numpyro(model, *args)",
             )
         generator(self.seed)
         for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
@@ -88,10 +87,10 @@ class Request:
             if value is not None:
                 check_number(name, value, least)
         if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(
-                coded(
-                    "E303", f"tolerance is {self.tolerance!r}, expected a positive number of nats"
-                )
+            raise coded_error(
+                ValueError,
+                "E303",
+                f"tolerance is {self.tolerance!r}, expected a positive number of nats",
             )
 
     @contextlib.contextmanager
@@ -107,8 +106,8 @@ class Request:
             yield self
             return
         if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
-            raise TypeError(
-                coded("E701", f"checkpoint is {folder!r}, expected the path of a folder")
+            raise coded_error(
+                TypeError, "E701", f"checkpoint is {folder!r}, expected the path of a folder"
             )
         arguments = {name: described(value) for name, value in job.items()}
         place = Path(folder)
@@ -183,23 +182,20 @@ def _check_solver(solver: Any, q: Distribution, differentiable: bool) -> None:
     """Refuse what is not a solver, or can't move this q."""
     if not isinstance(solver, Solver):
         known = ", ".join(member.__name__ for member in solvers.members())
-        raise TypeError(coded("E310", f"{solver!r} is not a solver; known: {known}"))
+        raise coded_error(TypeError, "E310", f"{solver!r} is not a solver; known: {known}")
     name = type(solver).__name__
     if not solver.accepts(q):
-        raise ValueError(
-            coded(
-                "E310",
-                f"{name} can't move a {type(q).__name__}: leave solver out, and the right ones are "
-                "chosen",
-            )
+        raise coded_error(
+            ValueError,
+            "E310",
+            f"{name} can't move a {type(q).__name__}: leave solver out, and the right ones are "
+            "chosen",
         )
     if solver.needs_gradient and not differentiable:
-        raise ValueError(
-            coded(
-                "E110",
-                f"{name} needs a gradient, and the target has none: give it one, or leave solver "
-                "out",
-            )
+        raise coded_error(
+            ValueError,
+            "E110",
+            f"{name} needs a gradient, and the target has none: give it one, or leave solver out",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import Seed
 from infimum.families import Sparse, family_of
 from infimum.families._family import Family
@@ -190,22 +190,22 @@ def _check_limits(tol: float, budget: float | None) -> None:
             continue
         number = isinstance(value, int | float | np.number) and math.isfinite(value)
         if not number or value < 0 or (name == "budget" and value == 0):
-            raise ValueError(
-                coded("E303", f"{name} is {value!r}, expected a positive number of {least}")
+            raise coded_error(
+                ValueError, "E303", f"{name} is {value!r}, expected a positive number of {least}"
             )
 
 
 def _rungs(ladder: str | Sequence[str | Family]) -> list[Family]:
     if isinstance(ladder, str):
-        raise ValueError(
-            coded("E305", f"ladder is {ladder!r}, expected 'auto' or a list of families")
+        raise coded_error(
+            ValueError, "E305", f"ladder is {ladder!r}, expected 'auto' or a list of families"
         )
     rungs = [family_of(rung) for rung in ladder]
     names = [rung.name for rung in rungs]
     if not rungs:
-        raise ValueError(coded("E305", "the ladder is empty: give at least one family"))
+        raise coded_error(ValueError, "E305", "the ladder is empty: give at least one family")
     if len(set(names)) < len(names):
-        raise ValueError(
-            coded("E305", f"the ladder {names} has a rung twice: leave one of them out")
+        raise coded_error(
+            ValueError, "E305", f"the ladder {names} has a rung twice: leave one of them out"
         )
     return rungs

@@ -13,7 +13,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.plots.scene import Density, Scene
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def several_panels(
         _, axes = plt.subplots(rows, shape[-1], figsize=size, squeeze=False, layout="constrained")
     panels = np.asarray(axes, dtype=object)
     if panels.size != np.prod(shape) or not all(isinstance(a, Axes) for a in panels.flat):
-        raise ValueError(
-            coded(
-                "E906", f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes"
-            )
+        raise coded_error(
+            ValueError,
+            "E906",
+            f"axes is {axes!r}, expected {' × '.join(map(str, shape))} matplotlib axes",
         )
     return panels.reshape(shape)
 
@@ -100,7 +100,9 @@ def checked_masses(masses: Sequence[float]) -> list[float]:
     """
     ascending = sorted({float(mass) for mass in masses})
     if not ascending or not 0 < ascending[0] <= ascending[-1] < 1:
-        raise ValueError(coded("E906", f"masses are {masses!r}, expected numbers between 0 and 1"))
+        raise coded_error(
+            ValueError, "E906", f"masses are {masses!r}, expected numbers between 0 and 1"
+        )
     return ascending
 
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from infimum.answer.answer import Answer
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.plots.axes import (
     BLUE,
     CLEAR_KL,
@@ -133,22 +133,20 @@ def plot_families(
     """
     fits = list(fits)
     if not fits or any(fit.space.names != fits[0].space.names for fit in fits):
-        raise ValueError(
-            coded(
-                "E902",
-                f"got {len(fits)} fits, expected at least one, and all with the same quantities: "
-                "give fits of one target",
-            )
+        raise coded_error(
+            ValueError,
+            "E902",
+            f"got {len(fits)} fits, expected at least one, and all with the same quantities: "
+            "give fits of one target",
         )
     indices = choose_quantities(fits[0], names, 2)
     scenes = [compose(fit, indices) for fit in fits]
     k = len(scenes[0].labels)
     if k > 2:
-        raise ValueError(
-            coded(
-                "E902",
-                f"{names!r} are {k} quantities: families are compared on one or two, name these",
-            )
+        raise coded_error(
+            ValueError,
+            "E902",
+            f"{names!r} are {k} quantities: families are compared on one or two, name these",
         )
     truth = max(scenes, key=lambda scene: (scene.exact is not None, scene.trust))
     panels = several_panels(axes, (len(fits),), (3.2 * len(fits) + 0.5, 4.1))

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from infimum.answer.answer import Answer
 from infimum.answer.predict import predict
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.plots.axes import (
     BLUE,
     MOST_SINGLE,
@@ -96,22 +96,20 @@ def _data_and_draws(
     observed = fit.model.observed()
     name = next(iter(observed), None) if site is None else site
     if name is None or name not in observed:
-        raise ValueError(
-            coded(
-                "E905",
-                f"no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
-            )
+        raise coded_error(
+            ValueError,
+            "E905",
+            f"no observed site {site!r}; observed: {', '.join(observed) or 'none'}",
         )
     predicted = replicated_data(fit) if predicted is None else predicted
     data = np.ravel(np.asarray(observed[name], float))
     drawn = np.asarray(predicted.get(name, np.zeros(0)), float)
     if drawn.size != len(drawn) * len(data) or not drawn.size:
-        raise ValueError(
-            coded(
-                "E905",
-                f"the model does not predict its observed site {name!r}: let the model sample this "
-                "site if its data are not given",
-            )
+        raise coded_error(
+            ValueError,
+            "E905",
+            f"the model does not predict its observed site {name!r}: let the model sample this "
+            "site if its data are not given",
         )
     finite = np.isfinite(data)
     return name, data[finite], drawn.reshape(len(drawn), -1)[:, finite]

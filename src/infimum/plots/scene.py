@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.answer.answer import Answer
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.checks import weights
 from infimum.families._distribution import NaturalGaussian
 from infimum.objective.draws import log_density
@@ -176,23 +176,21 @@ def choose_quantities(fit: Answer, names: Sequence[str] | None, most: int) -> li
     indices = range(len(table)) if names is None else dict.fromkeys(fit.positions(names))
     shown = np.array([i for i in indices if vary[i]], dtype=int)
     if not len(shown):
-        raise ValueError(
-            coded(
-                "E902",
-                f"names is {names!r}: these quantities are constant, there is nothing to draw: "
-                "name others",
-            )
+        raise coded_error(
+            ValueError,
+            "E902",
+            f"names is {names!r}: these quantities are constant, there is nothing to draw: "
+            "name others",
         )
     if names is None and len(shown) > most:
         error = table[["mean_error", "sd_error"]].abs().max(axis=1).to_numpy()[shown]
         shown = np.sort(shown[np.argsort(-error, kind="stable")[:most]])
     if len(shown) > MOST_QUANTITIES:
-        raise ValueError(
-            coded(
-                "E902",
-                f"{len(shown)} quantities were asked for, at most {MOST_QUANTITIES} fit into one "
-                "picture: name single entries, such as 'theta[0]'",
-            )
+        raise coded_error(
+            ValueError,
+            "E902",
+            f"{len(shown)} quantities were asked for, at most {MOST_QUANTITIES} fit into one "
+            "picture: name single entries, such as 'theta[0]'",
         )
     return [int(i) for i in shown]
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from infimum.answer.answer import Answer
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.families._distribution import SparseGaussian
 from infimum.plots.axes import BLUE, GREY, VERMILION, AxesLike, Style, several_panels, short_name
 
@@ -48,12 +48,10 @@ def plot_sparsity(fit: Answer, *, axes: AxesLike | None = None) -> np.ndarray:
     """
     q = fit.q
     if not isinstance(q, SparseGaussian):
-        raise ValueError(
-            coded(
-                "E225",
-                f"the family is {fit.family.name!r}, which has no pattern: fit with "
-                'family="sparse"',
-            )
+        raise coded_error(
+            ValueError,
+            "E225",
+            f'the family is {fit.family.name!r}, which has no pattern: fit with family="sparse"',
         )
     panels = several_panels(axes, (2,), (9.2, 4.4))
     row, column = np.asarray(q.edges)

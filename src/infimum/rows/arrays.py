@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.blocks import Blocks
 from infimum.rows.files import DataFiles
 from infimum.rows.forms import check_dtypes, leaf_name, native_array
@@ -40,14 +40,14 @@ class ArrayBlocks(Blocks):
             counts["n_rows"] = int(n_rows)
         if len(set(counts.values())) > 1:
             listing = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            raise ValueError(
-                coded(
-                    "E504", f"row counts disagree: {listing}; every array's first axis is the rows"
-                )
+            raise coded_error(
+                ValueError,
+                "E504",
+                f"row counts disagree: {listing}; every array's first axis is the rows",
             )
         self.n_rows = next(iter(counts.values()))
         if self.n_rows == 0:
-            raise ValueError(coded("E505", "the data have no rows: give at least one"))
+            raise coded_error(ValueError, "E505", "the data have no rows: give at least one")
         names = {getattr(leaf, "filename", None) for leaf in self._leaves}
         self._files = DataFiles(Path(name) for name in names if name is not None)
         self.where = "in memory" if all(map(_is_in_memory, self._leaves)) else "on disk"

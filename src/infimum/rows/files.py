@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.blocks import DataError
 
 
@@ -25,20 +25,18 @@ class DataFiles:
             try:
                 now = _state(path)
             except OSError as error:
-                raise DataError(
-                    coded(
-                        "E510",
-                        f"the data file {path} has disappeared: {error}. Fit again on a file that "
-                        "stays as it is",
-                    )
+                raise coded_error(
+                    DataError,
+                    "E510",
+                    f"the data file {path} has disappeared: {error}. Fit again on a file that "
+                    "stays as it is",
                 ) from error
             if now != state:
-                raise DataError(
-                    coded(
-                        "E510",
-                        f"the data file {path} has changed since it was opened: no answer would "
-                        "belong to either version. Fit again on a file that stays as it is",
-                    )
+                raise coded_error(
+                    DataError,
+                    "E510",
+                    f"the data file {path} has changed since it was opened: no answer would "
+                    "belong to either version. Fit again on a file that stays as it is",
                 )
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.blocks import DataError
 
 
@@ -31,12 +31,11 @@ def native_array(part: Any, name: str) -> np.ndarray:
         For masked entries: NumPy would give what is under the mask.
     """
     if np.ma.is_masked(part):
-        raise DataError(
-            coded(
-                "E507",
-                f"{name} has masked entries: leave their rows out, or fill them and give an array "
-                "that says where they are",
-            )
+        raise coded_error(
+            DataError,
+            "E507",
+            f"{name} has masked entries: leave their rows out, or fill them and give an array "
+            "that says where they are",
         )
     array = np.asarray(part)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -46,10 +45,9 @@ def check_dtypes(like: PyTree[np.ndarray]) -> None:
     """Raise TypeError for text, dates, objects, and numbers of more than 64 bits."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
         if leaf.dtype.kind not in "fiub" or leaf.dtype.itemsize > 8:
-            raise TypeError(
-                coded(
-                    "E501",
-                    f"{leaf_name(path)} has dtype {leaf.dtype}: expected numbers of at most 64 "
-                    "bits. Code text and dates as numbers first",
-                )
+            raise coded_error(
+                TypeError,
+                "E501",
+                f"{leaf_name(path)} has dtype {leaf.dtype}: expected numbers of at most 64 "
+                "bits. Code text and dates as numbers first",
             )

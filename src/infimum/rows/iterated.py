@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.blocks import Blocks, DataError, length, rows_of
 from infimum.rows.forms import check_dtypes, form_of, native_array
 from infimum.rows.streams import read_ahead, resize, rows_by_number
@@ -22,21 +22,20 @@ class IteratedBlocks(Blocks):
 
     def __init__(self, data: Any, n_rows: int | None) -> None:
         if not isinstance(data, Iterable):
-            raise TypeError(
-                coded(
-                    "E501",
-                    f"data are {data!r}: expected arrays with rows along their first axis, a "
-                    "Parquet file, or something that gives blocks when it is iterated",
-                )
+            raise coded_error(
+                TypeError,
+                "E501",
+                f"data are {data!r}: expected arrays with rows along their first axis, a "
+                "Parquet file, or something that gives blocks when it is iterated",
             )
         if n_rows is None:
-            raise TypeError(
-                coded("E502", "iterated data do not say how many rows they have: give n_rows")
+            raise coded_error(
+                TypeError, "E502", "iterated data do not say how many rows they have: give n_rows"
             )
         self._data, self.n_rows = data, int(n_rows)
         first = next(iter(data), None)
         if first is None:
-            raise ValueError(coded("E505", "the data have no blocks: give at least one"))
+            raise coded_error(ValueError, "E505", "the data have no blocks: give at least one")
         self.like = rows_of(_checked(first, None, 0), slice(0, 2))
         check_dtypes(self.like)
 
@@ -62,12 +61,11 @@ class IteratedBlocks(Blocks):
             if count > self.n_rows:
                 words = f"more than {self.n_rows:,}"
             once = " Can the data be iterated only once?" if count == 0 else ""
-            raise DataError(
-                coded(
-                    "E504",
-                    f"the data gave {words} rows, n_rows says {self.n_rows:,}.{once} Give the "
-                    "number that one iteration gives",
-                )
+            raise coded_error(
+                DataError,
+                "E504",
+                f"the data gave {words} rows, n_rows says {self.n_rows:,}.{once} Give the "
+                "number that one iteration gives",
             )
 
 
@@ -77,15 +75,16 @@ def _checked(block: PyTree, like: PyTree | None, number: int) -> PyTree[np.ndarr
     leaves = jax.tree_util.tree_leaves(block)
     if not leaves or any(x.ndim == 0 for x in leaves) or len({len(x) for x in leaves}) > 1:
         shapes = jax.tree_util.tree_map(np.shape, block)
-        raise DataError(
-            coded("E508", f"block {number} has shapes {shapes}: rows are the first axis of each")
+        raise coded_error(
+            DataError,
+            "E508",
+            f"block {number} has shapes {shapes}: rows are the first axis of each",
         )
     if like is not None and form_of(block) != form_of(like):
-        raise DataError(
-            coded(
-                "E508",
-                f"block {number} has the form {form_of(block)}, the first one had "
-                f"{form_of(like)}: dtypes and columns must be those of the first",
-            )
+        raise coded_error(
+            DataError,
+            "E508",
+            f"block {number} has the form {form_of(block)}, the first one had "
+            f"{form_of(like)}: dtypes and columns must be those of the first",
         )
     return block

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded, coded_error
 from infimum.base.program import double_precision
 from infimum.rows.blocks import length, rows_of
 from infimum.rows.local_variables import LocalVariables
@@ -78,15 +78,14 @@ def _check_sum(posterior: RowPosterior, points: list[Float[np.ndarray, " k"]]) -
         if not np.isfinite([together, *apart]).all():
             continue
         if abs(together - sum(apart)) > SUM_ERROR * (abs(apart[0]) + abs(apart[1])):
-            raise ValueError(
-                coded(
-                    "E523",
-                    "log_likelihood is not a sum over rows: "
-                    f"{cut} rows give {apart[0]:.6g}, {n - cut} others {apart[1]:.6g}, and all "
-                    f"{n} together {together:.6g}, not {sum(apart):.6g}. Sum over the rows, do "
-                    "not average; what does not depend on rows belongs into log_prior; rows "
-                    "that depend on each other can't be used one block at a time",
-                )
+            raise coded_error(
+                ValueError,
+                "E523",
+                "log_likelihood is not a sum over rows: "
+                f"{cut} rows give {apart[0]:.6g}, {n - cut} others {apart[1]:.6g}, and all "
+                f"{n} together {together:.6g}, not {sum(apart):.6g}. Sum over the rows, do "
+                "not average; what does not depend on rows belongs into log_prior; rows "
+                "that depend on each other can't be used one block at a time",
             )
 
 
@@ -129,13 +128,12 @@ def _check_each_row(local: LocalVariables, params: PyTree, rows: PyTree) -> None
     mixed = np.flatnonzero(np.abs(together - single) > SUM_ERROR * (1 + np.abs(together)))
     if len(mixed):
         row = mixed[0]
-        raise ValueError(
-            coded(
-                "E524",
-                f"log_likelihood mixes rows: row {row:,} has {single[row]:.6g} alone and "
-                f"{together[row]:.6g} among {n} rows. The value of a row may depend on that "
-                "row and its own local variables only",
-            )
+        raise coded_error(
+            ValueError,
+            "E524",
+            f"log_likelihood mixes rows: row {row:,} has {single[row]:.6g} alone and "
+            f"{together[row]:.6g} among {n} rows. The value of a row may depend on that "
+            "row and its own local variables only",
         )
 
 
@@ -146,21 +144,19 @@ def _check_shape(local: LocalVariables, params: PyTree, variables: PyTree, rows:
         value = jax.eval_shape(local.joint, params, variables, rows)
     except Exception as error:  # whatever the user's own code raises
         shapes = jax.tree_util.tree_map(jnp.shape, (variables, rows))
-        raise ValueError(
-            coded(
-                "E520",
-                f"log_likelihood raised {type(error).__name__}: {error}\nwhen called as "
-                f"log_likelihood(params, local, rows), with local of shapes {shapes[0]} "
-                f"and rows of shapes {shapes[1]}. Their first axis is the rows, of any "
-                "number",
-            )
+        raise coded_error(
+            ValueError,
+            "E520",
+            f"log_likelihood raised {type(error).__name__}: {error}\nwhen called as "
+            f"log_likelihood(params, local, rows), with local of shapes {shapes[0]} "
+            f"and rows of shapes {shapes[1]}. Their first axis is the rows, of any "
+            "number",
         ) from error
     if getattr(value, "shape", None) != (n,):
-        raise ValueError(
-            coded(
-                "E521",
-                "with local variables log_likelihood must return one number a row: given "
-                f"{n} rows it returned shape {getattr(value, 'shape', value)}, expected "
-                f"({n},). Sum over what is inside a row, not over the rows",
-            )
+        raise coded_error(
+            ValueError,
+            "E521",
+            "with local variables log_likelihood must return one number a row: given "
+            f"{n} rows it returned shape {getattr(value, 'shape', value)}, expected "
+            f"({n},). Sum over what is inside a row, not over the rows",
         )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from infimum.base import processes
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import BATCH, double_precision
 from infimum.rows.blocks import Blocks, length, rows_of
 from infimum.rows.local_samplers import GRID_CELLS, PROPOSALS, by_inversion, by_resampling
@@ -78,12 +78,11 @@ class LocalDraws:
         same = jax.tree_util.tree_structure(draws) == self.space.structure
         if not same or not all(fitting) or n == 0:
             shapes = jax.tree_util.tree_map(np.shape, draws)
-            raise ValueError(
-                coded(
-                    "E411",
-                    f"draws have shapes {shapes}, expected those of the parameters, "
-                    f"{self.space.names}, with one leading axis: give fit.sample(n)",
-                )
+            raise coded_error(
+                ValueError,
+                "E411",
+                f"draws have shapes {shapes}, expected those of the parameters, "
+                f"{self.space.names}, with one leading axis: give fit.sample(n)",
             )
         return np.concatenate([x.reshape(n, -1) for x in leaves], axis=1)
 
@@ -93,16 +92,14 @@ class LocalDraws:
             return None
         numbers = np.asarray(rows)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
-            raise ValueError(
-                coded("E532", f"rows are {rows!r}, expected numbers of rows, such as [0, 3]")
+            raise coded_error(
+                ValueError, "E532", f"rows are {rows!r}, expected numbers of rows, such as [0, 3]"
             )
         if (np.diff(numbers) <= 0).any() or numbers[0] < 0 or numbers[-1] >= self.blocks.n_rows:
-            raise ValueError(
-                coded(
-                    "E532",
-                    f"rows must ascend, between 0 and {self.blocks.n_rows - 1:,}: they are "
-                    f"{rows!r}",
-                )
+            raise coded_error(
+                ValueError,
+                "E532",
+                f"rows must ascend, between 0 and {self.blocks.n_rows - 1:,}: they are {rows!r}",
             )
         return numbers
 

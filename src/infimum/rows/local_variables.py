@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.rows.blocks import length
 from infimum.rows.factors import factorise, half_log_det, solve, spread
@@ -77,16 +77,15 @@ class LocalVariables:
             with double_precision():
                 self.space = Bijection(example)
         except (TypeError, ValueError) as error:
-            raise type(error)(coded("E530", f"local: {error}")) from None
+            raise coded_error(type(error), "E530", f"local: {error}") from None
         self.joint, self.k = joint, self.space.dim
         if self.k > MOST_VARIABLES:
-            raise ValueError(
-                coded(
-                    "E530",
-                    f"local has {self.k} variables a row, at most {MOST_VARIABLES} can be "
-                    "integrated: make rows smaller, or put variables that rows share among the "
-                    "parameters",
-                )
+            raise coded_error(
+                ValueError,
+                "E530",
+                f"local has {self.k} variables a row, at most {MOST_VARIABLES} can be "
+                "integrated: make rows smaller, or put variables that rows share among the "
+                "parameters",
             )
         leaves = jax.tree_util.tree_leaves(example)
         self.start = np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in leaves])

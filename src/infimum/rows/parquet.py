@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.rows.blocks import Blocks, DataError, rows_of
 from infimum.rows.files import DataFiles
@@ -26,29 +26,27 @@ class ParquetBlocks(Blocks):
         self._library = required("pyarrow.parquet", "parquet")
         self._path = path
         if not path.is_file():
-            raise ValueError(
-                coded("E901", f"there is no file {path}: give a Parquet file, or arrays")
+            raise coded_error(
+                ValueError, "E901", f"there is no file {path}: give a Parquet file, or arrays"
             )
         try:
             self.n_rows = int(self._library.read_metadata(path).num_rows)
         except Exception as error:  # pyarrow raises types of its own
-            raise ValueError(
-                coded(
-                    "E510",
-                    f"{path} can't be read as a Parquet file: {error}. Give a Parquet file, or "
-                    "arrays",
-                )
+            raise coded_error(
+                ValueError,
+                "E510",
+                f"{path} can't be read as a Parquet file: {error}. Give a Parquet file, or arrays",
             ) from error
         if n_rows is not None and n_rows != self.n_rows:
-            raise ValueError(
-                coded(
-                    "E504",
-                    f"row counts disagree: {path} {self.n_rows:,}, n_rows {n_rows:,}: leave n_rows "
-                    "out",
-                )
+            raise coded_error(
+                ValueError,
+                "E504",
+                f"row counts disagree: {path} {self.n_rows:,}, n_rows {n_rows:,}: leave n_rows out",
             )
         if self.n_rows == 0:
-            raise ValueError(coded("E505", f"the data file {path} has no rows: give at least one"))
+            raise coded_error(
+                ValueError, "E505", f"the data file {path} has no rows: give at least one"
+            )
         self._files = DataFiles([path])
         self.like = rows_of(next(self._batches(2)), slice(0, 2))
         check_dtypes(self.like)
@@ -71,12 +69,11 @@ class ParquetBlocks(Blocks):
 
     def _column(self, name: str, column: Any) -> np.ndarray:
         if column.null_count:
-            raise DataError(
-                coded(
-                    "E507",
-                    f"column {name!r} of {self._path} has missing values (null): fill them, and "
-                    "add a column that says where they are",
-                )
+            raise coded_error(
+                DataError,
+                "E507",
+                f"column {name!r} of {self._path} has missing values (null): fill them, and "
+                "add a column that says where they are",
             )
         array: np.ndarray = column.to_numpy(zero_copy_only=False)
         return array

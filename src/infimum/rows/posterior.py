@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum.base import processes
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import BATCH, NARROW_SET, Program, double_precision
 from infimum.rows.blocks import DataError
 from infimum.rows.passes import Passes
@@ -79,21 +79,19 @@ class RowPosterior:
             value = self.log_likelihood(self.space.unflatten(x), rows)
         except Exception as error:  # whatever the user's own code raises
             shapes = jax.tree_util.tree_map(lambda leaf: leaf.shape, rows)
-            raise ValueError(
-                coded(
-                    "E520",
-                    f"log_likelihood raised {type(error).__name__}: {error}\nwhen called with rows "
-                    f"of shapes {shapes}. Their first axis is the rows, of which it may be given "
-                    "any number; structure and dtypes are those of the data",
-                )
+            raise coded_error(
+                ValueError,
+                "E520",
+                f"log_likelihood raised {type(error).__name__}: {error}\nwhen called with rows "
+                f"of shapes {shapes}. Their first axis is the rows, of which it may be given "
+                "any number; structure and dtypes are those of the data",
             ) from error
         if jnp.shape(value) != ():
-            raise ValueError(
-                coded(
-                    "E521",
-                    "log_likelihood must return a scalar, it returned an array of shape "
-                    f"{jnp.shape(value)}: sum over the rows, with .sum()",
-                )
+            raise coded_error(
+                ValueError,
+                "E521",
+                "log_likelihood must return a scalar, it returned an array of shape "
+                f"{jnp.shape(value)}: sum over the rows, with .sum()",
             )
         return jnp.asarray(value)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.arrays import ArrayBlocks, is_leaf, is_sliceable
 from infimum.rows.blocks import Blocks
 from infimum.rows.forms import leaf_name
@@ -35,17 +35,18 @@ def blocks_of(data: Any, n_rows: int | None) -> Blocks:
         If it is none of these, or row counts disagree.
     """
     if not isinstance(n_rows, int | np.integer | None) or (n_rows is not None and n_rows < 1):
-        raise ValueError(coded("E302", f"n_rows is {n_rows!r}, expected a positive number of rows"))
+        raise coded_error(
+            ValueError, "E302", f"n_rows is {n_rows!r}, expected a positive number of rows"
+        )
     if isinstance(data, str | Path):
         return ParquetBlocks(Path(data), n_rows)
     data = _without_frames(data)
     if isinstance(data, Iterator):
-        raise TypeError(
-            coded(
-                "E502",
-                f"data are a {type(data).__name__}, which can be iterated once only: give "
-                "something that can be iterated again, a list or an object with __iter__",
-            )
+        raise coded_error(
+            TypeError,
+            "E502",
+            f"data are a {type(data).__name__}, which can be iterated once only: give "
+            "something that can be iterated again, a list or an object with __iter__",
         )
     leaves = jax.tree_util.tree_leaves(data, is_leaf=is_leaf)
     if leaves and all(map(is_sliceable, leaves)):
@@ -63,13 +64,12 @@ def _refuse_single_values(data: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(data, is_leaf=is_leaf):
         number = isinstance(leaf, int | float | complex | np.generic)
         if path and (number or (isinstance(data, dict) and not is_sliceable(leaf))):
-            raise TypeError(
-                coded(
-                    "E501",
-                    f"{leaf_name(path)} is {leaf!r}, expected an array with rows along its first "
-                    "axis: what is the same for all rows is no data, log_likelihood can close over "
-                    "it; make arrays of lists, with np.array",
-                )
+            raise coded_error(
+                TypeError,
+                "E501",
+                f"{leaf_name(path)} is {leaf!r}, expected an array with rows along its first "
+                "axis: what is the same for all rows is no data, log_likelihood can close over "
+                "it; make arrays of lists, with np.array",
             )
 
 
@@ -79,8 +79,8 @@ def _without_frames(data: Any) -> Any:
         names = [str(name) for name in data.columns]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                coded("E123", f"the data frame has two columns {twice!r}: rename one of them")
+            raise coded_error(
+                ValueError, "E123", f"the data frame has two columns {twice!r}: rename one of them"
             )
         return {str(name): data[name].to_numpy() for name in data.columns}
     return jax.tree_util.tree_map(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from infimum.base import processes
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.rows.likelihood_checks import check_likelihood
 from infimum.rows.local_draws import LocalDraws
@@ -127,12 +127,14 @@ class Rows(Target):
     ) -> None:
         for what, function in (("log_prior", log_prior), ("log_likelihood", log_likelihood)):
             if not callable(function):
-                raise TypeError(coded("E101", f"{what} is {function!r}, expected a function"))
+                raise coded_error(TypeError, "E101", f"{what} is {function!r}, expected a function")
         if way not in WAYS:
-            raise ValueError(coded("E306", f"way is {way!r}, expected one of {', '.join(WAYS)}"))
+            raise coded_error(
+                ValueError, "E306", f"way is {way!r}, expected one of {', '.join(WAYS)}"
+            )
         if precision not in ("float64", "float32"):
-            raise ValueError(
-                coded("E306", f"precision is {precision!r}, expected 'float64' or 'float32'")
+            raise coded_error(
+                ValueError, "E306", f"precision is {precision!r}, expected 'float64' or 'float32'"
             )
         with double_precision():
             space = Bijection(example, supports)
@@ -184,8 +186,10 @@ class Rows(Target):
         check_likelihood(posterior, example, local)
         self.way = posterior.way() if way == "auto" else way
         if self.way == "whole" and processes.count() > 1:
-            raise ValueError(
-                coded("E724", 'way is "whole", but each process has rows of its own: give "blocks"')
+            raise coded_error(
+                ValueError,
+                "E724",
+                'way is "whole", but each process has rows of its own: give "blocks"',
             )
         whole = self.way == "whole"
         density = posterior.whole if whole else posterior.streamed()
@@ -231,10 +235,10 @@ class Rows(Target):
             If no local variables were declared, and for draws or row numbers that do not fit.
         """
         if self._local_draws is None:
-            raise ValueError(
-                coded(
-                    "E531", "the target has no local variables: declare them with Rows(local=...)"
-                )
+            raise coded_error(
+                ValueError,
+                "E531",
+                "the target has no local variables: declare them with Rows(local=...)",
             )
         return self._local_draws.iterate(draws, rows, seed)
 

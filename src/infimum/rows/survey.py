@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum.base import processes
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.rows.blocks import DataError, length, rows_of
 from infimum.rows.passes import Passes
 
@@ -36,13 +36,12 @@ def survey(passes: Passes, x: Float[np.ndarray, " k"], where: str) -> float:
             value = passes.on(x, block)
             if np.isnan(value):
                 row = start + _first_undefined(passes, x, block)
-                raise DataError(
-                    coded(
-                        "E525",
-                        f"row {row:,} of the data has an undefined log-likelihood (NaN) at "
-                        f"{where}: it is {_shown(block, row - start)}. Leave such rows out, or "
-                        "write the log-likelihood so that it is defined there",
-                    )
+                raise coded_error(
+                    DataError,
+                    "E525",
+                    f"row {row:,} of the data has an undefined log-likelihood (NaN) at "
+                    f"{where}: it is {_shown(block, row - start)}. Leave such rows out, or "
+                    "write the log-likelihood so that it is defined there",
                 )
             total += value
             start += length(block)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.objective.loss import Outcome
 from infimum.search.ascent import Ascent
 from infimum.solvers._solver import Info
@@ -72,7 +72,7 @@ def find_starts(target: Target, n: int, rng: np.random.Generator) -> list[Start]
         log_p, gradient = target.values(points), np.zeros(points.shape)
     usable = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
     if np.any(log_p == np.inf) or not usable.any():
-        raise ValueError(coded("E107", _no_start(target, points, log_p, gradient)))
+        raise coded_error(ValueError, "E107", _no_start(target, points, log_p, gradient))
     starts: list[Start] = []
     for kind, x, fine in zip(kinds, points, usable, strict=True):
         if kind == "cold" or (fine and len(starts) < n):

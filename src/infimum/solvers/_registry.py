@@ -8,7 +8,7 @@ from typing import Any
 
 from infimum.base.deprecation import warn_renamed
 from infimum.base.discovery import classes_in
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._distribution import Distribution
 from infimum.solvers._solver import Solver
 
@@ -51,12 +51,11 @@ def plan(q: Distribution, differentiable: bool = True) -> list[Solver]:
         if solver().accepts(q) and solver.needs_gradient == differentiable
     ]
     if not able:
-        raise UnsuitableError(
-            coded(
-                "E110",
-                f"no solver moves a {type(q).__name__} without a gradient: give the target one, or "
-                "fit a Gaussian family",
-            )
+        raise coded_error(
+            UnsuitableError,
+            "E110",
+            f"no solver moves a {type(q).__name__} without a gradient: give the target one, or "
+            "fit a Gaussian family",
         )
     special = [solver for solver in able if not solver.general]
     return special or able

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.target.bijection import Bijection
 from infimum.target.compiled import target_name
 from infimum.target.foreign import ForeignDensity
@@ -66,24 +66,25 @@ def from_numpy(
     3
     """
     if not callable(value_and_gradient):
-        raise TypeError(coded("E101", f"from_numpy takes a function, not {value_and_gradient!r}"))
+        raise coded_error(
+            TypeError, "E101", f"from_numpy takes a function, not {value_and_gradient!r}"
+        )
     if not isinstance(dim, int | np.integer) or dim < 1:
-        raise ValueError(
-            coded("E302", f"dim is {dim!r}, expected a positive number of coordinates")
+        raise coded_error(
+            ValueError, "E302", f"dim is {dim!r}, expected a positive number of coordinates"
         )
     dim = int(dim)
     name = target_name(value_and_gradient, name)
     example, order = _arrangement(names, dim)
     has_gradient = _gives_gradient(value_and_gradient, dim, batched)
     if not has_gradient and dim > LARGEST_WITHOUT_GRADIENT:
-        raise ValueError(
-            coded(
-                "E110",
-                f"{name!r} returns log p̂ without a gradient: this works up to "
-                f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, "
-                "gradient), or write log p̂ in JAX or PyTorch, which differentiate it: "
-                "infimum.Target, from_torch",
-            )
+        raise coded_error(
+            ValueError,
+            "E110",
+            f"{name!r} returns log p̂ without a gradient: this works up to "
+            f"{LARGEST_WITHOUT_GRADIENT} coordinates, this has {dim}. Return (value, "
+            "gradient), or write log p̂ in JAX or PyTorch, which differentiate it: "
+            "infimum.Target, from_torch",
         )
     space = Bijection(example)
     make = GuardedCode if batched else GuardedCode.of_points
@@ -100,12 +101,10 @@ def _gives_gradient(function: Callable[[np.ndarray], Any], dim: int, batched: bo
     answer = first_answer(function, np.random.default_rng(0).uniform(-1, 1, shape))
     pair = isinstance(answer, tuple | list)
     if pair and len(answer) != 2:
-        raise TypeError(
-            coded(
-                "E651",
-                f"value_and_gradient must return (log p̂, gradient), it returned {len(answer)} "
-                "things",
-            )
+        raise coded_error(
+            TypeError,
+            "E651",
+            f"value_and_gradient must return (log p̂, gradient), it returned {len(answer)} things",
         )
     value, gradient = answer if pair else (answer, None)
     rows = (2,) if batched else ()
@@ -121,23 +120,21 @@ def _check_array(what: str, value: Any, shape: tuple[int, ...], remedy: str) -> 
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            coded("E651", f"value_and_gradient returned {what} that is not an array: {error}")
+        raise coded_error(
+            TypeError, "E651", f"value_and_gradient returned {what} that is not an array: {error}"
         ) from None
     if array.dtype.kind != "f":
-        raise TypeError(
-            coded(
-                "E651",
-                f"value_and_gradient returned {what} of dtype {array.dtype}, expected float64",
-            )
+        raise coded_error(
+            TypeError,
+            "E651",
+            f"value_and_gradient returned {what} of dtype {array.dtype}, expected float64",
         )
     if array.shape != shape:
-        raise ValueError(
-            coded(
-                "E651",
-                f"value_and_gradient returned {what} of shape {array.shape}, expected {shape}: "
-                f"{remedy}",
-            )
+        raise coded_error(
+            ValueError,
+            "E651",
+            f"value_and_gradient returned {what} of shape {array.shape}, expected {shape}: "
+            f"{remedy}",
         )
 
 
@@ -147,10 +144,10 @@ def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray
         return np.zeros(dim), np.arange(dim)
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != dim or len(set(names)) < dim:
-        raise ValueError(
-            coded(
-                "E652", f"names must be {dim} different names, one per coordinate; given: {names}"
-            )
+        raise coded_error(
+            ValueError,
+            "E652",
+            f"names must be {dim} different names, one per coordinate; given: {names}",
         )
     groups: dict[str, dict[tuple[int, ...], int]] = {}
     for place, name in enumerate(names):
@@ -165,12 +162,11 @@ def _arrangement(names: Sequence[str] | None, dim: int) -> tuple[Any, np.ndarray
         depth = {len(index) for index in entries}
         shape = tuple(np.max([*entries], axis=0) + 1) if depth != {0} and len(depth) == 1 else ()
         if set(entries) != set(np.ndindex(*shape)):
-            raise ValueError(
-                coded(
-                    "E652",
-                    f"the entries of {base!r} in names do not make an array: {names}. Number them "
-                    "from 0, without gaps",
-                )
+            raise coded_error(
+                ValueError,
+                "E652",
+                f"the entries of {base!r} in names do not make an array: {names}. Number them "
+                "from 0, without gaps",
             )
         example[base] = np.zeros(shape)
         order += [entries[index] for index in np.ndindex(*shape)]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.program import double_precision
 from infimum.target.bijection import Bijection
@@ -76,15 +76,15 @@ def from_torch(
     """
     torch = required("torch", "torch")
     if not callable(log_density):
-        raise TypeError(
-            coded("E101", f"from_torch takes a function of the parameters, not {log_density!r}")
+        raise coded_error(
+            TypeError, "E101", f"from_torch takes a function of the parameters, not {log_density!r}"
         )
     devices = {x.device for x in jax.tree_util.tree_leaves(example) if torch.is_tensor(x)}
     if len(devices) > 1:
-        raise ValueError(
-            coded(
-                "E640", f"the example's tensors are on several devices: {devices}. Move them to one"
-            )
+        raise coded_error(
+            ValueError,
+            "E640",
+            f"the example's tensors are on several devices: {devices}. Move them to one",
         )
     arrays = jax.tree_util.tree_map(_as_array, example)
     with double_precision():
@@ -146,20 +146,18 @@ class _Code:
         answer = first_answer(lambda row: self._at(row)[1], inside)
         torch = self.torch
         if not torch.is_tensor(answer) or not answer.requires_grad:
-            raise TypeError(
-                coded(
-                    "E102",
-                    f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
-                    f"parameters: {CUT_GRAPH_HINT}",
-                )
+            raise coded_error(
+                TypeError,
+                "E102",
+                f"log_density returned {answer!r}, which PyTorch can't differentiate in its "
+                f"parameters: {CUT_GRAPH_HINT}",
             )
         if answer.shape != ():
-            raise ValueError(
-                coded(
-                    "E105",
-                    f"log_density must return a scalar, it returned a tensor of shape "
-                    f"{tuple(answer.shape)}: sum over observations, for instance with .sum()",
-                )
+            raise coded_error(
+                ValueError,
+                "E105",
+                f"log_density must return a scalar, it returned a tensor of shape "
+                f"{tuple(answer.shape)}: sum over observations, for instance with .sum()",
             )
         try:
             self.gradients(inside[:2])

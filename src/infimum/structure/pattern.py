@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.extras import required
 from infimum.base.program import Program, double_precision
 from infimum.structure.hessian import hessians
@@ -57,8 +57,8 @@ def products(target: Target) -> Program:
     target = target.plain
     if target not in _PRODUCTS:
         if not target.twice_differentiable:
-            raise UnsuitableError(
-                coded("E220", _no_second_derivative(target, "its code is outside JAX"))
+            raise coded_error(
+                UnsuitableError, "E220", _no_second_derivative(target, "its code is outside JAX")
             )
         function, d = target.program.function(), target.dim
 
@@ -69,8 +69,8 @@ def products(target: Target) -> Program:
         try:
             _PRODUCTS[target] = Program(images, (1 + PRODUCTS_PER_CALL) * d, batch=1)
         except Exception as error:  # JAX raises many types: each says that there is no derivative
-            raise UnsuitableError(
-                coded("E220", _no_second_derivative(target, str(error).split("\n")[0]))
+            raise coded_error(
+                UnsuitableError, "E220", _no_second_derivative(target, str(error).split("\n")[0])
             ) from error
     return _PRODUCTS[target]
 
@@ -126,18 +126,17 @@ def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> 
     """
     pairs = np.asarray(edges)
     if pairs.ndim != 2 or len(pairs) != 2 or pairs.dtype.kind not in "iu":
-        raise ValueError(
-            coded(
-                "E223", f"edges have shape {pairs.shape} and type {pairs.dtype}, not (2, n) of int"
-            )
+        raise coded_error(
+            ValueError,
+            "E223",
+            f"edges have shape {pairs.shape} and type {pairs.dtype}, not (2, n) of int",
         )
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < target.dim):
-        raise ValueError(
-            coded(
-                "E223",
-                f"edges name coordinates outside 0 to {target.dim - 1}: they reach from "
-                f"{pairs.min()} to {pairs.max()}",
-            )
+        raise coded_error(
+            ValueError,
+            "E223",
+            f"edges name coordinates outside 0 to {target.dim - 1}: they reach from "
+            f"{pairs.min()} to {pairs.max()}",
         )
     products(target)
     return _confirmed(target, _unique(pairs, target.dim), rng, 0)
@@ -180,12 +179,11 @@ def _finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
             image = hessian_times(target, z, rng.standard_normal((1, target.dim)))
             if np.isfinite(image).all():
                 return np.asarray(z)
-    raise UnsuitableError(
-        coded(
-            "E220",
-            f"the Hessian of {target.name!r} is not finite at any of 20 points tried, and the "
-            'sparse family needs one. Look for kinks, as in sqrt(0) or abs, or fit "fullrank"',
-        )
+    raise coded_error(
+        UnsuitableError,
+        "E220",
+        f"the Hessian of {target.name!r} is not finite at any of 20 points tried, and the "
+        'sparse family needs one. Look for kinks, as in sqrt(0) or abs, or fit "fullrank"',
     )
 
 
@@ -200,12 +198,11 @@ def _confirmed(
     """The pattern, checked at `CHECK_POINTS` points and widened after each failure."""
     while True:
         if _is_dense(edges, target.dim):
-            raise UnsuitableError(
-                coded(
-                    "E222",
-                    f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
-                    'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E222",
+                f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
+                'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
             )
         z = np.stack([_finite_point(target, rng) for _ in range(CHECK_POINTS)])
         wrong_rows = incomplete_rows(target, edges, z, rng)
@@ -214,12 +211,11 @@ def _confirmed(
         if most_failures == 0:
             rows = np.unique(np.concatenate(wrong_rows))
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
-            raise UnsuitableError(
-                coded(
-                    "E223",
-                    f"the pattern lacks entries of the Hessian of {target.name!r} in {rows.size} "
-                    f"rows ({names}): couple more pairs, or give no edges to have them found",
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E223",
+                f"the pattern lacks entries of the Hessian of {target.name!r} in {rows.size} "
+                f"rows ({names}): couple more pairs, or give no edges to have them found",
             )
         most_failures -= 1
         more = [_probe(target, x, rng) for x, rows in zip(z, wrong_rows, strict=True) if rows.size]

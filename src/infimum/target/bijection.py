@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum import supports as S
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import BATCH, WIDE, Program
 from infimum.supports import Support
 from infimum.target.parameters import (
@@ -65,34 +65,31 @@ class Bijection(Space):
         values = {path_name(path): floating(path_name(path), value) for path, value in paths}
         if len(values) < len(paths):
             name = most_frequent([path_name(path) for path, _ in paths])
-            raise ValueError(
-                coded("E123", f"duplicate parameter name {name!r}: rename one of the two")
+            raise coded_error(
+                ValueError, "E123", f"duplicate parameter name {name!r}: rename one of the two"
             )
         if not values or not any(np.size(value) for value in values.values()):
-            raise ValueError(
-                coded(
-                    "E122",
-                    "the example holds no parameters: there is nothing to fit. Give at least one",
-                )
+            raise coded_error(
+                ValueError,
+                "E122",
+                "the example holds no parameters: there is nothing to fit. Give at least one",
             )
         self.parameters = _parameters_of(values, supports)
         self.dim = sum(parameter.size for parameter in self.parameters)
         if self.dim == 0:
-            raise ValueError(
-                coded(
-                    "E122",
-                    "the parameters have no degree of freedom: there is nothing to fit. Give one "
-                    "that can vary",
-                )
+            raise coded_error(
+                ValueError,
+                "E122",
+                "the parameters have no degree of freedom: there is nothing to fit. Give one "
+                "that can vary",
             )
         self._set_leaves(derived)
         if len(set(self.names)) < len(self.names):
-            raise ValueError(
-                coded(
-                    "E123",
-                    f"duplicate name {most_frequent(self.names)!r} among the scalar quantities: "
-                    "rename one of the parameters",
-                )
+            raise coded_error(
+                ValueError,
+                "E123",
+                f"duplicate name {most_frequent(self.names)!r} among the scalar quantities: "
+                "rename one of the parameters",
             )
 
     def _set_leaves(self, derived: Callable[[Any], dict[str, Any]] | None) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import Program
 from infimum.target.bijection import Bijection
 from infimum.target.density import Density
@@ -114,13 +114,12 @@ def compile_density(
     except _DensityError:
         raise
     except Exception as error:  # JAX raises many types here; each means that it can't differentiate
-        raise ValueError(
-            coded(
-                "E102",
-                f"log_density can't be differentiated by JAX ({type(error).__name__}: {error}). "
-                "Write it with jax.numpy, and use jax.lax.scan or fori_loop with fixed bounds for "
-                "loops",
-            )
+        raise coded_error(
+            ValueError,
+            "E102",
+            f"log_density can't be differentiated by JAX ({type(error).__name__}: {error}). "
+            "Write it with jax.numpy, and use jax.lax.scan or fori_loop with fixed bounds for "
+            "loops",
         ) from error
 
 
@@ -132,26 +131,24 @@ def _scalar(log_density: Callable[[PyTree], Any], params: PyTree) -> Float[Array
     """The log density as one float64, or an error that says why it is none."""
     value = _traced(log_density, params)
     if not jax.tree_util.all_leaves([value]):
-        raise _DensityError(
-            coded("E105", f"log_density must return one number, it returned {value!r}")
+        raise coded_error(
+            _DensityError, "E105", f"log_density must return one number, it returned {value!r}"
         )
     shape = jnp.shape(value)
     if shape != ():
-        raise _DensityError(
-            coded(
-                "E105",
-                f"log_density must return a scalar, it returned an array of shape {shape}: sum "
-                "over observations, for instance with .sum()",
-            )
+        raise coded_error(
+            _DensityError,
+            "E105",
+            f"log_density must return a scalar, it returned an array of shape {shape}: sum "
+            "over observations, for instance with .sum()",
         )
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise _DensityError(
-            coded(
-                "E105",
-                f"log_density returned dtype {jnp.result_type(value)}, not a float: it is "
-                "constant, or not differentiable, in the parameters: compute it from them, in "
-                "floats",
-            )
+        raise coded_error(
+            _DensityError,
+            "E105",
+            f"log_density returned dtype {jnp.result_type(value)}, not a float: it is "
+            "constant, or not differentiable, in the parameters: compute it from them, in "
+            "floats",
         )
     return jnp.asarray(value, jnp.float64)
 
@@ -162,27 +159,24 @@ def _traced(log_density: Callable[[PyTree], Any], params: PyTree) -> Any:
     try:
         return log_density(params)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        raise _DensityError(
-            coded(
-                "E102",
-                "log_density is not differentiable by JAX: it turns a parameter into a NumPy array "
-                "or a Python number, or branches on its value. Use jax.numpy in place of numpy, "
-                f"and jax.numpy.where or jax.lax.cond in place of if. JAX says: {error}",
-            )
+        raise coded_error(
+            _DensityError,
+            "E102",
+            "log_density is not differentiable by JAX: it turns a parameter into a NumPy array "
+            "or a Python number, or branches on its value. Use jax.numpy in place of numpy, "
+            f"and jax.numpy.where or jax.lax.cond in place of if. JAX says: {error}",
         ) from error
     except KeyError as error:
-        raise _DensityError(
-            coded(
-                "E103",
-                f"log_density asks for parameter {error}, which the example does not have; its "
-                f"parameters have shapes {shapes}",
-            )
+        raise coded_error(
+            _DensityError,
+            "E103",
+            f"log_density asks for parameter {error}, which the example does not have; its "
+            f"parameters have shapes {shapes}",
         ) from error
     except Exception as error:  # whatever the user's own code raises
-        raise _DensityError(
-            coded(
-                "E103",
-                f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters "
-                f"of shapes {shapes}. Shapes and structure come from the example",
-            )
+        raise coded_error(
+            _DensityError,
+            "E103",
+            f"log_density raised {type(error).__name__}: {error}\nwhen called with parameters "
+            f"of shapes {shapes}. Shapes and structure come from the example",
         ) from error

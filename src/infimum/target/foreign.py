@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import WIDE, Program
 from infimum.target.bijection import Bijection
 from infimum.target.density import Density
@@ -114,10 +114,10 @@ class ForeignDensity(Density):
         """
         code = self.code
         if not self.differentiable:
-            raise TypeError(
-                coded(
-                    "E110", "this density has no gradient, which compiled loops need: give it one"
-                )
+            raise coded_error(
+                TypeError,
+                "E110",
+                "this density has no gradient, which compiled loops need: give it one",
             )
 
         @jax.custom_vjp

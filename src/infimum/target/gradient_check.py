@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.target.foreign import ForeignDensity
 
 DIFFERENCE_LENGTHS = np.geomspace(1e-2, 1e-5, 4)
@@ -39,12 +39,10 @@ def first_answer(function: Callable[[Any], Any], points: Iterable[Any]) -> Any:
                 return function(point)
         except Exception as error:  # whatever the user's own code raises
             first_error = first_error or error
-    raise ValueError(
-        coded(
-            "E103",
-            f"the log density raised {type(first_error).__name__} at every point tried: "
-            f"{first_error}",
-        )
+    raise coded_error(
+        ValueError,
+        "E103",
+        f"the log density raised {type(first_error).__name__} at every point tried: {first_error}",
     ) from first_error
 
 
@@ -69,13 +67,12 @@ def check_gradient(density: ForeignDensity, names: list[str], hint: str = "") ->
             if np.isfinite(log_p[0]) and np.isfinite(gradient[0]).all():
                 again = density.values(z[None])[0]
                 if not abs(again - log_p[0]) <= 1e-6 * max(1.0, abs(log_p[0])):
-                    raise ValueError(
-                        coded(
-                            "E109",
-                            f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and "
-                            "the same point: it must be a function, without random numbers or "
-                            "minibatches",
-                        )
+                    raise coded_error(
+                        ValueError,
+                        "E109",
+                        f"the log density is {log_p[0]:.10g} and then {again:.10g} at one and "
+                        "the same point: it must be a function, without random numbers or "
+                        "minibatches",
                     )
                 _compare(density, z, gradient[0], names, hint, rng)
                 return
@@ -103,13 +100,12 @@ def _compare(
     cure = hint or "look for a part of log p̂ that the gradient leaves out"
     if abs(stated + slope) <= allowed:
         cure = "the sign is wrong; return log p̂ and its own gradient, neither of them negated"
-    raise ValueError(
-        coded(
-            "E108",
-            f"the gradient of the log density is wrong in coordinate {names[worst]!r}: it is given "
-            f"as {gradient[worst]:.6g}, finite differences say {slopes[worst][0]:.6g} (along a "
-            f"random direction {stated:.6g} against {slope:.6g}): {cure}",
-        )
+    raise coded_error(
+        ValueError,
+        "E108",
+        f"the gradient of the log density is wrong in coordinate {names[worst]!r}: it is given "
+        f"as {gradient[worst]:.6g}, finite differences say {slopes[worst][0]:.6g} (along a "
+        f"random direction {stated:.6g} against {slope:.6g}): {cure}",
     )
 
 

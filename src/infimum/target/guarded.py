@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.target.pointwise import PointCode
 
 BatchFunction = Callable[[np.ndarray], tuple[Any, Any]]
@@ -159,8 +159,10 @@ class GuardedCode:
         """Value (n,) and gradient (n, k) at each row of x (n, k), `failed` and NaN if it raises."""
         function = self.function
         if function is None:
-            raise TypeError(
-                coded("E110", "this density has no gradient: take target.values, or give it one")
+            raise coded_error(
+                TypeError,
+                "E110",
+                "this density has no gradient: take target.values, or give it one",
             )
         lost = np.full(1, self.failed), np.full((1, self.dim), np.nan)
         log_p, gradient = self._spare(function, x, lost)

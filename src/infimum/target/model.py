@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.target.hierarchy import Hierarchy
 
 Arrays = Mapping[str, Any]
@@ -116,11 +116,11 @@ class Labels(Model):
         self, draws: Arrays, seed: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Raise ValueError: there is no code to predict with."""
-        raise ValueError(coded("E431", self._refusals[0]))
+        raise coded_error(ValueError, "E431", self._refusals[0])
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """Raise ValueError: there is no code of the likelihood."""
-        raise ValueError(coded("E432", self._refusals[1]))
+        raise coded_error(ValueError, "E432", self._refusals[1])
 
 
 DENSITY = Labels(

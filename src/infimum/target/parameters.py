@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from infimum import supports as S
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.supports import Support
 from infimum.target.space import Leaf
 
@@ -102,21 +102,19 @@ def floating(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError):
         kind = "O"
     if kind != "f":
-        raise TypeError(
-            coded(
-                "E120",
-                f"parameter {name!r} is {value!r} of dtype {getattr(value, 'dtype', type(value))}: "
-                "infimum needs continuous parameters. Write a float (0.0, not 0) if it is "
-                "continuous; sum a discrete one out of the density",
-            )
+        raise coded_error(
+            TypeError,
+            "E120",
+            f"parameter {name!r} is {value!r} of dtype {getattr(value, 'dtype', type(value))}: "
+            "infimum needs continuous parameters. Write a float (0.0, not 0) if it is "
+            "continuous; sum a discrete one out of the density",
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError(
-            coded(
-                "E121",
-                f"the example of parameter {name!r} is not finite: {array}. Give finite numbers, "
-                "or zeros to say the shape only",
-            )
+        raise coded_error(
+            ValueError,
+            "E121",
+            f"the example of parameter {name!r} is not finite: {array}. Give finite numbers, "
+            "or zeros to say the shape only",
         )
     return array.astype(np.float64)
 
@@ -131,12 +129,11 @@ def assign(supports: PyTree, names: list[str]) -> dict[str, Any]:
         prefix = path_name(path)
         covered = [n for n in names if not prefix or n == prefix or n.startswith(prefix + ".")]
         if not covered:
-            raise ValueError(
-                coded(
-                    "E134",
-                    f"a support is given for {prefix!r}, which is not a parameter of the example; "
-                    f"its parameters are {', '.join(map(repr, names))}",
-                )
+            raise coded_error(
+                ValueError,
+                "E134",
+                f"a support is given for {prefix!r}, which is not a parameter of the example; "
+                f"its parameters are {', '.join(map(repr, names))}",
             )
         for name in covered:
             if support is not None:
@@ -181,23 +178,21 @@ def parameter_of(
     try:
         support = S.as_support(assigned(nested(inside)) if depends else assigned)
     except KeyError as error:
-        raise ValueError(
-            coded(
-                "E134",
-                f"the support of parameter {name!r} asks for {error}, which is not a parameter, or "
-                "depends on others itself and comes later: use parameters whose supports are fixed",
-            )
+        raise coded_error(
+            ValueError,
+            "E134",
+            f"the support of parameter {name!r} asks for {error}, which is not a parameter, or "
+            "depends on others itself and comes later: use parameters whose supports are fixed",
         ) from None
     except (TypeError, ValueError) as error:
-        raise type(error)(coded("E130", f"parameter {name!r}: {error}")) from None
+        raise coded_error(type(error), "E130", f"parameter {name!r}: {error}") from None
     free_shape = _free_shape(name, value, support)
     if np.any(value) and not S.contains(support, value):
-        raise ValueError(
-            coded(
-                "E121",
-                f"the example of parameter {name!r}, {value}, is outside its support {support!r}: "
-                "give a value inside it, or zeros to say the shape only",
-            )
+        raise coded_error(
+            ValueError,
+            "E121",
+            f"the example of parameter {name!r}, {value}, is outside its support {support!r}: "
+            "give a value inside it, or zeros to say the shape only",
         )
     kept = assigned if depends else support
     return Parameter(Leaf(name, value.shape), free_shape, kept), support
@@ -207,29 +202,26 @@ def _free_shape(name: str, value: np.ndarray, support: Support) -> tuple[int, ..
     """The shape of the unconstrained value; ValueError if the support does not fit."""
     what = f"support {support!r} does not fit parameter {name!r} of shape {value.shape}"
     if support.event_dim > value.ndim:
-        raise ValueError(
-            coded(
-                "E132",
-                f"{what}: it needs at least {support.event_dim} axes. Give the example these",
-            )
+        raise coded_error(
+            ValueError,
+            "E132",
+            f"{what}: it needs at least {support.event_dim} axes. Give the example these",
         )
     try:
         free_shape = tuple(support.transform.inverse_shape(value.shape))
         full_shape = tuple(support.transform.forward_shape(free_shape))
     except (ValueError, TypeError) as error:
-        raise ValueError(coded("E132", f"{what}: {error}")) from None
+        raise coded_error(ValueError, "E132", f"{what}: {error}") from None
     if full_shape != value.shape:
-        raise ValueError(
-            coded("E132", f"{what}: its values have shape {full_shape}. Give the example that")
+        raise coded_error(
+            ValueError, "E132", f"{what}: its values have shape {full_shape}. Give the example that"
         )
     bounds = [np.shape(a) for a in support.arguments if support.name != "zero_sum"]
     if any(_broadcast(value.shape, shape) != value.shape for shape in bounds):
-        raise ValueError(
-            coded(
-                "E132",
-                f"{what}: its bounds have shapes {bounds}. Give the example the shape of both "
-                "together",
-            )
+        raise coded_error(
+            ValueError,
+            "E132",
+            f"{what}: its bounds have shapes {bounds}. Give the example the shape of both together",
         )
     return free_shape
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.tree_util import PyTreeDef
 from jaxtyping import Bool, Float, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 
 NO_COORDINATE = -1
 """Stands for the coordinate of a quantity that is a function of several coordinates of z."""
@@ -121,8 +121,10 @@ class Space(abc.ABC):
         for leaf, value in zip(own, values, strict=True):
             if value.shape[value.ndim - len(leaf.shape) :] != leaf.shape:
                 shapes = f"{leaf.shape}, or that with one leading axis"
-                raise ValueError(
-                    coded("E411", f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}")
+                raise coded_error(
+                    ValueError,
+                    "E411",
+                    f"parameter {leaf.name!r} has shape {value.shape}, not {shapes}",
                 )
         z, log_jacobian = self.invert(columns([x[None] if point else x for x in values]))
         return (z[0], log_jacobian[0]) if point else (z, log_jacobian)
@@ -134,12 +136,10 @@ class Space(abc.ABC):
             return values
         if treedef == self.treedef:
             return [x for x, leaf in zip(values, self.leaves, strict=True) if not leaf.derived]
-        raise ValueError(
-            coded(
-                "E411",
-                f"draws of structure {treedef}, expected {self.structure}, as fit.sample gives "
-                "them",
-            )
+        raise coded_error(
+            ValueError,
+            "E411",
+            f"draws of structure {treedef}, expected {self.structure}, as fit.sample gives them",
         )
 
     @functools.cached_property
@@ -178,8 +178,10 @@ def positions(known: Sequence[str], names: Sequence[str]) -> list[int]:
         inside = (f"{name}[", f"{name}.")
         matches = [i for i, k in enumerate(known) if k == name or k.startswith(inside)]
         if not matches:
-            raise ValueError(
-                coded("E410", f"no quantity {name!r}; there are {', '.join(known[:MOST_LISTED])}")
+            raise coded_error(
+                ValueError,
+                "E410",
+                f"no quantity {name!r}; there are {', '.join(known[:MOST_LISTED])}",
             )
         places += matches
     return places

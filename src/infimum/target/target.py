@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from infimum.base.deprecation import RenamedAttribute
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import Program, double_precision
 from infimum.target.bijection import Bijection
 from infimum.target.compiled import CompiledDensity, compile_density, target_name
@@ -67,10 +67,10 @@ class Target:
         name: str | None = None,
     ) -> None:
         if not callable(log_density):
-            raise TypeError(
-                coded(
-                    "E101", f"log_density must be a function of the parameters, not {log_density!r}"
-                )
+            raise coded_error(
+                TypeError,
+                "E101",
+                f"log_density must be a function of the parameters, not {log_density!r}",
             )
         with double_precision():
             space = Bijection(example, supports)

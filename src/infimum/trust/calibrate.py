@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from infimum.base.deprecation import RenamedAttribute
-from infimum.base.errors import check_number, coded
+from infimum.base.errors import check_number, coded_error
 from infimum.base.seeds import CALIBRATE_STREAM, Seed, generator
 from infimum.base.stopping import Stop, Stopped
 from infimum.checks import uniformity
@@ -234,8 +234,8 @@ def calibrate(
     ranked = [(one.ranks[columns], one.verdict) for one in results if one.ranks is not None]
     failures = tuple(one.error for one in results if one.ranks is None)
     if not ranked:
-        raise RuntimeError(
-            coded("E821", f"none of {len(results)} data sets could be fitted; {failures[0]}")
+        raise coded_error(
+            RuntimeError, "E821", f"none of {len(results)} data sets could be fitted; {failures[0]}"
         )
     return Calibration(
         ranks=np.array([ranks for ranks, _ in ranked]),
@@ -282,23 +282,24 @@ def _simulator(
     usage = "calibrate(model, *args), with a NumPyro model, or calibrate(simulate=function)"
     if (model is None) == (simulate is None):
         count = "both were given" if model is not None else "neither was given"
-        raise TypeError(coded("E820", f"expected {usage}: {count}"))
+        raise coded_error(TypeError, "E820", f"expected {usage}: {count}")
     if isinstance(model, Target | Fit):
-        raise TypeError(
-            coded(
-                "E820",
-                f"{model!r} has fixed data, and calibration has to draw new data: expected {usage}",
-            )
+        raise coded_error(
+            TypeError,
+            "E820",
+            f"{model!r} has fixed data, and calibration has to draw new data: expected {usage}",
         )
     if model is not None:
         return Prior(model, args, kwargs)
     if args or kwargs:
-        raise TypeError(
-            coded("E820", f"arguments {(*args, *kwargs)} belong to a model: expected {usage}")
+        raise coded_error(
+            TypeError, "E820", f"arguments {(*args, *kwargs)} belong to a model: expected {usage}"
         )
     if not callable(simulate):
-        raise TypeError(
-            coded("E820", f"simulate is {simulate!r}, expected a function of a random generator")
+        raise coded_error(
+            TypeError,
+            "E820",
+            f"simulate is {simulate!r}, expected a function of a random generator",
         )
     return simulate
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from infimum.base.errors import check_number, coded, plain
+from infimum.base.errors import check_number, coded_error, plain
 from infimum.base.seeds import Seed
 from infimum.corrections._corrected import Corrected
 from infimum.corrections.annealing import annealing
@@ -62,7 +62,9 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
     if last is None:
         reasons = "; ".join(f"{name}: {plain(why)}" for name, why in attempts)
         reasons = reasons or f"none is for d = {fit.q.dim:,} and the verdict {fit.verdict}"
-        raise ValueError(coded("E801", f"no correction applies: {reasons}. Fit a larger family"))
+        raise coded_error(
+            ValueError, "E801", f"no correction applies: {reasons}. Fit a larger family"
+        )
     return dataclasses.replace(last, attempts=tuple(attempts[:-1]))
 
 

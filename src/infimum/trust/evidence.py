@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from infimum.answer.proposal import Proposal, joined
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import CORRECT_STREAM, Seed
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
@@ -97,8 +97,8 @@ def evidence(
         If the method is unknown, or if it needs the target but the fit was loaded from disk.
     """
     if method not in ("auto", "importance", "smc"):
-        raise ValueError(
-            coded("E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'")
+        raise coded_error(
+            ValueError, "E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'"
         )
     best = fit.best if isinstance(fit, Climb) else fit
     if method != "smc":
@@ -175,23 +175,26 @@ def compare(
     import pandas as pd
 
     if isinstance(fits, Fit | Climb | Evidence):
-        raise TypeError(coded("E811", "one fit given, expected a list: compare([one, another])"))
+        raise coded_error(
+            TypeError, "E811", "one fit given, expected a list: compare([one, another])"
+        )
     if len(fits) < 2:
-        raise ValueError(coded("E811", f"{len(fits)} given, expected at least two fits to compare"))
+        raise coded_error(
+            ValueError, "E811", f"{len(fits)} given, expected at least two fits to compare"
+        )
     evidences = [x if isinstance(x, Evidence) else evidence(x, seed=seed) for x in fits]
     labels = _labels([x.name for x in evidences]) if names is None else list(names)
     if len(labels) != len(evidences) or len(set(labels)) < len(labels):
-        raise ValueError(
-            coded("E811", f"names are {labels!r}, expected {len(evidences)} distinct ones")
+        raise coded_error(
+            ValueError, "E811", f"names are {labels!r}, expected {len(evidences)} distinct ones"
         )
     doubtful = [f"{n}: {x}" for n, x in zip(labels, evidences, strict=True) if not x.reliable]
     if doubtful:
-        raise ValueError(
-            coded(
-                "E813",
-                "these models can't be compared, because an evidence is not reliable. Fit a larger "
-                "family, or look at fit.advice. " + "; ".join(doubtful),
-            )
+        raise coded_error(
+            ValueError,
+            "E813",
+            "these models can't be compared, because an evidence is not reliable. Fit a larger "
+            "family, or look at fit.advice. " + "; ".join(doubtful),
         )
     order = sorted(range(len(evidences)), key=lambda i: -evidences[i].log_z.value)
     first = evidences[order[0]].log_z

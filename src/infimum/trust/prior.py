@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
 from numpyro.distributions.distribution import Unit
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.sources.numpyro.posteriors import posteriors
 from infimum.sources.numpyro.source import from_numpyro
@@ -44,12 +44,11 @@ class Prior:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.target = from_numpyro(model, *args, **kwargs)
         if not self.target.model.observed():
-            raise ValueError(
-                coded(
-                    "E826",
-                    f"model {self.target.name!r} has no observed site under these arguments: give "
-                    "it data, whose shapes say how many values to simulate",
-                )
+            raise coded_error(
+                ValueError,
+                "E826",
+                f"model {self.target.name!r} has no observed site under these arguments: give "
+                "it data, whose shapes say how many values to simulate",
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,13 +96,12 @@ class Prior:
             try:
                 sites = model.prior(key)
             except NotImplementedError as error:
-                raise ValueError(
-                    coded(
-                        "E826",
-                        f"model {self.target.name!r} has a prior that can't be drawn from "
-                        f"({error!r}): give it proper priors, or give simulate=, a function that "
-                        "draws parameters and data",
-                    )
+                raise coded_error(
+                    ValueError,
+                    "E826",
+                    f"model {self.target.name!r} has a prior that can't be drawn from "
+                    f"({error!r}): give it proper priors, or give simulate=, a function that "
+                    "draws parameters and data",
                 ) from None
             for name, site in sites.items():
                 _check(name, site, observed)
@@ -124,20 +122,19 @@ def _check(name: str, site: dict[str, Any], observed: Collection[str]) -> None:
         return
     cure = "give simulate=, a function that draws parameters and data"
     if site["is_observed"] and isinstance(site["fn"], Unit):
-        raise ValueError(
-            coded(
-                "E826", f"site {name!r} is a numpyro.factor, no data can be drawn from it: {cure}"
-            )
+        raise coded_error(
+            ValueError,
+            "E826",
+            f"site {name!r} is a numpyro.factor, no data can be drawn from it: {cure}",
         )
     if site["is_observed"] or (name in observed and site.get("_control_flow_done")):
-        raise ValueError(
-            coded("E826", f"observed site {name!r} is in a scan, which keeps its data: {cure}")
+        raise coded_error(
+            ValueError, "E826", f"observed site {name!r} is in a scan, which keeps its data: {cure}"
         )
     if site["scale"] is not None:
-        raise ValueError(
-            coded(
-                "E826",
-                f"the density of site {name!r} is scaled, as that of a subsample: give the model "
-                f"all of its data, or {cure}",
-            )
+        raise coded_error(
+            ValueError,
+            "E826",
+            f"the density of site {name!r} is scaled, as that of a subsample: give the model "
+            f"all of its data, or {cure}",
         )

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.seeds import generator
 from infimum.base.stopping import Stopped
 from infimum.families._family import Family
@@ -89,8 +89,10 @@ class Pipeline:
         simulated = self.simulate(generator(self.seed, index, 0))
         pair = isinstance(simulated, tuple) and len(simulated) == 2
         if not (pair and isinstance(simulated[1], Target)):
-            raise TypeError(
-                coded("E822", f"simulate returned {simulated!r}, expected (params, infimum.Target)")
+            raise coded_error(
+                TypeError,
+                "E822",
+                f"simulate returned {simulated!r}, expected (params, infimum.Target)",
             )
         params, target = simulated
         return true_values(target, params), target
@@ -139,12 +141,12 @@ def true_values(target: Target, params: PyTree) -> Float[np.ndarray, " k"]:
     for value, leaf in zip(values, space.leaves, strict=True):
         if np.shape(value) != leaf.shape:
             shapes = f"has shape {np.shape(value)}, not the target's {leaf.shape}"
-            raise ValueError(coded("E822", f"simulated parameter {leaf.label!r} {shapes}"))
+            raise coded_error(ValueError, "E822", f"simulated parameter {leaf.label!r} {shapes}")
     flat = columns([np.asarray(value, np.float64)[None] for value in values])[0]
     if np.isnan(flat).any():
         where = space.names[int(np.argmax(np.isnan(flat)))]
-        raise ValueError(
-            coded("E822", f"the true value of {where!r} is NaN: is it inside its support?")
+        raise coded_error(
+            ValueError, "E822", f"the true value of {where!r} is NaN: is it inside its support?"
         )
     return flat
 
@@ -177,13 +179,12 @@ def run_all(pipeline: Pipeline, n: int, workers: int, keep: Callable[[RankedTrut
         for future in concurrent.futures.as_completed(futures):
             keep(future.result())
     except BrokenProcessPool as error:
-        raise RuntimeError(
-            coded(
-                "E824",
-                "a worker process ended early. Workers import the script that starts them: put its "
-                'own work under if __name__ == "__main__":. Or memory was short: each worker takes '
-                "half a gigabyte. Leave out workers to do everything in this process",
-            )
+        raise coded_error(
+            RuntimeError,
+            "E824",
+            "a worker process ended early. Workers import the script that starts them: put its "
+            'own work under if __name__ == "__main__":. Or memory was short: each worker takes '
+            "half a gigabyte. Leave out workers to do everything in this process",
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -210,16 +211,15 @@ def _check_travels(pipeline: Pipeline) -> None:
     try:
         pickled = pickle.dumps(pipeline)
     except Exception as error:  # pickle raises errors of every kind
-        raise TypeError(
-            coded("E824", f"other processes can't have the model ({error}): {cure}")
+        raise coded_error(
+            TypeError, "E824", f"other processes can't have the model ({error}): {cure}"
         ) from error
     script = getattr(sys.modules["__main__"], "__file__", "")
     if b"__main__" in pickled and not Path(script).is_file():
-        raise TypeError(
-            coded(
-                "E824",
-                "other processes can't import what was defined in an interactive session: " + cure,
-            )
+        raise coded_error(
+            TypeError,
+            "E824",
+            "other processes can't import what was defined in an interactive session: " + cure,
         )
 
 

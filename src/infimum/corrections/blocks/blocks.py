@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 from infimum import families
 from infimum.answer.proposal import Proposal, joined
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
@@ -140,15 +140,14 @@ def _suitable(fit: Fit) -> tuple[Target, SparseGaussian]:
     """
     target = fit.at_hand()
     if not isinstance(fit.q, SparseGaussian):
-        raise UnsuitableError(
-            coded("E225", 'blocks needs the pattern of a fit with family="sparse"')
+        raise coded_error(
+            UnsuitableError, "E225", 'blocks needs the pattern of a fit with family="sparse"'
         )
     if not target.differentiable:
-        raise ValueError(
-            coded(
-                "E110",
-                "blocks needs a gradient, and the target has none: give it one, or use importance",
-            )
+        raise coded_error(
+            ValueError,
+            "E110",
+            "blocks needs a gradient, and the target has none: give it one, or use importance",
         )
     return target, fit.q
 

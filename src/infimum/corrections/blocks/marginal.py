@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.corrections.blocks.polar import Polar, polar
 from infimum.corrections.blocks.split import Split
 from infimum.families._distribution import SparseGaussian
@@ -136,13 +136,12 @@ class Marginal:
         first, last = self.target.values(np.concatenate([centre, z])[:, :-1])
         expected = last - first - 0.5 * float((step[self.filled] ** 2).sum())
         if not abs(expected - total) <= MOST_DEVIATION * size:
-            raise UnsuitableError(
-                coded(
-                    "E806",
-                    f"the changes of all groups given the hubs add up to {total:.8g}, and log p̂ "
-                    f"changes by {expected:.8g}: the groups are not independent, or not smooth. "
-                    "Use another correction",
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E806",
+                f"the changes of all groups given the hubs add up to {total:.8g}, and log p̂ "
+                f"changes by {expected:.8g}: the groups are not independent, or not smooth. "
+                "Use another correction",
             )
 
     def _centres(

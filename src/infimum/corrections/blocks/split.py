@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 from jaxtyping import Bool, Float, Int
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.corrections.blocks.polar import LARGEST_GROUP
 from infimum.families._distribution import SparseGaussian
 
@@ -63,13 +63,12 @@ def split_of(q: SparseGaussian) -> Split:
         label = _group_labels(row, column, local)
         if int(np.bincount(label).max()) <= LARGEST_GROUP:
             return _split(q, np.sort(order[:count]), np.flatnonzero(local), label)
-    raise UnsuitableError(
-        coded(
-            "E806",
-            f"more than {LARGEST_GROUP} coordinates are coupled to each other even without the "
-            f"{MOST_HUBS} that have most neighbours: blocks is for small groups that depend on few "
-            "hubs. Use another correction",
-        )
+    raise coded_error(
+        UnsuitableError,
+        "E806",
+        f"more than {LARGEST_GROUP} coordinates are coupled to each other even without the "
+        f"{MOST_HUBS} that have most neighbours: blocks is for small groups that depend on few "
+        "hubs. Use another correction",
     )
 
 

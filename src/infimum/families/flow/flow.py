@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._distribution import (
     Apart,
     Distribution,
@@ -66,8 +66,8 @@ class Flow(Stacking, Directed):
         for field in ("layers", "width", "directions"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    coded("E203", f"{field} is {value!r}, expected a positive integer")
+                raise coded_error(
+                    ValueError, "E203", f"{field} is {value!r}, expected a positive integer"
                 )
 
     @property
@@ -89,12 +89,11 @@ class Flow(Stacking, Directed):
         if isinstance(q, _Bent):
             return q
         if not isinstance(q, Pushforward):
-            raise TypeError(
-                coded(
-                    "E202",
-                    f"a flow needs a pushforward to start from, not a {type(q).__name__}: begin "
-                    "with init",
-                )
+            raise coded_error(
+                TypeError,
+                "E202",
+                f"a flow needs a pushforward to start from, not a {type(q).__name__}: begin "
+                "with init",
             )
         return self._identity(q, np.zeros((q.dim, 0)) if q.dim > LARGEST_FULL_DIM else None)
 
@@ -103,13 +102,12 @@ class Flow(Stacking, Directed):
         if q.dim <= LARGEST_FULL_DIM or isinstance(q, _Bent):
             return self.start_from(q)
         if not isinstance(q, Gaussian):
-            raise UnsuitableError(
-                coded(
-                    "E211",
-                    f"in {q.dim:,} dimensions, more than {LARGEST_FULL_DIM:,}, a flow goes on a "
-                    f"Gaussian only, and not on a {type(q).__name__}: give a base such as "
-                    'Flow(base="sparse")',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E211",
+                f"in {q.dim:,} dimensions, more than {LARGEST_FULL_DIM:,}, a flow goes on a "
+                f"Gaussian only, and not on a {type(q).__name__}: give a base such as "
+                'Flow(base="sparse")',
             )
         return self._identity(q, least_gaussian(q, target, rng, self.directions))
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._dense import (
     FactorChart,
     decrement,
@@ -77,30 +77,27 @@ class Noncentred(Branching, Adaptive):
     def adapted(self, target: Target, rng: np.random.Generator) -> Noncentred:
         """The family with the location-scale hierarchy of the target's model."""
         if not isinstance(target.model, Hierarchical):
-            raise UnsuitableError(
-                coded(
-                    "E210",
-                    f"target {target.name!r} tells no location-scale hierarchy: state the model "
-                    'with infimum.from_numpyro, or take family="fullrank"',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E210",
+                f"target {target.name!r} tells no location-scale hierarchy: state the model "
+                'with infimum.from_numpyro, or take family="fullrank"',
             )
         if target.dim > LARGEST_DENSE:
-            raise UnsuitableError(
-                coded(
-                    "E211",
-                    f"d = {target.dim} is more than {LARGEST_DENSE}, too many for a dense factor: "
-                    'take "sparse" or "lowrank"',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E211",
+                f"d = {target.dim} is more than {LARGEST_DENSE}, too many for a dense factor: "
+                'take "sparse" or "lowrank"',
             )
         hierarchy = target.model.hierarchy(target.space, rng)
         if hierarchy is None:
-            raise UnsuitableError(
-                coded(
-                    "E210",
-                    f"model {target.name!r} has no site whose location or scale depends on other "
-                    "sites, and none that is scaled by other sites: there is nothing to "
-                    'non-centre, take family="fullrank"',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E210",
+                f"model {target.name!r} has no site whose location or scale depends on other "
+                "sites, and none that is scaled by other sites: there is nothing to "
+                'non-centre, take family="fullrank"',
             )
         return Noncentred(len(hierarchy.index), Warp(hierarchy, target, rng))
 
@@ -217,12 +214,11 @@ class PartlyCentred(NaturalPushforward):
     def _warped(self) -> Warp | None:
         """The model's part of T; None if there is no entry."""
         if self.warp is None and self.value.shape[-1]:
-            raise ValueError(
-                coded(
-                    "E401",
-                    "this q is made with the model's own code, which a file does not hold: use the "
-                    "original fit, or fit again",
-                )
+            raise coded_error(
+                ValueError,
+                "E401",
+                "this q is made with the model's own code, which a file does not hold: use the "
+                "original fit, or fit again",
             )
         return self.warp
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.program import WIDE, Program
 from infimum.target.hierarchy import Hierarchy, Parents
 from infimum.target.target import Target
@@ -121,13 +121,12 @@ class Warp:
         reference: np.ndarray = self._read(z[None])[0]
         if not np.isfinite(reference).all():
             bad = int(np.flatnonzero(~np.isfinite(reference).all(axis=0))[0])
-            raise UnsuitableError(
-                coded(
-                    "E212",
-                    f"location and scale of {self.hierarchy.names[bad]} are not finite at the fit "
-                    "to start from: look for a scale that overflows there, or take "
-                    'family="fullrank"',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E212",
+                f"location and scale of {self.hierarchy.names[bad]} are not finite at the fit "
+                "to start from: look for a scale that overflows there, or take "
+                'family="fullrank"',
             )
         return reference
 

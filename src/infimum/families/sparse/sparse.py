@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.memory import demand, total
 from infimum.families._distribution import (
     LARGEST_DENSE,
@@ -96,12 +96,10 @@ class Sparse(Adaptive):
             if self.edges is None or np.array_equal(q.edges, self.edges):
                 return q
         elif not isinstance(q, Gaussian):
-            raise TypeError(
-                coded(
-                    "E202",
-                    f"sparse can start from a Gaussian, not from {type(q).__name__}: begin with "
-                    "init",
-                )
+            raise coded_error(
+                TypeError,
+                "E202",
+                f"sparse can start from a Gaussian, not from {type(q).__name__}: begin with init",
             )
         mean = np.asarray(q.mean)
         if isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE:
@@ -139,12 +137,11 @@ def _affordable(dim: int, edges: np.ndarray) -> None:
     what = f"the factor of the sparse family, of {more}{needed.entries:,} entries at d = {dim:,},"
     demand(what, ENTRY_BYTES * needed.entries, 'try "lowrank"')
     if needed.flops > MOST_FLOPS:
-        raise UnsuitableError(
-            coded(
-                "E222",
-                f"{what} would take about {needed.flops / FLOPS_A_SECOND:,.0f} s to form, "
-                'several times a step: the Hessian is sparse, but its factor is not. Try "lowrank"',
-            )
+        raise coded_error(
+            UnsuitableError,
+            "E222",
+            f"{what} would take about {needed.flops / FLOPS_A_SECOND:,.0f} s to form, "
+            'several times a step: the Hessian is sparse, but its factor is not. Try "lowrank"',
         )
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 import equinox as eqx
 import numpy as np
 
-from infimum.base.errors import UnsuitableError, coded
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._distribution import Distribution, SparseGaussian
 from infimum.objective.loss import outcome
 from infimum.solvers._solver import TOLERANCE, Damped, Info, Reason, Solver
@@ -218,13 +218,12 @@ class SparseNewton(Solver):
         rows = incomplete_rows(target, state.q.edges, z, state.rng)[0]
         if rows.size:
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
-            raise UnsuitableError(
-                coded(
-                    "E223",
-                    f"the Hessian of {target.name!r} couples coordinates at the optimum that it "
-                    f"does not couple elsewhere, in {rows.size} rows ({names}): give the sparse "
-                    'family all pairs as edges, or fit "fullrank" or "lowrank"',
-                )
+            raise coded_error(
+                UnsuitableError,
+                "E223",
+                f"the Hessian of {target.name!r} couples coordinates at the optimum that it "
+                f"does not couple elsewhere, in {rows.size} rows ({names}): give the sparse "
+                'family all pairs as edges, or fit "fullrank" or "lowrank"',
             )
 
     def _advance(self, state: SparseNewtonState, z: np.ndarray, evaluated: Evaluated) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.sources.numpyro.call import Call, Site, WholePlates, lift
 from infimum.target.hierarchy import dependence
 from infimum.target.model import Arrays
@@ -166,15 +166,14 @@ def divide(
         if sizes.get(plate) == n:
             return division
     if sizes is None:
-        raise ValueError(
-            coded(
-                "E612",
-                f"model {name!r} raised {type(first_error).__name__}: {first_error}\nwhen it ran "
-                "on rows whose values are not known. What Python or NumPy computes from the data, "
-                "such as a number of groups, must be an argument of its own",
-            )
+        raise coded_error(
+            ValueError,
+            "E612",
+            f"model {name!r} raised {type(first_error).__name__}: {first_error}\nwhen it ran "
+            "on rows whose values are not known. What Python or NumPy computes from the data, "
+            "such as a number of groups, must be an argument of its own",
         ) from first_error
-    raise ValueError(coded("E611", _no_rows(name, plate, sizes, lengths)))
+    raise coded_error(ValueError, "E611", _no_rows(name, plate, sizes, lengths))
 
 
 def _no_rows(name: str, plate: str, sizes: dict[str, int], lengths: list[int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.sources.numpyro.call import Call, Trace, bind_call, lift
 from infimum.sources.numpyro.division import Division, dotted
@@ -99,13 +99,12 @@ class NumPyroModel(Hierarchical):
             If discrete sites are summed out.
         """
         if self.sites.discrete:
-            raise ValueError(
-                coded(
-                    "E432",
-                    f"the discrete sites {', '.join(self.sites.discrete)} are summed out, so that "
-                    "the observations have no likelihood of their own given the parameters: sum "
-                    "them out in the model, with dist.MixtureSameFamily",
-                )
+            raise coded_error(
+                ValueError,
+                "E432",
+                f"the discrete sites {', '.join(self.sites.discrete)} are summed out, so that "
+                "the observations have no likelihood of their own given the parameters: sum "
+                "them out in the model, with dist.MixtureSameFamily",
             )
 
         def terms(params: Arrays, key: jax.Array) -> dict[str, Any]:
@@ -148,12 +147,11 @@ class RowsModel(Model):
         bound = self._division.bound
         new = bound.signature.bind_partial(*args, **kwargs)
         if not new.arguments:
-            raise ValueError(
-                coded(
-                    "E433",
-                    "predictions for all rows would not fit into memory: give new rows, "
-                    "infimum.predict(fit, *args)",
-                )
+            raise coded_error(
+                ValueError,
+                "E433",
+                "predictions for all rows would not fit into memory: give new rows, "
+                "infimum.predict(fit, *args)",
             )
         data = {name.split(".")[0] for name in self._division.data}
         for name, value in bound.arguments.items():
@@ -165,12 +163,11 @@ class RowsModel(Model):
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """Refused: it would hold a number for every row and draw."""
-        raise ValueError(
-            coded(
-                "E433",
-                "the log-likelihood of every row at every draw would not fit into memory: give the "
-                "model only the rows that you need it for, without rows=",
-            )
+        raise coded_error(
+            ValueError,
+            "E433",
+            "the log-likelihood of every row at every draw would not fit into memory: give the "
+            "model only the rows that you need it for, without rows=",
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 from numpyro import handlers
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import ClosedJaxpr, double_precision
 from infimum.rows.rows import Rows
 from infimum.sources.numpyro.call import Call, Site
@@ -90,22 +90,20 @@ def _check_rows(sites: Sites, name: str, plate: str) -> None:
     """Refuse a model with latent sites inside the plate, or with discrete ones."""
     local = [site for site in (*sites.latent, *sites.discrete) if plate in sites.plates[site]]
     for site in local:
-        raise ValueError(
-            coded(
-                "E614",
-                f"site {site!r} of model {name!r} is latent inside the plate {plate!r}: each row "
-                "has one of its own, which from_numpyro does not handle. If the site is observed, "
-                "give its data; if it is a local variable, write it with "
-                "infimum.Rows(..., local=...)",
-            )
+        raise coded_error(
+            ValueError,
+            "E614",
+            f"site {site!r} of model {name!r} is latent inside the plate {plate!r}: each row "
+            "has one of its own, which from_numpyro does not handle. If the site is observed, "
+            "give its data; if it is a local variable, write it with "
+            "infimum.Rows(..., local=...)",
         )
     for site in sites.discrete:
-        raise ValueError(
-            coded(
-                "E120",
-                f"site {site!r} of model {name!r} is discrete, and with rows no site is summed "
-                "out: sum it out of the density, for instance with dist.MixtureSameFamily",
-            )
+        raise coded_error(
+            ValueError,
+            "E120",
+            f"site {site!r} of model {name!r} is discrete, and with rows no site is summed "
+            "out: sum it out of the density, for instance with dist.MixtureSameFamily",
         )
 
 
@@ -117,13 +115,12 @@ def _check_prior(division: Division, params: Arrays, name: str) -> None:
         return _site_terms(call, params, plate, inside=False)
 
     for site in division.row_dependent(prior_terms, params):
-        raise ValueError(
-            coded(
-                "E614",
-                f"site {site!r} of model {name!r} depends on the rows, but is outside their plate "
-                f"{plate!r}. If it is an observation, move it into the plate; if it is a prior, "
-                "compute what it takes from the data beforehand, and give that as an argument",
-            )
+        raise coded_error(
+            ValueError,
+            "E614",
+            f"site {site!r} of model {name!r} depends on the rows, but is outside their plate "
+            f"{plate!r}. If it is an observation, move it into the plate; if it is a prior, "
+            "compute what it takes from the data beforehand, and give that as an argument",
         )
 
 
@@ -135,12 +132,11 @@ def _rowless_support(division: Division, site: str, constraint: Any, params: Arr
         return {str(i): jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
 
     if division.row_dependent(bounds, params):
-        raise ValueError(
-            coded(
-                "E614",
-                f"the support of site {site!r} depends on the rows of the plate "
-                f"{division.plate!r}: compute its bounds beforehand, and give them as an argument",
-            )
+        raise coded_error(
+            ValueError,
+            "E614",
+            f"the support of site {site!r} depends on the rows of the plate "
+            f"{division.plate!r}: compute its bounds beforehand, and give them as an argument",
         )
     return support_of(division.call(), site, constraint, lambda f: jax.jit(_pruned(f)))
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.sources.numpyro.call import Call, Site, is_latent, is_observed
 
 
@@ -95,29 +95,26 @@ def check_sites(sites: Sites, name: str) -> None:
         If a site is a `numpyro.param`, or none is latent and continuous.
     """
     for site in sites.params:
-        raise ValueError(
-            coded(
-                "E610",
-                f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: "
-                "give it a prior with numpyro.sample, or bind its value",
-            )
+        raise coded_error(
+            ValueError,
+            "E610",
+            f"site {site!r} of model {name!r} is a numpyro.param, a constant to be optimised: "
+            "give it a prior with numpyro.sample, or bind its value",
         )
     for site, finite in sites.discrete.items():
         if not finite:
-            raise TypeError(
-                coded(
-                    "E120",
-                    f"site {site!r} of model {name!r} is discrete and its support is not finite: "
-                    "sum it out of the density, or truncate it to a finite range "
-                    "(dist.Categorical)",
-                )
+            raise coded_error(
+                TypeError,
+                "E120",
+                f"site {site!r} of model {name!r} is discrete and its support is not finite: "
+                "sum it out of the density, or truncate it to a finite range "
+                "(dist.Categorical)",
             )
     if not sites.latent:
         only = f"only discrete latent sites ({', '.join(sites.discrete)})"
-        raise ValueError(
-            coded(
-                "E122",
-                f"model {name!r} has {only if sites.discrete else 'no latent site'}: there is "
-                "nothing continuous to infer. Give it a sample site that is not observed",
-            )
+        raise coded_error(
+            ValueError,
+            "E122",
+            f"model {name!r} has {only if sites.discrete else 'no latent site'}: there is "
+            "nothing continuous to infer. Give it a sample site that is not observed",
         )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.program import double_precision
 from infimum.sources.numpyro.call import bind_call, lift
 from infimum.sources.numpyro.functions import density, derived_of, support_of
@@ -70,25 +70,23 @@ def from_numpyro(
     ['mu']
     """
     if not callable(model):
-        raise TypeError(coded("E601", f"from_numpyro takes a model function, not {model!r}"))
+        raise coded_error(TypeError, "E601", f"from_numpyro takes a model function, not {model!r}")
     if not isinstance(rows, str | None):
-        raise TypeError(
-            coded(
-                "E611",
-                f"rows is {rows!r}, expected the name of a plate. If the model has an argument "
-                "called rows, bind it by functools.partial(model, rows=...)",
-            )
+        raise coded_error(
+            TypeError,
+            "E611",
+            f"rows is {rows!r}, expected the name of a plate. If the model has an argument "
+            "called rows, bind it by functools.partial(model, rows=...)",
         )
     name = getattr(model, "__name__", "model")
     try:
         inspect.signature(model).bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(
-            coded(
-                "E603",
-                f"model {name!r}: {error}. Give its arguments after it: "
-                "from_numpyro(model, *args, **kwargs)",
-            )
+        raise coded_error(
+            TypeError,
+            "E603",
+            f"model {name!r}: {error}. Give its arguments after it: "
+            "from_numpyro(model, *args, **kwargs)",
         ) from None
     if rows is not None:
         return rows_target(model, inspect.signature(model).bind(*args, **kwargs), rows, name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.sources.pymc.graphs import Graphs
 from infimum.target.datatree import tree
 from infimum.target.model import Arrays, Model
@@ -72,12 +72,11 @@ class PyMCModel(Model):
         import pymc as pm
 
         if len(args) > 1 or set(kwargs) - {"coords"} or (kwargs and not args):
-            raise TypeError(
-                coded(
-                    "E434",
-                    "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are "
-                    "a dict of values for its pm.Data, with new coords if lengths change",
-                )
+            raise coded_error(
+                TypeError,
+                "E434",
+                "predict(fit, {'x': new values}, coords={...}): new data for a PyMC model are "
+                "a dict of values for its pm.Data, with new coords if lengths change",
             )
         trace = self._trace({rv.name: np.asarray(draws[rv.name]) for rv in self._graphs.free})
         with self._with_data(dict(args[0]) if args else {}, kwargs.get("coords")), _quiet():

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.sources.pymc.graphs import Graphs
 from infimum.sources.pymc.model import PyMCModel
@@ -58,7 +58,7 @@ def from_pymc(model: Any = None) -> Target:
         importlib.import_module("pymc.sampling.jax")
     model = pm.modelcontext(model)
     if not isinstance(model, pm.Model):
-        raise TypeError(coded("E601", f"from_pymc takes a pymc.Model, not {model!r}"))
+        raise coded_error(TypeError, "E601", f"from_pymc takes a pymc.Model, not {model!r}")
     free = _free_variables(model)
     name = model.name or "PyMC model"
     graphs = Graphs(model, free)
@@ -82,31 +82,28 @@ def _free_variables(model: Any) -> list[Any]:
     discrete = [rv.name for rv in free if rv.dtype[:3] in ("int", "uin", "boo")]
     if discrete:
         only = "only discrete free variables" if len(discrete) == len(free) else "discrete variable"
-        raise TypeError(
-            coded(
-                "E120",
-                f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with "
-                "pm.Mixture or pymc_extras.marginalize",
-            )
+        raise coded_error(
+            TypeError,
+            "E120",
+            f"the model has {only} {', '.join(map(repr, discrete))}: sum them out, with "
+            "pm.Mixture or pymc_extras.marginalize",
         )
     if not free:
-        raise ValueError(
-            coded(
-                "E122",
-                "the model has no free variable: there is nothing to infer. Give it one that is "
-                "not observed",
-            )
+        raise coded_error(
+            ValueError,
+            "E122",
+            "the model has no free variable: there is nothing to infer. Give it one that is "
+            "not observed",
         )
     for rv in free:
         default = _default_transform(rv.owner.op, rv)
         if model.rvs_to_transforms[rv] is None and default is not None:
-            raise ValueError(
-                coded(
-                    "E620",
-                    f"variable {rv.name!r} has no transform although its distribution is bounded, "
-                    f"so that log p̂ is undefined outside: leave default_transform as it is "
-                    f"({default.name})",
-                )
+            raise coded_error(
+                ValueError,
+                "E620",
+                f"variable {rv.name!r} has no transform although its distribution is bounded, "
+                f"so that log p̂ is undefined outside: leave default_transform as it is "
+                f"({default.name})",
             )
     _check_no_minibatch(model)
     return free
@@ -124,12 +121,11 @@ def _check_no_minibatch(model: Any) -> None:
         ops = [node.op] if node else []
         ops += [n.op for n in inner.toposort()] if inner is not None else []
         if any(isinstance(op, MinibatchIndexRV) for op in ops):
-            raise ValueError(
-                coded(
-                    "E109",
-                    "the model uses pm.Minibatch, so that its log density changes from call to "
-                    "call: give it the whole data",
-                )
+            raise coded_error(
+                ValueError,
+                "E109",
+                "the model uses pm.Minibatch, so that its log density changes from call to "
+                "call: give it the whole data",
             )
 
 

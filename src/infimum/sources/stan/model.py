@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.sources.stan.bridge import CompiledModel
 from infimum.sources.stan.order import LOG_LIKELIHOOD, Order, variables_of
@@ -77,12 +77,11 @@ class StanModel(Model):
             If another model has other parameters, or there are no generated quantities.
         """
         if kwargs or len(args) > 1:
-            raise TypeError(
-                coded(
-                    "E434",
-                    "new data for a Stan model are one dict, one .json file, or one other "
-                    "bridgestan.StanModel",
-                )
+            raise coded_error(
+                TypeError,
+                "E434",
+                "new data for a Stan model are one dict, one .json file, or one other "
+                "bridgestan.StanModel",
             )
         model = self._with_data(args[0]) if args else self.model
         params = [leaf.name for leaf in self._order.leaves if not leaf.derived]
@@ -96,12 +95,11 @@ class StanModel(Model):
             if name not in transformed and not name.startswith(LOG_LIKELIHOOD)
         }
         if not generated:
-            raise ValueError(
-                coded(
-                    "E431",
-                    "the Stan model has no generated quantities: draw them there, for instance "
-                    "y_rep = normal_rng(mu, sigma)",
-                )
+            raise coded_error(
+                ValueError,
+                "E431",
+                "the Stan model has no generated quantities: draw them there, for instance "
+                "y_rep = normal_rng(mu, sigma)",
             )
         return generated
 
@@ -111,22 +109,20 @@ class StanModel(Model):
             bridgestan = required("bridgestan", "stan")
             data = bridgestan.StanModel(self.model.lib_path, data, warn=False)
         if not hasattr(data, "param_constrain"):
-            raise TypeError(
-                coded(
-                    "E434",
-                    f"new data for a Stan model are a dict, the path of a .json file, or another "
-                    f"bridgestan.StanModel, not {data!r}",
-                )
+            raise coded_error(
+                TypeError,
+                "E434",
+                f"new data for a Stan model are a dict, the path of a .json file, or another "
+                f"bridgestan.StanModel, not {data!r}",
             )
         model: CompiledModel = data
         theirs, ours = model.param_unc_names(), self.model.param_unc_names()
         if theirs != ours:
-            raise ValueError(
-                coded(
-                    "E434",
-                    f"the other Stan model has other parameters, {', '.join(theirs[:MOST_NAMES])}, "
-                    f"not {', '.join(ours[:MOST_NAMES])}: give one that differs in its data only",
-                )
+            raise coded_error(
+                ValueError,
+                "E434",
+                f"the other Stan model has other parameters, {', '.join(theirs[:MOST_NAMES])}, "
+                f"not {', '.join(ours[:MOST_NAMES])}: give one that differs in its data only",
             )
         return model
 
@@ -134,12 +130,11 @@ class StanModel(Model):
         """The generated quantities called `log_lik`, or `log_lik_y` for data `y`."""
         names = [name for name in draws if name.startswith(LOG_LIKELIHOOD)]
         if not names:
-            raise ValueError(
-                coded(
-                    "E432",
-                    "the Stan model has no log_lik among its generated quantities: compute it "
-                    "there, for instance log_lik[n] = normal_lpdf(y[n] | mu, sigma)",
-                )
+            raise coded_error(
+                ValueError,
+                "E432",
+                "the Stan model has no log_lik among its generated quantities: compute it "
+                "there, for instance log_lik[n] = normal_lpdf(y[n] | mu, sigma)",
             )
         only = next(iter(self.observed()), "y")
         return {

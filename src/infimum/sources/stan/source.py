@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.sources.stan.bridge import CompiledModel
 from infimum.sources.stan.model import StanModel
@@ -56,20 +56,18 @@ def from_stan(stan_model: Any, data: Any = None) -> Target:
     model = _compiled(stan_model, data)
     version = tuple(model.model_version())
     if version[:2] < OLDEST_BRIDGESTAN:
-        raise ValueError(
-            coded(
-                "E630",
-                f"the Stan model was compiled with BridgeStan {'.'.join(map(str, version))}, "
-                f"this needs {'.'.join(map(str, OLDEST_BRIDGESTAN))} or later: compile it again",
-            )
+        raise coded_error(
+            ValueError,
+            "E630",
+            f"the Stan model was compiled with BridgeStan {'.'.join(map(str, version))}, "
+            f"this needs {'.'.join(map(str, OLDEST_BRIDGESTAN))} or later: compile it again",
         )
     if model.param_unc_num() == 0:
-        raise ValueError(
-            coded(
-                "E122",
-                f"Stan model {model.name()!r} has no parameter: there is nothing to infer. Declare "
-                "one in its parameters block",
-            )
+        raise coded_error(
+            ValueError,
+            "E122",
+            f"Stan model {model.name()!r} has no parameter: there is nothing to infer. Declare "
+            "one in its parameters block",
         )
     order = Order(model)
     threaded = "stan_threads=true" in model.model_info().lower()
@@ -95,28 +93,31 @@ def _compiled(stan_model: Any, data: Any) -> CompiledModel:
     if isinstance(stan_model, str | os.PathLike):
         path = Path(stan_model)
         if not path.is_file():
-            raise FileNotFoundError(
-                coded("E901", f"there is no file {path}: give a Stan program, or a compiled one")
+            raise coded_error(
+                FileNotFoundError,
+                "E901",
+                f"there is no file {path}: give a Stan program, or a compiled one",
             )
         if path.suffix == ".stan" and not bridgestan.compile.get_bridgestan_path(download=False):
-            raise FileNotFoundError(
-                coded(
-                    "E630",
-                    f"{path} must be compiled, and BridgeStan's toolchain is not installed: see "
-                    "https://roualdes.github.io/bridgestan for how to install it, and set "
-                    "BRIDGESTAN to its folder",
-                )
+            raise coded_error(
+                FileNotFoundError,
+                "E630",
+                f"{path} must be compiled, and BridgeStan's toolchain is not installed: see "
+                "https://roualdes.github.io/bridgestan for how to install it, and set "
+                "BRIDGESTAN to its folder",
             )
         model: CompiledModel = bridgestan.StanModel(str(path), data)
         return model
     needed = ("log_density_gradient", "param_constrain", "param_unc_num", "model_version")
     if not all(hasattr(stan_model, name) for name in needed):
-        raise TypeError(
-            coded("E601", f"from_stan takes a bridgestan.StanModel or a path, not {stan_model!r}")
+        raise coded_error(
+            TypeError,
+            "E601",
+            f"from_stan takes a bridgestan.StanModel or a path, not {stan_model!r}",
         )
     if data is not None:
-        raise TypeError(
-            coded("E603", "a StanModel has its data already: give data only with a path")
+        raise coded_error(
+            TypeError, "E603", "a StanModel has its data already: give data only with a path"
         )
     compiled: CompiledModel = stan_model
     return compiled

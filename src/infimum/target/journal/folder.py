@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded, coded_error
 
 try:
     import fcntl
@@ -45,17 +45,15 @@ def damaged(folder: Path, why: str) -> CheckpointError:
 def refuse_other_contents(folder: Path) -> None:
     """Raise `CheckpointError` for a file, and for a folder that holds something else."""
     if folder.exists() and not folder.is_dir():
-        raise CheckpointError(
-            coded("E701", f"checkpoint {str(folder)!r} is a file, expected a folder")
+        raise coded_error(
+            CheckpointError, "E701", f"checkpoint {str(folder)!r} is a file, expected a folder"
         )
     names = set(os.listdir(folder)) if folder.exists() else set()
     if names - {PARTIAL_FILE} and not names & {RECORDS_FILE, STATE_FILE}:
-        raise CheckpointError(
-            coded(
-                "E701",
-                f"the folder {str(folder)!r} is not empty, and holds no checkpoint: give another "
-                "one",
-            )
+        raise coded_error(
+            CheckpointError,
+            "E701",
+            f"the folder {str(folder)!r} is not empty, and holds no checkpoint: give another one",
         )
     if STATE_FILE in names and RECORDS_FILE not in names:
         raise damaged(folder, f"{RECORDS_FILE} is missing")
@@ -76,10 +74,9 @@ def lock_folder(file: BinaryIO, folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return  # the file system has no locks
-        raise CheckpointError(
-            coded(
-                "E706",
-                f"the checkpoint in {str(folder)!r} is in use by another fit: wait for it to end, "
-                "or give another folder",
-            )
+        raise coded_error(
+            CheckpointError,
+            "E706",
+            f"the checkpoint in {str(folder)!r} is in use by another fit: wait for it to end, "
+            "or give another folder",
         ) from None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from infimum.base import processes
-from infimum.base.errors import coded
+from infimum.base.errors import coded, coded_error
 from infimum.target.journal.folder import (
     CURE,
     RECORDS_FILE,
@@ -162,13 +162,12 @@ class Journal:
         """
         kept = self._records.read(self._records.first)
         if key != self._records.first or not same_bits(compute(), kept):
-            raise CheckpointError(
-                coded(
-                    "E704",
-                    f"the checkpoint in {str(self.folder)!r} was made from other data or another "
-                    "density, or on a machine that rounds otherwise: the first evaluation gives "
-                    f"other numbers than it holds. Nothing in it was changed; {CURE}",
-                )
+            raise coded_error(
+                CheckpointError,
+                "E704",
+                f"the checkpoint in {str(self.folder)!r} was made from other data or another "
+                "density, or on a machine that rounds otherwise: the first evaluation gives "
+                f"other numbers than it holds. Nothing in it was changed; {CURE}",
             )
         self._proved = True
         return kept

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
-from infimum.base.errors import coded
+from infimum.base.errors import coded_error
 from infimum.target.journal.folder import (
     CURE,
     PARTIAL_FILE,
@@ -80,13 +80,12 @@ def read_state(
     kept_job, state = _parsed(folder, path.read_bytes())
     name = first_difference(kept_job, job, renamed)
     if name is not None:
-        raise CheckpointError(
-            coded(
-                "E704",
-                f"the checkpoint in {str(folder)!r} is of another job: its {name} is "
-                f"{kept_job.get(name)}, that of this call is {job.get(name)}. Nothing in it was "
-                f"changed; {CURE}",
-            )
+        raise coded_error(
+            CheckpointError,
+            "E704",
+            f"the checkpoint in {str(folder)!r} is of another job: its {name} is "
+            f"{kept_job.get(name)}, that of this call is {job.get(name)}. Nothing in it was "
+            f"changed; {CURE}",
         )
     if size < state["bytes"]:
         raise damaged(folder, f"{RECORDS_FILE} has {size} bytes of {state['bytes']}")
@@ -99,13 +98,12 @@ def _parsed(folder: Path, text: bytes) -> tuple[dict[str, str], State]:
         content = json.loads(text)
         version = content["format"]
         if version != FORMAT:
-            raise CheckpointError(
-                coded(
-                    "E707",
-                    f"the checkpoint in {str(folder)!r} has format version {version!r}, this "
-                    f"infimum reads {FORMAT}: use the version of infimum that made it, or give "
-                    "another folder",
-                )
+            raise coded_error(
+                CheckpointError,
+                "E707",
+                f"the checkpoint in {str(folder)!r} has format version {version!r}, this "
+                f"infimum reads {FORMAT}: use the version of infimum that made it, or give "
+                "another folder",
             )
         job: dict[str, str] = content["job"]
         state: State = {name: content[name] for name in NEW_STATE}  # type: ignore[assignment]
