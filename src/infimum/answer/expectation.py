@@ -32,14 +32,14 @@ class Expectation:
         Why something is unreliable; empty if nothing is.
     """
 
-    mean: Any
-    sd: Any
-    weighted_mean: Any
-    weighted_sd: Any
-    mcse: Any
-    mean_error: Any
-    sd_error: Any
-    verdict: Any
+    mean: float | np.ndarray
+    sd: float | np.ndarray
+    weighted_mean: float | np.ndarray
+    weighted_sd: float | np.ndarray
+    mcse: float | np.ndarray
+    mean_error: float | np.ndarray
+    sd_error: float | np.ndarray
+    verdict: str | np.ndarray
     reason: str = ""
 
     def __str__(self) -> str:

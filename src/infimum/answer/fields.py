@@ -54,13 +54,13 @@ def _checked(member: Distribution) -> Distribution:
     return member
 
 
-def options(family: Any) -> dict[str, Any]:
+def options(family: Family) -> dict[str, Any]:
     """The fields of a family that are numbers or strings, which are those a user chooses."""
     fields = {x.name: getattr(family, x.name) for x in dataclasses.fields(family)}
     return {k: x for k, x in fields.items() if isinstance(x, str | int | float | None)}
 
 
-def _fields(member: Any) -> dict[str, np.ndarray]:
+def _fields(member: StudentT | StudentTMixture) -> dict[str, np.ndarray]:
     return {x.name: np.asarray(getattr(member, x.name)) for x in dataclasses.fields(member)}
 
 
@@ -258,7 +258,7 @@ def _labels(labels: Sequence[Any]) -> list[Any]:
     return [x if isinstance(x, str | int | float) else str(x) for x in plain]
 
 
-def _whole(member: Any) -> bool:
+def _whole(member: Distribution) -> bool:
     """Whether the arrays of a member, and of the members that it is made of, say all of it."""
     inner = [getattr(member, field.name) for field in dataclasses.fields(member)]
     nested = [x for x in inner if isinstance(x, Distribution)]
@@ -293,13 +293,13 @@ def _skeleton(space: Space) -> Any:
     return blank if plain else {leaf.name: i for i, leaf in enumerate(space.leaves)}
 
 
-def _is_plain(tree: Any) -> bool:
+def _is_plain(tree: object) -> bool:
     if isinstance(tree, dict):
         return all(isinstance(k, str) and _is_plain(v) for k, v in tree.items())
     return isinstance(tree, int) or (type(tree) is list and all(map(_is_plain, tree)))
 
 
-def _tree(skeleton: Any) -> Any:
+def _tree(skeleton: object) -> Any:
     if not _is_plain(skeleton):
         raise ValueError("its parameter structure is malformed")
     return skeleton
@@ -313,7 +313,7 @@ def plain_seed(seed: Seed) -> Any:
     return [int(word) for word in np.ravel(jax.random.key_data(seed) if typed else seed)]
 
 
-def _seed(plain: Any) -> Seed:
+def _seed(plain: int | list[int]) -> Seed:
     return plain if isinstance(plain, int) else np.asarray(plain, np.uint32)
 
 
@@ -321,5 +321,5 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _float(value: Any) -> float:
+def _float(value: float | str) -> float:
     return float(value)

@@ -6,13 +6,13 @@ import importlib.resources
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jaxtyping import Array
 
 from infimum.base.errors import coded_error
 from infimum.sources.numpyro.source import from_numpyro
@@ -54,7 +54,7 @@ class Demo:
         return from_numpyro(self.model, *self.data().values())
 
 
-def eight_schools(effect: Any, standard_error: Any) -> None:
+def eight_schools(effect: Array, standard_error: Array) -> None:
     """Effects mu + tau * t_j around a common mean; the parameter is t_j (non-centred).
 
     Parameters
@@ -69,7 +69,7 @@ def eight_schools(effect: Any, standard_error: Any) -> None:
         numpyro.sample("effect", dist.Normal(mu + tau * t, standard_error), obs=effect)
 
 
-def challenger(temperature: Any, distress: Any) -> None:
+def challenger(temperature: Array, distress: Array) -> None:
     """Log odds of distress, linear in temperature; `at_31` is its probability at 31 °F."""
     level = numpyro.sample("level", dist.Normal(0.0, 2.5))
     slope = numpyro.sample("slope", dist.Normal(0.0, 2.5))
@@ -78,7 +78,7 @@ def challenger(temperature: Any, distress: Any) -> None:
     numpyro.deterministic("at_31", jax.nn.sigmoid(level - 3.9 * slope))
 
 
-def pumps(hours: Any, failures: Any) -> None:
+def pumps(hours: Array, failures: Array) -> None:
     """Each pump has its own failure rate; rates are gamma-distributed (George et al. 1993)."""
     shape = numpyro.sample("shape", dist.Exponential(1.0))
     inverse_scale = numpyro.sample("inverse_scale", dist.Gamma(0.1, 1.0))
@@ -87,7 +87,7 @@ def pumps(hours: Any, failures: Any) -> None:
         numpyro.sample("failures", dist.Poisson(rate * hours), obs=failures)
 
 
-def seeds(germinated: Any, seeds: Any, variety: Any, extract: Any) -> None:
+def seeds(germinated: Array, seeds: Array, variety: Array, extract: Array) -> None:
     """A logistic regression with a random effect for each plate (Breslow & Clayton 1993)."""
     level = numpyro.sample("level", dist.Normal(0.0, 2.5))
     effects = numpyro.sample("effects", dist.Normal(0.0, 2.5).expand([3]).to_event(1))
@@ -99,7 +99,7 @@ def seeds(germinated: Any, seeds: Any, variety: Any, extract: Any) -> None:
         numpyro.sample("germinated", dist.Binomial(seeds, logits=log_odds), obs=germinated)
 
 
-def stackloss(air: Any, water: Any, acid: Any, loss: Any) -> None:
+def stackloss(air: Array, water: Array, acid: Array, loss: Array) -> None:
     """A regression on standardised columns; Student-t errors allow for outlying days."""
     columns = jnp.stack([air, water, acid], axis=-1)
     design = (columns - columns.mean(axis=0)) / columns.std(axis=0)
@@ -112,7 +112,7 @@ def stackloss(air: Any, water: Any, acid: Any, loss: Any) -> None:
         numpyro.sample("loss", dist.StudentT(freedom, mean, scale), obs=loss)
 
 
-def dugongs(age: Any, length: Any) -> None:
+def dugongs(age: Array, length: Array) -> None:
     """Length approaches a limit: each year the remaining difference shrinks by a factor `kept`."""
     limit = numpyro.sample("limit", dist.HalfNormal(5.0))
     missing = numpyro.sample("missing", dist.HalfNormal(5.0))
@@ -122,7 +122,7 @@ def dugongs(age: Any, length: Any) -> None:
         numpyro.sample("length", dist.Normal(limit - missing * kept**age, sd), obs=length)
 
 
-def coal(year: Any, disasters: Any) -> None:
+def coal(year: Array, disasters: Array) -> None:
     """The rate changes once; the year of the change is summed out, and `change` is its mean."""
     before = numpyro.sample("before", dist.Exponential(0.5))
     after = numpyro.sample("after", dist.Exponential(0.5))
@@ -133,7 +133,7 @@ def coal(year: Any, disasters: Any) -> None:
     numpyro.deterministic("change", jax.nn.softmax(each) @ (year[1:] - year[0]) + year[0])
 
 
-def galaxies(velocity: Any) -> None:
+def galaxies(velocity: Array) -> None:
     """Three clusters of unknown place, width and share, ordered from slowest to fastest.
 
     Without the order the posterior would have six copies of each mode, one for each permutation of

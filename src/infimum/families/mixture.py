@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from infimum.base.errors import coded_error
 from infimum.families._dense import factor_of, mean_and_factor, raw_of, solve
@@ -215,7 +215,7 @@ def _of(stack: Stack, most: int) -> GaussianMixture:
     )
 
 
-def _whitened(leaves: Any, z: Any) -> tuple[Any, Any]:
+def _whitened(leaves: PyTree, z: Array) -> tuple[Any, Any]:
     """L_k⁻¹(z - m_k), and the logarithms of the diagonal of L_k, for every k: (K, d) each."""
     _, means, raw = (jnp.asarray(leaf) for leaf in leaves)
     if raw.ndim == 2:
@@ -224,7 +224,7 @@ def _whitened(leaves: Any, z: Any) -> tuple[Any, Any]:
     return eps, jnp.diagonal(raw, axis1=1, axis2=2)
 
 
-def _uniform(leaves: Any, z: Any) -> Any:
+def _uniform(leaves: PyTree, z: Array) -> Any:
     """F(z): the distribution function of each coordinate given those before it, shape (d,).
 
     Given the coordinates before it, coordinate j of component k is normal, and its standardised
@@ -238,7 +238,7 @@ def _uniform(leaves: Any, z: Any) -> Any:
 
 
 @jax.custom_jvp
-def _drawn(leaves: Any, z: Any) -> Any:
+def _drawn(leaves: PyTree, z: Array) -> Any:
     """z, a draw from the mixture with these leaves; its derivative in the leaves is below."""
     return z
 

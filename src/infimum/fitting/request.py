@@ -178,7 +178,7 @@ class Request:
         return [_limited(solver, limits) for solver in chosen]
 
 
-def _check_solver(solver: Any, q: Distribution, differentiable: bool) -> None:
+def _check_solver(solver: object, q: Distribution, differentiable: bool) -> None:
     """Refuse what is not a solver, or can't move this q."""
     if not isinstance(solver, Solver):
         known = ", ".join(member.__name__ for member in solvers.members())

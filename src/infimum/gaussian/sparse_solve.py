@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jaxtyping import Array
 
 from infimum.gaussian.kernels import solve_lower, solve_upper
 from infimum.gaussian.sparse import Layout
 
 
-def solve(layout: Layout, below: Any, x: Any, transposed: bool) -> Any:
+def solve(
+    layout: Layout, below: Array | np.ndarray, x: Array | np.ndarray, transposed: bool
+) -> Any:
     """(I + L)⁻¹ x, or (I + L)⁻ᵀ x, for x of shape (..., d), by NumPy or JAX.
 
     A JAX program calls back to the host. It can be differentiated in reverse mode.
@@ -35,7 +38,7 @@ def solve(layout: Layout, below: Any, x: Any, transposed: bool) -> Any:
     )
 
 
-def times_transposed(layout: Layout, below: Any, x: Any) -> Any:
+def times_transposed(layout: Layout, below: Array | np.ndarray, x: Array | np.ndarray) -> Any:
     """(I + L)ᵀ x for x of shape (..., d), by NumPy or JAX."""
     if isinstance(x, np.ndarray) and not isinstance(below, jax.core.Tracer):
         lower = scipy.sparse.csc_matrix(
@@ -47,21 +50,20 @@ def times_transposed(layout: Layout, below: Any, x: Any) -> Any:
     return jnp.asarray(x).at[..., columns].add(below * x[..., jnp.asarray(layout.rows)])
 
 
-def _columns(starts: Any, n: int) -> Any:
+def _columns(starts: Array, n: int) -> Any:
     """The column of each of n entries."""
     d = len(starts) - 1
     return jnp.repeat(jnp.arange(d), jnp.diff(starts), total_repeat_length=n)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _traced(starts: Any, rows: Any, below: Any, x: Any, transposed: bool) -> Any:
+def _traced(starts: Array, rows: Array, below: Array, x: Array, transposed: bool) -> Any:
     """The solve inside a JAX program."""
 
-    def host(starts: Any, rows: Any, below: Any, x: Any) -> np.ndarray:
-        ints, reals = (starts, rows), (below, x)
-        starts, rows = (np.asarray(a) for a in ints)
-        below, x = (np.ascontiguousarray(a).view(np.float64)[..., 0] for a in reals)
-        solved = _each(starts, rows, below, x, transposed)
+    def host(*arrays: Array) -> np.ndarray:
+        ints = [np.asarray(a) for a in arrays[:2]]
+        reals = [np.ascontiguousarray(a).view(np.float64)[..., 0] for a in arrays[2:]]
+        solved = _each(ints[0], ints[1], reals[0], reals[1], transposed)
         return np.ascontiguousarray(solved)[..., None].view(np.uint32)
 
     # Sent as bits: the callback runs in a thread without double precision, which would round.
@@ -71,12 +73,12 @@ def _traced(starts: Any, rows: Any, below: Any, x: Any, transposed: bool) -> Any
     return jax.lax.bitcast_convert_type(solution, jnp.float64)
 
 
-def _forward(starts: Any, rows: Any, below: Any, x: Any, transposed: bool) -> Any:
+def _forward(starts: Array, rows: Array, below: Array, x: Array, transposed: bool) -> Any:
     y = _traced(starts, rows, below, x, transposed)
     return y, (starts, rows, below, y)
 
 
-def _backward(transposed: bool, residuals: Any, cotangent: Any) -> Any:
+def _backward(transposed: bool, residuals: Any, cotangent: Array) -> Any:
     """With y = (I + L)⁻¹ x and ȳ its cotangent: x̄ = (I + L)⁻ᵀ ȳ, and that of L_ij is -x̄_i y_j."""
     starts, rows, below, y = residuals
     bar = _traced(starts, rows, below, cotangent, not transposed)
@@ -106,7 +108,9 @@ def _each(
     return out
 
 
-def _solved(layout: Layout, below: Any, x: np.ndarray, transposed: bool) -> np.ndarray:
+def _solved(
+    layout: Layout, below: Array | np.ndarray, x: np.ndarray, transposed: bool
+) -> np.ndarray:
     """The solve by NumPy, for x of shape (..., d)."""
     flat = np.array(x.reshape(-1, x.shape[-1]).T, np.float64, order="C")
     kernel = solve_upper if transposed else solve_lower

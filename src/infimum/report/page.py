@@ -199,7 +199,7 @@ def ladder(fit: Answer) -> Picture | None:
         return None
     without_notes = replace(route, skipped=())  # the page lists the skipped families itself
 
-    def draw(axes: Any) -> None:
+    def draw(axes: np.ndarray) -> None:
         plots.plot_climb(without_notes, axes=axes)
 
     element, why = attempt(lambda: svg(draw, "climb", (4.8, 3.0), mathematical=True))
@@ -211,7 +211,7 @@ def pairs(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> Picture:
     names = varying_names(table, order)[:PAIR_QUANTITIES]
     k = len(names)
 
-    def draw(axes: Any) -> None:
+    def draw(axes: np.ndarray) -> None:
         plots.plot_fit(fit, names, axes=axes)[0, 0].set_title("", loc="left")
 
     size = (4.8, 4.6) if k > 1 else (4.8, 3.0)
@@ -226,7 +226,7 @@ def marginals(fit: Answer, table: pd.DataFrame, order: np.ndarray) -> list[Pictu
     """q and p* for each of the worst quantities."""
     names = varying_names(table, order)[:MOST_MARGINALS]
 
-    def draw(axes: Any) -> None:
+    def draw(axes: list[Any]) -> None:
         for panel in plots.plot_marginals(fit, names, axes=axes):
             panel.set_title("", loc="left")
 
@@ -268,7 +268,7 @@ def predictions(fit: Answer) -> list[Picture]:
 
 
 def _prediction(fit: Answer, name: str, predicted: dict[str, np.ndarray]) -> Picture:
-    def draw(axes: Any) -> None:
+    def draw(axes: np.ndarray) -> None:
         plots.plot_predictions(fit, name, predicted=predicted, axes=axes)
 
     element, why = attempt(lambda: svg(draw, f"predicted {name}", (4.8, 2.8)))

@@ -18,7 +18,7 @@ from infimum.rows.forms import check_dtypes, leaf_name, native_array
 from infimum.rows.streams import read_ahead, rows_by_number
 
 
-def is_leaf(node: Any) -> bool:
+def is_leaf(node: object) -> bool:
     """Whether a pytree of data ends here: at what is not a dict, list, tuple or None."""
     return not (node is None or isinstance(node, dict | list | tuple))
 
@@ -78,7 +78,7 @@ class ArrayBlocks(Blocks):
         return jax.tree_util.tree_unflatten(self._treedef, parts)
 
 
-def _is_in_memory(leaf: Any) -> bool:
+def _is_in_memory(leaf: object) -> bool:
     return isinstance(leaf, np.ndarray | jax.Array) and _memory_map(leaf) is None
 
 

@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from infimum.base.program import Structure, differentiable, double_precision
 from infimum.checks import weights
@@ -180,7 +181,9 @@ def _gain(before: Any, after: np.ndarray) -> float:
     return float(difference.mean() - 2 * difference.std() / np.sqrt(len(difference)))
 
 
-def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
+def _run_together(
+    q: Layered, memory: Any, target: Target, draws: np.ndarray, rates: np.ndarray
+) -> Any:
     """Take a chunk of steps: f, Adam's state, how many steps were undone, a point of the first."""
     program = target.program
 
@@ -198,16 +201,21 @@ def _run_together(q: Layered, memory: Any, target: Target, draws: Any, rates: An
 
 @eqx.filter_jit
 def _scanned(
-    structure: Structure, q: Layered, memory: Any, constants: list[Any], draws: Any, rates: Any
+    structure: Structure,
+    q: Layered,
+    memory: Any,
+    constants: list[Any],
+    draws: np.ndarray,
+    rates: np.ndarray,
 ) -> Any:
     """The compiled loop of `_run_together`."""
     log_p = jax.vmap(differentiable(structure, constants))
 
-    def loss(leaves: Any, eps: Any) -> Any:
+    def loss(leaves: Any, eps: np.ndarray) -> Any:
         z, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - log_p(z)), z[0]
 
-    def step(carry: Any, eps_and_rate: Any) -> Any:
+    def step(carry: Any, eps_and_rate: tuple[np.ndarray, np.ndarray]) -> Any:
         leaves, memory, n_undone, first = carry
         eps, rate = eps_and_rate
         gradient, z = jax.grad(loss, has_aux=True)(leaves, eps)
@@ -220,7 +228,7 @@ def _scanned(
     return leaves, memory, n_undone, first
 
 
-def _run_apart(q: Apart, memory: Any, target: Target, draws: Any, rates: Any) -> Any:
+def _run_apart(q: Apart, memory: Any, target: Target, draws: np.ndarray, rates: np.ndarray) -> Any:
     """The same with base and target on the host, whose gradient pulls on y, a step at a time."""
     inner, n_undone, first = q.inner(), 0, np.zeros(q.dim)
     leaves: Any = inner.moving()
@@ -239,12 +247,14 @@ def _run_apart(q: Apart, memory: Any, target: Target, draws: Any, rates: Any) ->
 
 
 @eqx.filter_jit
-def _flowed(q: Layered, eps: Any) -> Any:
+def _flowed(q: Layered, eps: np.ndarray) -> Any:
     return q.flow(eps)
 
 
 @eqx.filter_jit
-def _pulled(q: Layered, leaves: Any, memory: Any, eps: Any, pull: Any, rate: Any) -> Any:
+def _pulled(
+    q: Layered, leaves: Any, memory: Any, eps: np.ndarray, pull: np.ndarray, rate: Array
+) -> Any:
     def loss(leaves: Any) -> Any:
         y, log_q = _landed(q, leaves, eps)
         return jnp.mean(log_q - (pull * y).sum(-1))
@@ -252,6 +262,6 @@ def _pulled(q: Layered, leaves: Any, memory: Any, eps: Any, pull: Any, rate: Any
     return guarded_step(adam(), leaves, memory, jax.grad(loss)(leaves), rate)
 
 
-def _landed(q: Layered, leaves: Any, eps: Any) -> tuple[Any, Any]:
+def _landed(q: Layered, leaves: Any, eps: np.ndarray) -> tuple[Any, Any]:
     """Draws of q, and log q there; the weights move log q through the draws alone."""
     return q.moved(jax.lax.stop_gradient(leaves)).land(q.moved(leaves).flow(eps))

@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from infimum.base.program import Structure, differentiable, double_precision
 from infimum.families._distribution import Distribution
@@ -141,7 +142,7 @@ class StochasticGradient(Solver):
         state.steps += 1
         self._judge(state, loss, average, values)
 
-    def _ran(self, state: StochasticGradientState, target: Target, key: Any, rate: float) -> Any:
+    def _ran(self, state: StochasticGradientState, target: Target, key: Array, rate: float) -> Any:
         """One epoch at one step size."""
         q, memory, program = state.current, state.memory, target.program
 
@@ -204,7 +205,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @eqx.filter_jit
-def _draws(q: Distribution, keys: Any) -> Any:
+def _draws(q: Distribution, keys: Array) -> Any:
     return jax.vmap(q.sample_and_log_prob)(keys)
 
 
@@ -215,14 +216,14 @@ def _run(
     q: Distribution,
     memory: Any,
     constants: list[Any],
-    keys: Any,
-    rate: Any,
+    keys: Array,
+    rate: Array,
 ) -> Any:
     """An epoch: its last iterate, the optimiser's state, the later half's average, steps undone."""
     leaves, rest = eqx.partition(q, eqx.is_inexact_array)
     log_p = differentiable(structure, constants)
 
-    def loss(leaves: Any, key: Any) -> Any:
+    def loss(leaves: Any, key: Array) -> Any:
         member = eqx.combine(leaves, rest)
         fixed = eqx.combine(jax.lax.stop_gradient(leaves), rest)
         z = jax.vmap(member.sample)(jax.random.split(key, BATCH))

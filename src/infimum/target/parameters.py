@@ -141,7 +141,7 @@ def assign(supports: PyTree, names: list[str]) -> dict[str, Any]:
     return assigned
 
 
-def _is_support(node: Any) -> bool:
+def _is_support(node: object) -> bool:
     return not isinstance(node, dict | list | tuple) or node is None
 
 

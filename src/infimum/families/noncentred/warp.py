@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PyTree
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.program import WIDE, Program
@@ -37,7 +38,7 @@ class Warp:
 
     # ---- one point -------------------------------------------------------------------------------
 
-    def _forward(self, zeta: Any, numbers: Any) -> tuple[Any, Any]:
+    def _forward(self, zeta: Array, numbers: PyTree) -> tuple[Any, Any]:
         """T(ζ) and log |det T'(ζ)|, level by level: parents come before their children."""
         index, z, log_det = self.hierarchy.index, zeta, 0.0
         for entries in self.passes:
@@ -48,33 +49,33 @@ class Warp:
             log_det = log_det + grown.sum()
         return z, log_det
 
-    def _backward(self, z: Any, numbers: Any) -> Any:
+    def _backward(self, z: Array, numbers: PyTree) -> Any:
         """T⁻¹(z)."""
         own = self.hierarchy.index
         mean, grown, mean_ref = conditional(self.hierarchy.parents(z), *numbers)
         return z.at[own].set(mean_ref + (z[own] - mean) * jnp.exp(-grown))
 
-    def _gradient(self, zeta: Any, numbers: Any, score: Any) -> Any:
+    def _gradient(self, zeta: Array, numbers: PyTree, score: Array) -> Any:
         """Gradient of log p̂(T(ζ)) + log |det T'(ζ)| in ζ; T(ζ), and the parents there."""
         (z, _), back = jax.vjp(lambda zeta: self._forward(zeta, numbers), zeta)
         return back((score, jnp.ones(())))[0], z, jnp.stack(self.hierarchy.parents(z))
 
-    def _reference(self, z: Any, numbers: Any) -> Any:
+    def _reference(self, z: Array, numbers: PyTree) -> Any:
         location, scale, offset, slope = self.hierarchy.parents(z)
         return jnp.stack([location, jnp.log(scale), offset, slope])
 
     # ---- many ------------------------------------------------------------------------------------
 
-    def forward(self, zeta: Any, numbers: Any) -> tuple[Any, Any]:
+    def forward(self, zeta: Array | np.ndarray, numbers: PyTree) -> tuple[Any, Any]:
         """T and log |det T'| at each ζ of shape (..., d)."""
         return self._mapped("_forward", zeta, numbers)
 
-    def backward(self, z: Any, numbers: Any) -> Any:
+    def backward(self, z: Array | np.ndarray, numbers: PyTree) -> Any:
         """T⁻¹ at each z of shape (..., d)."""
         return self._mapped("_backward", z, numbers)
 
     def gradient(
-        self, zeta: np.ndarray, numbers: Any, score: np.ndarray
+        self, zeta: np.ndarray, numbers: PyTree, score: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradient of log p̂(T(ζ)) + log |det T'(ζ)| in ζ (n, d), and the bend there.
 
@@ -88,7 +89,7 @@ class Warp:
         bend, growth = bend_of(at_draws, value, angle, reference, zeta[:, own], z[:, own])
         return of_zeta, bend, growth
 
-    def _mapped(self, name: str, z: Any, numbers: Any) -> Any:
+    def _mapped(self, name: str, z: Array | np.ndarray, numbers: PyTree) -> Any:
         if isinstance(z, np.ndarray):
             flat = z.reshape(-1, self.dim)
             results = self._program(name, 1)(_rows(numbers, flat))
@@ -104,7 +105,7 @@ class Warp:
         """Compile a method above, as a function of one row: its points, then the numbers of q."""
         k, d = len(self.hierarchy.index), self.dim
 
-        def function(row: Any) -> Any:
+        def function(row: Array) -> Any:
             flat, value, angle, reference = jnp.split(
                 row, [points * d, points * d + k, points * d + 2 * k]
             )
@@ -163,13 +164,13 @@ class Warp:
         return read
 
 
-def _rows(numbers: Any, *points: np.ndarray) -> np.ndarray:
+def _rows(numbers: PyTree, *points: np.ndarray) -> np.ndarray:
     """A row for each point: the points side by side, then the numbers of q."""
     flat = np.concatenate([np.ravel(x) for x in numbers])
     return np.concatenate([*points, np.broadcast_to(flat, (len(points[0]), len(flat)))], axis=1)
 
 
-def conditional(parents: Parents, value: Any, angle: Any, reference: Any) -> Any:
+def conditional(parents: Parents, value: Array, angle: Array, reference: Array) -> Any:
     """Mean of each entry given its parents, log sd/sd°, and mean°."""
     location, log_scale, offset, slope = reference
     near, far = jnp.sin(0.5 * angle) ** 2, jnp.cos(0.5 * angle) ** 2
@@ -183,7 +184,7 @@ def conditional(parents: Parents, value: Any, angle: Any, reference: Any) -> Any
 
 
 def bend_of(
-    parents: Parents, value: Any, angle: Any, reference: Any, zeta: np.ndarray, z: np.ndarray
+    parents: Parents, value: Array, angle: Array, reference: Array, zeta: np.ndarray, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Derivatives at fixed z of `conditional`'s ζ, and of its log sd/sd°, in value and angle."""
     location, log_scale, offset, slope = reference
