@@ -197,3 +197,20 @@ def test_wrong_use_is_refused_before_any_work(options, told):
     target.value_and_gradient = target.values = never
     with pytest.raises(ValueError, match=told):
         infimum.climb(target, **options)
+
+
+def test_ctrl_c_in_the_check_of_a_rung_ends_the_climb():
+    """The rung keeps its q, judged by few draws; no further rung begins."""
+    stages = []
+
+    def density(z):
+        if stages and stages[-1] == "checking" and "interrupted" not in stages:
+            stages.append("interrupted")
+            raise KeyboardInterrupt
+        return -0.5 * (z**2).sum(), -z
+
+    target = infimum.from_numpy(density, 2)
+    climb = infimum.climb(target, callback=lambda progress: stages.append(progress.stage) and False)
+    assert climb.ended == "interrupted"
+    assert [fit.reason.name for fit in climb] == ["INTERRUPTED"]
+    assert climb.best.verdict == "unreliable"
