@@ -31,7 +31,7 @@ demo: $(VENV)/.package
 test: $(VENV)/.development
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 		--durations 12 --cov infimum --cov-report term:skip-covered \
-		--jaxtyping-packages=infimum,shape_checks.check
+		-p shape_checks
 
 # Other Pythons have their environments in build/portable. A part: make test-portable TESTS=tests/base
 test-portable: $(VENV)/.development
