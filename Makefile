@@ -29,7 +29,7 @@ demo: $(VENV)/.package
 
 # One BLAS thread a process: on two cores two of the files took 42 s with it, 74 s without.
 test: $(VENV)/.development
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	OPENBLAS_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 		--durations 12 --cov infimum --cov-report term:skip-covered \
 		-p shape_checks
 

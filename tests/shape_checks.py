@@ -39,7 +39,7 @@ def check(function: Callable[..., Any]) -> Any:
 class _Decorate(ast.NodeTransformer):
     """Decorates what has an annotation of jaxtyping."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         hints = [node.returns, *(argument.annotation for argument in arguments)]
@@ -47,7 +47,7 @@ class _Decorate(ast.NodeTransformer):
             node.decorator_list.append(_decorator(node))
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         self.generic_visit(node)
         fields = [item.annotation for item in node.body if isinstance(item, ast.AnnAssign)]
         if _any_shaped(fields) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
