@@ -23,7 +23,7 @@ to_arviz trace trusted verdict verdicts work zero_fraction at_hand constrains as
 unseen_mass weighed
 """
 
-RENAMED_IN_FIT = "beyond lacking missed stored"
+RENAMED_IN_FIT = "beyond check_chunks lacking missed stored"
 
 CLIMB = "best ended fits plot report route skipped table"
 
@@ -53,6 +53,15 @@ def test_a_fit_has_these_attributes(fit):
 def test_an_old_name_works_and_names_the_new_one(fit, name):
     with pytest.warns(DeprecationWarning, match=rf"{name} is now called .*0\.3\.0.*\[W103\]"):
         getattr(fit, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["quantities.lacking", "quantities.heavy", "quantities.most_of_one", "weights.slower"]
+)
+def test_an_old_function_of_the_checks_works(name):
+    module, old = name.split(".")
+    with pytest.warns(DeprecationWarning, match=rf"{name} is now called infimum\.checks\."):
+        assert callable(getattr(importlib.import_module(f"infimum.checks.{module}"), old))
 
 
 def test_a_climb_and_a_target_have_these_attributes():

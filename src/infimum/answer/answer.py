@@ -209,6 +209,7 @@ class Answer:
     missed = RenamedAttribute("unseen_mass")
     lacking = RenamedAttribute("assessment.affected")
     stored = RenamedAttribute("weighed.stored")
+    check_chunks = RenamedAttribute("weighed.chunks")
 
     # ---- draws ---------------------------------------------------------------------------------
 

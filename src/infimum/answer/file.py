@@ -69,12 +69,14 @@ def read(path: str | Path) -> dict[str, Any]:
     except MissingLibraryError:
         raise
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, EOFError) as error:
-        message = f"{path} is not a fit saved by infimum, or is damaged: {plain(error)}. {AGAIN}"
+        why = plain(error).rstrip(".")
+        message = f"{path} is not a fit saved by infimum, or is damaged: {why}. {AGAIN}"
         raise coded_error(ValueError, "E420", message) from error
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
-        message = f"{path} is not a fit saved by infimum: {plain(error)}. {AGAIN}"
+        why = plain(error).rstrip(".")
+        message = f"{path} is not a fit saved by infimum: {why}. {AGAIN}"
         raise coded_error(ValueError, "E420", message) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from infimum.base.errors import coded
@@ -15,6 +17,24 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
     """Warn that `old` is now `new`."""
     message = f"{old} is now called {new}; the old name is removed in infimum {REMOVED_IN}"
     warnings.warn(coded("W103", message), DeprecationWarning, stacklevel=stacklevel)
+
+
+def renamed_functions(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's ``__getattr__``, which finds its functions under their old names.
+
+    Parameters
+    ----------
+    names
+        From old names to those of today.
+    """
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn_renamed(f"{module}.{name}", f"{module}.{names[name]}")
+        return getattr(sys.modules[module], names[name])
+
+    return find
 
 
 class RenamedAttribute:

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from infimum.base.deprecation import renamed_functions
 from infimum.checks import weights
 
 Effective = TypeVar("Effective", float, np.ndarray)
@@ -309,3 +310,8 @@ def trusted(
     tail = weights.khat(log_w)
     light = tail < MOST_KHAT and top / len(log_w) <= MOST_UNSEEN * (1 - tail)
     return bool(near or light)
+
+
+__getattr__ = renamed_functions(
+    __name__, {"lacking": "shift", "heavy": "heavy_limit", "most_of_one": "heavy_share"}
+)

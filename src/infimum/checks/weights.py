@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from infimum.base.deprecation import renamed_functions
+
 MOST_DECIMALS = 6
 """Decimals of a nat that are printed at most."""
 
@@ -183,3 +185,6 @@ def _scaled(log_w: LogWeights) -> tuple[Float[np.ndarray, " n"], float]:
 def _floor(log_w: LogWeights) -> float:
     """A finite replacement for log 0, too small to change the right tail."""
     return float(log_w[log_w > -np.inf].min()) - 700.0
+
+
+__getattr__ = renamed_functions(__name__, {"slower": "error_growth"})
