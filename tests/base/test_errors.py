@@ -38,7 +38,6 @@ UNCODED = {
     "AttributeError": "Python's protocol of `__getattr__` requires it",
     "AssertionError": "a defect of infimum, not of its input",
     "KeyError": "the caller catches it and raises an error with a code",
-    "KeyboardInterrupt": "it has no message",
     "SamplesError": "the caller catches it",
     "_UnfitError": "the reason in an Expectation; it is never raised",
     "damaged": "a function that returns an error with a code",

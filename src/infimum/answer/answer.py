@@ -262,7 +262,7 @@ class Answer:
             draws = gather(int(n), (self.space.draws(z) for z, _ in chunks))
         return draws if backend == "numpy" else converted(draws, backend)
 
-    def log_prob(self, draws: PyTree) -> Float[np.ndarray, " n"]:
+    def log_prob(self, draws: PyTree) -> Float[np.ndarray, "*n"]:
         """log q on the constrained space, in nats.
 
         Parameters

@@ -185,7 +185,7 @@ def _unseen(
     z, shift = arrays["z"], arrays["lacking"]
     if not 0 <= mass < math.inf or z.shape[1:] != (dim,) or shift.shape not in ((), (k,)):
         raise ValueError("its unseen mass has arrays of other shapes")
-    return UnseenMass(float(mass), z, shift)
+    return UnseenMass(float(mass), z, shift if shift.ndim else float(shift))
 
 
 def _plain_route(route: Route) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    chunks: Iterable[Float[np.ndarray, "rows k"]], n: int, log_w: Float[np.ndarray, " m"]
+    chunks: Iterable[Float[np.ndarray, "_ k"]], n: int, log_w: Float[np.ndarray, " m"]
 ) -> Comparison:
     """Compare moments of k quantities under q with those under weighted draws of a proposal.
 

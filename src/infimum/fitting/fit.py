@@ -87,6 +87,7 @@ class Fit(Answer):
         ValueError
             If the target is a bare log density, which does not tell observations apart.
         """
+        required("arviz_base", "arviz")
         loo = required("arviz_stats.loo", "arviz").loo_approximate_posterior
         tree = self.to_arviz(log_likelihood=True)
         stats = tree["sample_stats"]
