@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corrections import targets
 
 import infimum
 
@@ -75,3 +76,16 @@ def closed_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def two_modes():
+    """A full-rank fit of one of two modes; the other is known."""
+    return infimum.fit(targets.two_modes(), "fullrank", progress=False)
+
+
+@pytest.fixture(scope="session")
+def intercepts():
+    """A sparse fit of a hierarchy, and its data."""
+    target, y = targets.intercepts()
+    return infimum.fit(target, "sparse", progress=False), y

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.answer.unseen import LARGEST_DIM, UnseenMass, find_unseen_mass
-from infimum.answer.weighed import WeighedDraws, gather, picked_points
+from infimum.answer.weighed import WeighedDraws
 from infimum.base.seeds import SCOUT_STREAM, generator
 from infimum.base.stopping import Stop
 from infimum.checks import quantities, weights
@@ -18,10 +18,6 @@ from infimum.checks.weights import Estimate
 from infimum.solvers._solver import Reason
 from infimum.target.space import columns
 from infimum.target.target import Target
-
-SUMMARY_NUMBERS = 10_000_000
-"""Constrained numbers held at once for a summary (80 MB). Of more quantities the moments are still
-taken over all draws, a chunk at a time, and the quantiles over fewer."""
 
 MOST_UNKNOWN = 0.25
 """Share of its quantities of which nothing is known that a fit may have and still be used."""
@@ -146,33 +142,15 @@ class Assessment:
 
     # ---- quantities ----------------------------------------------------------------------------
 
-    @functools.cached_property
+    @property
     def comparison(self) -> quantities.Comparison:
         """q against the reweighted draws, quantity by quantity."""
-        draws = self.draws
-        if draws.stored is None and len(draws.log_p) * len(draws.space.names) > SUMMARY_NUMBERS:
-            chunks = (columns(draws.space.draws(z)) for z, *_ in draws.chunks())
-            return quantities.compare(chunks, draws.n, draws.log_weights)
-        values, rows = self._quantities
-        n = int(np.sum(rows < draws.n))
-        return quantities.compare([values], n, draws.log_weights[rows])
+        return self.draws.comparison
 
-    @functools.cached_property
+    @property
     def quantity_draws(self) -> Float[np.ndarray, "n k"]:
         """Every scalar quantity at q's draws, as one matrix."""
-        values, rows = self._quantities
-        return values[rows < self.draws.n]
-
-    @functools.cached_property
-    def _quantities(self) -> tuple[Float[np.ndarray, "m k"], np.ndarray]:
-        """Quantities at the proposal's draws, and which draws: only a part of very many."""
-        draws = self.draws
-        every = -(-len(draws.log_p) * len(draws.space.names) // SUMMARY_NUMBERS)
-        rows = np.arange(0, len(draws.log_p), every)
-        if draws.stored is not None:
-            return columns(draws.stored)[rows], rows
-        kept = (columns(draws.space.draws(z)) for z in picked_points(rows, draws.chunks()))
-        return np.asarray(gather(len(rows), kept)), rows
+        return self.draws.quantity_draws
 
 
 def assess(

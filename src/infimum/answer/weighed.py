@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,14 @@ from jaxtyping import Float, PyTree
 
 from infimum.answer.proposal import Proposal, joined
 from infimum.base.seeds import CHECK_STREAM, Seed
+from infimum.checks import quantities
 from infimum.families._distribution import Distribution
-from infimum.target.space import Space
+from infimum.target.space import Space, columns
 from infimum.target.target import Target
+
+SUMMARY_NUMBERS = 10_000_000
+"""Constrained numbers held at once for a summary (80 MB). Of more quantities the moments are still
+taken over all draws, a chunk at a time, and the quantiles over fewer."""
 
 Chunk = tuple[np.ndarray, ...]
 """Arrays of draws, a row a draw; the points z come first."""
@@ -81,6 +87,32 @@ class WeighedDraws:
         if n is None:
             return gather(len(self.log_p), (self.space.draws(z) for z, *_ in self.chunks()))
         return gather(n, (self.space.draws(z) for z, *_ in first_rows(n, self.chunks())))
+
+    @functools.cached_property
+    def comparison(self) -> quantities.Comparison:
+        """q against the reweighted draws, quantity by quantity."""
+        if self.stored is None and len(self.log_p) * len(self.space.names) > SUMMARY_NUMBERS:
+            chunks = (columns(self.space.draws(z)) for z, *_ in self.chunks())
+            return quantities.compare(chunks, self.n, self.log_weights)
+        values, rows = self._quantities
+        n = int(np.sum(rows < self.n))
+        return quantities.compare([values], n, self.log_weights[rows])
+
+    @functools.cached_property
+    def quantity_draws(self) -> Float[np.ndarray, "n k"]:
+        """Every scalar quantity at q's draws, as one matrix."""
+        values, rows = self._quantities
+        return values[rows < self.n]
+
+    @functools.cached_property
+    def _quantities(self) -> tuple[Float[np.ndarray, "m k"], np.ndarray]:
+        """Quantities at the proposal's draws, and which draws: only a part of very many."""
+        every = -(-len(self.log_p) * len(self.space.names) // SUMMARY_NUMBERS)
+        rows = np.arange(0, len(self.log_p), every)
+        if self.stored is not None:
+            return columns(self.stored)[rows], rows
+        kept = (columns(self.space.draws(z)) for z in picked_points(rows, self.chunks()))
+        return np.asarray(gather(len(rows), kept)), rows
 
 
 def weigh(target: Target, proposal: Proposal, n: int, seed: Seed) -> WeighedDraws:

@@ -23,8 +23,8 @@ from infimum.answer.proposal import propose
 from infimum.answer.weighed import weigh
 from infimum.base.errors import coded_error
 from infimum.base.seeds import CORRECT_STREAM, Seed, generator
-from infimum.families._dense import raw_of
 from infimum.families._distribution import LARGEST_DENSE, Charted
+from infimum.families.fullrank import DenseGaussian
 from infimum.fitting.fit import Fit
 from infimum.objective.draws import structured_draws
 from infimum.solvers._solver import FEWEST_DRAWS
@@ -82,7 +82,7 @@ def linear_response(fit: Fit, *, seed: Seed = 0) -> Fit:
     mean, covariance = response(q, target, generator(seed, CORRECT_STREAM, 2))
     factor = np.linalg.cholesky(covariance)
     family = families.named("fullrank")
-    member = family.from_arrays({"mean": mean, "raw": raw_of(factor)})
+    member = DenseGaussian.of(mean, factor)
     draws = weigh(target, propose(member, None, [*fit.proposal.others]), fit.n_draws, seed)
     assessment, _ = assess(target, draws, fit.reason)
     return dataclasses.replace(

@@ -6,9 +6,9 @@ import numpy as np
 
 from infimum import families
 from infimum.base.seeds import SCOUT_STREAM, generator
-from infimum.families._dense import raw_of
 from infimum.families._distribution import Distribution, Pooled
 from infimum.families._family import Family, Pooling, Stacking
+from infimum.families.fullrank import DenseGaussian
 from infimum.gaussian.factor import factor_beside
 from infimum.search.atlas import KnownGround, Mode, log_known_mass, moved_to
 from infimum.search.loop import RIVAL_GAP, Search, remaining_optima, run_solvers
@@ -26,8 +26,7 @@ needed 0.37 GB more than the fit."""
 def gaussian_at(mode: Mode) -> Distribution:
     """The mode's local Gaussian as a full-rank q."""
     factor = factor_beside(mode.mean, mode.factor).matrix()
-    arrays = {"mean": mode.mean, "raw": raw_of(factor)}
-    return families.named("fullrank").from_arrays(arrays)
+    return DenseGaussian.of(mode.mean, factor)
 
 
 def rival_optima(search: Search, best: State) -> list[Distribution]:
