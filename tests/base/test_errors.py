@@ -599,9 +599,9 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
     "E211": (too_many_for_a_flow, "a flow", "in 2 dimensions, more than 1", "give a base"),
     "E212": (overflowing_location, "location and scale of", "x", "look for a scale that overflows"),
     "E220": (
-        lambda g: infimum.fit(infimum.from_numpy(both, 3), "sparse"),
-        "no second derivative",
-        "'both'",
+        lambda g: infimum.fit(infimum.from_numpy(lambda z: -0.5 * z @ z, 3, name="v"), "sparse"),
+        "has no gradient",
+        "'v'",
         '"fullrank"',
     ),
     "E222": (

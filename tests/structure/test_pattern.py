@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sparse_models import dense, logistic
 
+import infimum
 from infimum.structure import pattern
 from infimum.structure.hessian import hessian_on
 from infimum.structure.probe import probe
@@ -49,3 +50,45 @@ def test_the_hessian_on_the_pattern_is_that_of_jax():
         exact = np.stack([jax.jacfwd(lambda x: target.program.function()(x)[1])(x) for x in z])
     for values, matrix in zip(got, exact.reshape(2, 2, *exact.shape[1:]).sum(axis=1), strict=True):
         np.testing.assert_allclose(dense(target.dim, edges, values), matrix, atol=1e-10)
+
+
+def from_gradients(target):
+    """The same target as code outside JAX, and how many gradients it has given."""
+    asked = []
+
+    def density(z):
+        asked.append(len(z))
+        return target.value_and_gradient(z)
+
+    return infimum.from_numpy(density, target.dim, batched=True), asked
+
+
+def test_differences_of_few_gradients_find_the_pattern_that_jax_reads():
+    target = logistic(300, 4)
+    read = pattern.find_edges(target, np.random.default_rng(0))
+    foreign, asked = from_gradients(target)
+    asked.clear()
+    np.testing.assert_array_equal(pattern.find_edges(foreign, np.random.default_rng(0)), read)
+    assert sum(asked) < target.dim
+
+
+def test_a_hessian_from_differences_takes_a_gradient_for_each_colour():
+    target = logistic(6, 3)
+    edges = pattern.find_edges(target, np.random.default_rng(0))
+    z = np.random.default_rng(1).standard_normal((4, target.dim))
+    exact = hessian_on(target, edges)(z, 4).values
+    foreign, asked = from_gradients(target)
+    asked.clear()
+    hessian = hessian_on(foreign, edges)
+    got = hessian(z, 4, np.ones(target.dim)).values
+    assert sum(asked) == len(z) * (1 + hessian.n_colours)
+    np.testing.assert_allclose(got, exact, rtol=1e-3, atol=1e-4 * np.abs(exact).max())
+
+
+def test_an_entry_that_is_missing_shows_in_differences_too():
+    foreign, _ = from_gradients(logistic(30, 4))
+    edges = pattern.find_edges(foreign, np.random.default_rng(0))
+    z = np.random.default_rng(1).standard_normal((1, foreign.dim))
+    assert not pattern.incomplete_rows(foreign, edges, z, np.random.default_rng(2))[0].size
+    missing = pattern.incomplete_rows(foreign, edges[:, 1:], z, np.random.default_rng(2))[0]
+    assert set(edges[:, 0]) <= set(missing.tolist())

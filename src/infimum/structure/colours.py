@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,46 @@ HUB_SIZES = (8, 32, 128, 512)
 """Entries in a row above which a coordinate gets a colour of its own; the size that needs the
 fewest colours is taken. Without it the greedy colouring gives two hubs one colour, and then needs
 a colour for each of their neighbours."""
+
+
+class Colouring(NamedTuple):
+    """Which coordinates move together, and where each entry of the Hessian is then read.
+
+    Values of the Hessian are its diagonal, then an entry for each edge.
+
+    Attributes
+    ----------
+    colours
+        A colour for each coordinate, shape (d,).
+    entry_colours, places
+        Each value stands alone in the product of this colour, at this coordinate.
+    columns
+        The coordinate of that colour which the value belongs to.
+    """
+
+    colours: np.ndarray
+    entry_colours: np.ndarray
+    places: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many colours there are."""
+        return int(self.colours.max()) + 1
+
+
+def colouring(dim: int, edges: np.ndarray) -> Colouring:
+    """The colouring of a pattern; the last four are kept."""
+    return _colouring(dim, np.ascontiguousarray(edges, np.int64).tobytes())
+
+
+@functools.lru_cache(maxsize=4)
+def _colouring(dim: int, content: bytes) -> Colouring:
+    edges = np.frombuffer(content, np.int64).reshape(2, -1)
+    colours = colour(dim, edges)
+    entry_colours, places = entry_places(dim, edges, colours)
+    other = np.where(places[dim:] == edges[0], edges[1], edges[0])
+    return Colouring(colours, entry_colours, places, np.concatenate([np.arange(dim), other]))
 
 
 def colour(dim: int, edges: np.ndarray) -> np.ndarray:

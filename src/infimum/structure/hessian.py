@@ -1,7 +1,8 @@
-"""The Hessian of log p̂ on a pattern, from one product for each colour."""
+"""The Hessian of log p̂ on a pattern, from one product, or one gradient, for each colour."""
 
 from __future__ import annotations
 
+import abc
 import weakref
 from typing import Any, NamedTuple
 
@@ -10,10 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from infimum.base.program import Program, double_precision
-from infimum.structure.colours import colour, entry_places
+from infimum.structure.colours import colouring
+from infimum.structure.products import STEP
 from infimum.target.target import Target
 
-_HESSIANS: weakref.WeakKeyDictionary[Target, Hessian] = weakref.WeakKeyDictionary()
+_HESSIANS: weakref.WeakKeyDictionary[Target, CompiledHessian] = weakref.WeakKeyDictionary()
+
+
+POINTS_TOGETHER = 4096
+"""Points of differences that are evaluated in one call."""
 
 
 class Evaluated(NamedTuple):
@@ -33,8 +39,8 @@ class Evaluated(NamedTuple):
     values: np.ndarray
 
 
-class Hessian:
-    """log p̂, its gradient and its Hessian on a pattern, as one compiled program.
+class Hessian(abc.ABC):
+    """log p̂, its gradient and its Hessian on a pattern.
 
     Parameters
     ----------
@@ -43,14 +49,53 @@ class Hessian:
     """
 
     def __init__(self, target: Target, edges: np.ndarray) -> None:
-        d = target.dim
-        self.edges = edges
-        colours = colour(d, edges)
-        self.n_colours = int(colours.max()) + 1
-        entry_colours, places = entry_places(d, edges, colours)
+        self.dim, self.edges = target.dim, edges
+        self.colouring = colouring(target.dim, edges)
+
+    @property
+    def n_colours(self) -> int:
+        """How many products, or differences, one Hessian takes."""
+        return self.colouring.count
+
+    @abc.abstractmethod
+    def each(self, z: np.ndarray, scale: np.ndarray | None) -> Evaluated:
+        """At each row of z (n, d), with no sum: values have shape (n, d + n_edges)."""
+
+    def __call__(
+        self, z: np.ndarray, groups: int = 1, scale: np.ndarray | None = None
+    ) -> Evaluated:
+        """Evaluate at each row of z (n, d), the Hessian summed over n/groups rows at a time.
+
+        Parameters
+        ----------
+        scale
+            Typical size of each coordinate, shape (d,), that differences take their steps from.
+        """
+        n, width = len(z), self.width
+        log_p, gradient = np.empty(n), np.empty(z.shape)
+        values = np.zeros((groups, self.dim + self.edges.shape[1]))
+        for start in range(0, n, width):
+            rows = slice(start, min(n, start + width))
+            log_p[rows], gradient[rows], each = self.each(z[rows], scale)
+            for offset, value in enumerate(each):
+                if log_p[start + offset] > -np.inf:
+                    values[(start + offset) * groups // n] += value
+        return Evaluated(log_p, gradient, values)
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """Points that are evaluated together."""
+
+
+class CompiledHessian(Hessian):
+    """By JAX, as one compiled program: exact."""
+
+    def __init__(self, target: Target, edges: np.ndarray) -> None:
+        super().__init__(target, edges)
         function = target.program.function()
         with double_precision():
-            shared, which, where = (jnp.asarray(x) for x in (colours, entry_colours, places))
+            shared, which, where = map(jnp.asarray, self.colouring[:3])
 
         def at(z: Any) -> Any:
             (log_p, gradient), push = jax.linearize(function, z)
@@ -62,37 +107,74 @@ class Hessian:
             images = jax.lax.map(product, jnp.arange(self.n_colours))
             return log_p, gradient, images[which, where]
 
-        self.program = Program(at, d)
+        self.program = Program(at, self.dim)
 
-    def __call__(self, z: np.ndarray, groups: int = 1) -> Evaluated:
-        """Evaluate at each row of z (n, d), the Hessian summed over n/groups rows at a time."""
-        n, width = len(z), self.program.width
-        log_p, gradient = np.empty(n), np.empty(z.shape)
-        d = z.shape[1]
-        values = np.zeros((groups, d + self.edges.shape[1]))
-        for start in range(0, n, width):
-            rows = slice(start, min(n, start + width))
-            log_p[rows], gradient[rows], each = self.program(z[rows])
-            for offset, value in enumerate(each):
-                if log_p[start + offset] > -np.inf:
-                    values[(start + offset) * groups // n] += value
-        return Evaluated(log_p, gradient, values)
+    @property
+    def width(self) -> int:
+        """As many as the program takes."""
+        return self.program.width
+
+    def each(self, z: np.ndarray, scale: np.ndarray | None) -> Evaluated:
+        """By the program; nothing depends on a scale."""
+        return Evaluated(*self.program(z))
+
+
+class DifferencedHessian(Hessian):
+    """By forward differences: one gradient, and one more for each colour."""
+
+    def __init__(self, target: Target, edges: np.ndarray) -> None:
+        super().__init__(target, edges)
+        self.target = target
+
+    @property
+    def width(self) -> int:
+        """So many that the differences of all colours fit into memory."""
+        return max(1, POINTS_TOGETHER // (1 + self.n_colours))
+
+    def each(self, z: np.ndarray, scale: np.ndarray | None) -> Evaluated:
+        """From gradients at the points, and at each moved by the coordinates of one colour."""
+        colours, entry_colours, places, columns = self.colouring
+        n, count = len(z), self.n_colours
+        size = 1 + np.abs(z).max(axis=1, keepdims=True) if scale is None else scale
+        step = STEP * np.broadcast_to(size, z.shape)
+        moved = z[:, None] + np.where(colours == np.arange(count)[:, None], step[:, None], 0.0)
+        points = np.concatenate([z, moved.reshape(n * count, -1)])
+        log_p, gradient = self.target.value_and_gradient(points)
+        images = gradient[n:].reshape(n, count, -1) - gradient[:n, None]
+        values = images[:, entry_colours, places] / step[:, columns]
+        return Evaluated(log_p[:n], gradient[:n], values)
 
 
 def hessian_on(target: Target, edges: np.ndarray) -> Hessian:
-    """The program of this target and pattern; one is kept for each target."""
+    """What evaluates the Hessian of this target; a compiled program is kept for each target."""
+    if not target.twice_differentiable:
+        return DifferencedHessian(target, edges)
     target = target.plain
     hessian = _HESSIANS.get(target)
     if hessian is None or not np.array_equal(hessian.edges, edges):
-        hessian = _HESSIANS[target] = Hessian(target, edges)
+        hessian = _HESSIANS[target] = CompiledHessian(target, edges)
     return hessian
 
 
-def hessians(target: Target, edges: np.ndarray, z: np.ndarray, groups: int = 1) -> Evaluated:
+def hessians(
+    target: Target,
+    edges: np.ndarray,
+    z: np.ndarray,
+    groups: int = 1,
+    scale: np.ndarray | None = None,
+) -> Evaluated:
     """log p̂, its gradient and its Hessian on a pattern at each row of z (n, d).
 
     The Hessian is summed over n/groups rows at a time.
+
+    Parameters
+    ----------
+    scale
+        Typical size of each coordinate, shape (d,); without it, 1 + |z|. Differences of gradients
+        are taken over a small part of it.
     """
+    if not target.twice_differentiable:  # a journal keeps the gradients, not what follows from them
+        return hessian_on(target, edges)(z, groups, scale)
 
     def compute() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         evaluated = hessian_on(target, edges)(z, groups)

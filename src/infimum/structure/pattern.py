@@ -1,36 +1,33 @@
 """The pattern of the Hessian of log p̂: the pairs of coordinates that it couples.
 
 The pattern of a small program is read by asdex, which follows every operation and so finds a
-pattern that holds everywhere. The pattern of a large one is probed: random products with the
-Hessian at a few points, coded so that each names the entry that it came from. Either pattern is
-checked at other points by random products.
+pattern that holds everywhere. The pattern of a large one, or of code outside JAX, is probed: random
+products with the Hessian at a few points, coded so that each names the entry that it came from.
+Either pattern is checked at other points by random products.
 """
 
 from __future__ import annotations
 
 import warnings
-import weakref
-from typing import Any
 
-import jax
 import numpy as np
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.extras import required
-from infimum.base.program import Program, double_precision
+from infimum.base.program import double_precision
 from infimum.structure.hessian import hessians
 from infimum.structure.probe import probe
+from infimum.structure.products import check_curvature, hessian_times, product_noise
 from infimum.target.target import Target
 
 LARGEST_PROGRAM_READ = 400_000
 """Numbers in all arrays of the largest program that asdex reads: this takes about a second."""
 
-PRODUCTS_PER_CALL = 8
-"""Products with the Hessian at one point in one call: what depends on the point alone is computed
-once for all of them."""
-
 CHECK_POINTS = 3
 """Points at which a pattern is checked. At those where it fails it is probed again."""
+
+NEED = "the sparse family"
+"""What needs a pattern, in messages."""
 
 MOST_FAILURES = 5
 """Failed checks after which the target is called unsuitable."""
@@ -43,60 +40,10 @@ PRODUCT_ERROR = 1e-7
 """Relative error of a product on the pattern above which an entry is missing. Rounding of sums over
 millions of rows stays below it, and smaller entries change no sd by more."""
 
-_PRODUCTS: weakref.WeakKeyDictionary[Target, Program] = weakref.WeakKeyDictionary()
-
-
-def products(target: Target) -> Program:
-    """The program for ∇²log p̂(z) v at `PRODUCTS_PER_CALL` vectors v; its input is (z, v, v, …).
-
-    Raises
-    ------
-    UnsuitableError
-        If log p̂ has no second derivative in JAX.
-    """
-    target = target.plain
-    if target not in _PRODUCTS:
-        if not target.twice_differentiable:
-            raise coded_error(
-                UnsuitableError, "E220", _no_second_derivative(target, "its code is outside JAX")
-            )
-        function, d = target.program.function(), target.dim
-
-        def images(point: Any) -> Any:
-            _, push = jax.linearize(lambda z: function(z)[1], point[:d])
-            return jax.lax.map(push, point[d:].reshape(PRODUCTS_PER_CALL, d))
-
-        try:
-            _PRODUCTS[target] = Program(images, (1 + PRODUCTS_PER_CALL) * d, batch=1)
-        except Exception as error:  # JAX raises many types: each says that there is no derivative
-            raise coded_error(
-                UnsuitableError, "E220", _no_second_derivative(target, str(error).split("\n")[0])
-            ) from error
-    return _PRODUCTS[target]
-
-
-def _no_second_derivative(target: Target, reason: str) -> str:
-    return (
-        f"log p̂ of {target.name!r} has no second derivative, which the sparse family needs "
-        f'({reason}): write it with jax.numpy, or fit "fullrank" or "lowrank"'
-    )
-
-
-def hessian_times(target: Target, z: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """∇²log p̂(z) v for one point z (d,) and each row of v (n, d)."""
-    program = products(target)
-
-    def compute() -> np.ndarray:
-        out, seeds = np.empty(v.shape), np.zeros((1 + PRODUCTS_PER_CALL, target.dim))
-        seeds[0] = z
-        for start in range(0, len(v), PRODUCTS_PER_CALL):
-            rows = v[start : start + PRODUCTS_PER_CALL]
-            seeds[1 : 1 + len(rows)] = rows
-            out[start : start + len(rows)] = program(seeds.reshape(1, -1))[0, : len(rows)]
-        return out
-
-    images: np.ndarray = target.recall("products with the Hessian", lambda: (z, v), 0, compute)
-    return images
+DIFFERENCE_ERROR = 1e-3
+"""The same for products by differences: a forward difference over 1e-5 of a coordinate's size has a
+relative error of 1e-5 where the third derivative is of the size of the second, and of 1e-3 where it
+is a hundred times larger."""
 
 
 def find_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
@@ -107,8 +54,10 @@ def find_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
     UnsuitableError
         If there is no second derivative, or no pattern is found that passes the check.
     """
-    products(target)  # refuses a target without second derivative
-    edges = _read(target) if target.program.structure.total <= LARGEST_PROGRAM_READ else None
+    check_curvature(target, NEED)
+    edges = None
+    if target.twice_differentiable and target.program.structure.total <= LARGEST_PROGRAM_READ:
+        edges = _read(target)
     if edges is None:
         edges = _probe(target, _finite_point(target, rng), rng)
     return _confirmed(target, edges, rng, MOST_FAILURES)
@@ -138,7 +87,7 @@ def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> 
             f"edges name coordinates outside 0 to {target.dim - 1}: they reach from "
             f"{pairs.min()} to {pairs.max()}",
         )
-    products(target)
+    check_curvature(target, NEED)
     return _confirmed(target, _unique(pairs, target.dim), rng, 0)
 
 
@@ -189,7 +138,9 @@ def _finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
 
 def _probe(target: Target, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pattern of the Hessian at one point."""
-    return _unique(probe(lambda v: hessian_times(target, z, v), target.dim, rng), target.dim)
+    noise = product_noise(target, z, rng)
+    pairs = probe(lambda v: hessian_times(target, z, v), target.dim, rng, noise)
+    return _unique(pairs, target.dim)
 
 
 def _confirmed(
@@ -223,7 +174,11 @@ def _confirmed(
 
 
 def incomplete_rows(
-    target: Target, edges: np.ndarray, z: np.ndarray, rng: np.random.Generator
+    target: Target,
+    edges: np.ndarray,
+    z: np.ndarray,
+    rng: np.random.Generator,
+    scale: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Rows of the Hessian at each point that have entries outside the pattern.
 
@@ -233,18 +188,22 @@ def incomplete_rows(
     ----------
     z
         Points, shape (n, d).
+    scale
+        Typical size of each coordinate there, shape (d,); by default 1.
     """
     d = target.dim
     row, column = edges
+    error = PRODUCT_ERROR if target.twice_differentiable else DIFFERENCE_ERROR
     wrong_rows = []
-    for point, values in zip(z, hessians(target, edges, z, len(z)).values, strict=True):
-        v = rng.standard_normal(d)
-        image = hessian_times(target, point, v[None])[0]
+    for point, values in zip(z, hessians(target, edges, z, len(z), scale).values, strict=True):
+        v = rng.standard_normal(d) * (1.0 if scale is None else scale)
+        image = hessian_times(target, point, v[None], scale)[0]
+        noise = product_noise(target, point, rng, scale)
         sums, sizes = values[:d] * v, np.abs(values[:d] * v)
         for a, b in ((row, column), (column, row)):
             terms = values[d:] * v[b]
             sums += np.bincount(a, terms, d)
             sizes += np.bincount(a, np.abs(terms), d)
-        right = np.abs(image - sums) <= PRODUCT_ERROR * (sizes + np.abs(image))
+        right = np.abs(image - sums) <= error * (sizes + np.abs(image)) + noise
         wrong_rows.append(np.flatnonzero(~right))
     return wrong_rows

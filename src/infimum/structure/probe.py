@@ -44,7 +44,10 @@ MOST_PASSES = 60
 
 
 def probe(
-    times: Callable[[np.ndarray], np.ndarray], dim: int, rng: np.random.Generator
+    times: Callable[[np.ndarray], np.ndarray],
+    dim: int,
+    rng: np.random.Generator,
+    noise: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rows and columns of the entries that are not zero, shape (2, n).
 
@@ -52,8 +55,10 @@ def probe(
     ----------
     times
         H v for each row of v (n, d).
+    noise
+        Error of each row of a product with entries near 1, shape (d,); by default only rounding.
     """
-    entries = _Entries(dim)
+    entries = _Entries(dim, np.zeros(dim) if noise is None else noise)
     buckets, before = FEWEST_BUCKETS, dim
     throws: list[_Throw] = []
     while True:
@@ -77,8 +82,9 @@ def probe(
 class _Entries:
     """Entries that are known, each with its mirror image."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, noise: np.ndarray) -> None:
         self.dim = dim
+        self.noise = noise
         self.keys = self._sorted = np.zeros(0, np.int64)
         self.values = np.zeros(0)
 
@@ -108,7 +114,7 @@ class _Entries:
             seeds = np.zeros((len(some), self.dim))
             seeds[np.arange(len(some)), some] = 1.0
             images = times(seeds)
-            place, rows = np.nonzero(images)
+            place, rows = np.nonzero(np.abs(images) > self.noise)
             self.add(rows, some[place], images[place, rows])
 
 
@@ -137,7 +143,8 @@ class _Throw:
             seeds = np.stack([np.where(self.bucket == b, self.weights[k], 0.0) for k, b in some])
             for (k, b), image in zip(some, times(seeds), strict=True):
                 self.remainders[k, b] = image
-        self.rounding = ROUNDING * np.abs(self.remainders).max(axis=(0, 1))
+        self.noise = entries.noise
+        self.rounding = np.maximum(ROUNDING * np.abs(self.remainders).max(axis=(0, 1)), self.noise)
         self.subtract(entries, np.arange(len(entries.keys)))
 
     def subtract(self, entries: _Entries, places: np.ndarray) -> None:
@@ -162,7 +169,8 @@ class _Throw:
         alone = self.bucket[column] == bucket
         for k, sums in ((1, second), (2, third)):
             expected = one * self.weights[k, column] / self.weights[0, column]
-            alone &= np.abs(sums[bucket, row] - expected) <= MARK_ERROR * np.abs(expected)
+            error = MARK_ERROR * np.abs(expected) + self.noise[row]
+            alone &= np.abs(sums[bucket, row] - expected) <= error
         row, column, one = row[alone], column[alone], one[alone]
         new = entries.add(row, column, one / self.weights[0, column])
         for throw in throws:

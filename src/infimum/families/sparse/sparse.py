@@ -43,8 +43,8 @@ class Sparse(Adaptive):
     full-rank Gaussian, at a cost that grows with the entries of a sparse factor. Models with
     conditional independences have such a Hessian: hierarchies, time series, crossed effects.
 
-    Requires: second derivatives of log p̂ with zeros, and the extra "sparse". It starts from a
-    Gaussian.
+    Requires: a Hessian of log p̂ with zeros, by JAX or by differences of gradients, and the extra
+    "sparse". It starts from a Gaussian.
 
     Parameters
     ----------

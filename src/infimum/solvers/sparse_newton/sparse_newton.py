@@ -187,7 +187,8 @@ class SparseNewton(Solver):
         """Evaluate every candidate; move to it or damp the step."""
         for state in states:
             z = state.candidate.push(state.eps)
-            evaluated = hessians(target, state.q.edges, z, GROUPS)
+            scale = 1 / np.sqrt(state.trial.precision[: state.q.dim])
+            evaluated = hessians(target, state.q.edges, z, GROUPS, scale)
             self._advance(state, z, evaluated)
             if state.reason is not None and state.reason.converged:
                 self._verify(state, target)
@@ -215,7 +216,8 @@ class SparseNewton(Solver):
     def _verify(self, state: SparseNewtonState, target: Target) -> None:
         """Raise UnsuitableError if the Hessian where q is has entries outside the pattern."""
         z = state.q.push(state.rng.standard_normal((1, state.q.dim)))
-        rows = incomplete_rows(target, state.q.edges, z, state.rng)[0]
+        scale = 1 / np.sqrt(state.point.precision[: state.q.dim])
+        rows = incomplete_rows(target, state.q.edges, z, state.rng, scale)[0]
         if rows.size:
             names = ", ".join(repr(target.space.free_names[i]) for i in rows[:5])
             raise coded_error(
