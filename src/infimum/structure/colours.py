@@ -37,7 +37,7 @@ class Colouring(NamedTuple):
     columns: np.ndarray
 
     @property
-    def count(self) -> int:
+    def n_colours(self) -> int:
         """How many colours there are."""
         return int(self.colours.max()) + 1
 

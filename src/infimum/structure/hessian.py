@@ -55,7 +55,7 @@ class Hessian(abc.ABC):
     @property
     def n_colours(self) -> int:
         """How many products, or differences, one Hessian takes."""
-        return self.colouring.count
+        return self.colouring.n_colours
 
     @abc.abstractmethod
     def each(self, z: np.ndarray, scale: np.ndarray | None) -> Evaluated:
