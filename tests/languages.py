@@ -115,6 +115,14 @@ def stan_model(folder: Path, *flags: str, **more: float):
 
 
 def of_stan(folder: Path) -> infimum.Target:
+    """By stanli, which runs the program itself."""
+    pytest.importorskip("stanli")
+    pytest.importorskip("bridgestan")
+    program = Path(__file__).parents[1] / "examples" / "eight_schools.stan"
+    return infimum.from_stan(program, {"J": 8, "effect": EFFECT, "standard_error": ERROR})
+
+
+def of_compiled_stan(folder: Path) -> infimum.Target:
     return infimum.from_stan(stan_model(folder))
 
 
@@ -189,6 +197,7 @@ LANGUAGES: dict[str, Callable[[Path], infimum.Target]] = {
     "pymc": of_pymc,
     "pytensor": of_pytensor,
     "stan": of_stan,
+    "compiled stan": of_compiled_stan,
     "threaded stan": of_threaded_stan,
     "torch": of_torch,
     "branching torch": of_branching_torch,

@@ -374,7 +374,33 @@ def untransformed(context: Context) -> None:
 def no_toolchain(context: Context) -> None:
     bridgestan = pytest.importorskip("bridgestan")
     context.patch.setattr(bridgestan.compile, "get_bridgestan_path", lambda download=True: "")
-    infimum.from_stan(context.file("parameters { real x; }", "model.stan"))
+    path = context.file("parameters { real x; }", "model.stan")
+    infimum.from_stan(path, engine="bridgestan")
+
+
+STAN = "data { vector[2] y; } parameters { real x; } model { %s }"
+
+
+def stan(context: Context, program: str, data: Any = None, engine: str | None = None) -> None:
+    for library in ("stanli", "bridgestan"):
+        pytest.importorskip(library)
+    infimum.from_stan(program, data, engine)
+
+
+def stan_without_text(context: Context) -> None:
+    pytest.importorskip("bridgestan")
+    stanli = pytest.importorskip("stanli")
+    model = stanli.bridgestan_model(stan_code="parameters { real x; } model { x ~ normal(0, 1); }")
+    infimum.from_stan(model).unconstrain({"x": 0.0})
+
+
+def unknown_constant(context: Context) -> None:
+    for library in ("stanli", "bridgestan"):
+        pytest.importorskip(library)
+    program = "if (x > 0) x ~ normal(0, 1); else x ~ normal(0, 2);"
+    target = infimum.from_stan(STAN % program, {"y": [1, 2]})
+    fits = [infimum.fit(target, "meanfield", draws=500, starts=1, max_steps=3)] * 2
+    infimum.compare(fits)
 
 
 def two_devices(context: Context) -> None:
@@ -803,6 +829,30 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
     "E614": (latent_inside, "site 'theta'", "inside the plate 'rows'", "infimum.Rows(..., local="),
     "E620": (untransformed, "variable 'sigma'", "no transform", "leave default_transform as it is"),
     "E630": (no_toolchain, "model.stan", "toolchain is not installed", "for how to install it"),
+    "E631": (
+        lambda g: stan(g, "parameters { real x }"),
+        "Stan program does not compile",
+        "line 1, column 20",
+        'Expected ";" after variable declaration',
+    ),
+    "E632": (
+        lambda g: stan(g, STAN % "", {"y": [1.0, np.nan]}),
+        "data entry y[1]",
+        "nan",
+        "remove these observations",
+    ),
+    "E633": (
+        stan_without_text,
+        "log-Jacobian of this Stan model",
+        "not known",
+        "give from_stan the program",
+    ),
+    "E634": (
+        lambda g: stan(g, STAN % "", {"y": [1, 2]}, "cmdstan"),
+        "engine",
+        "'cmdstan'",
+        "expected 'stanli' or 'bridgestan'",
+    ),
     "E640": (two_devices, "the example's tensors", "meta", "Move them to one"),
     "E651": (
         lambda g: infimum.from_numpy(lambda z: (1.0, -z, 2), 2),
@@ -840,6 +890,12 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "fits to compare",
         "1 given",
         "expected at least two",
+    ),
+    "E814": (
+        unknown_constant,
+        "can't be compared",
+        "`x ~ normal(0, 1);` (line 1)",
+        "write it as target +=",
     ),
     "E813": (doubtful, "evidence is not reliable", "normal", "Fit a larger family"),
     "E820": (

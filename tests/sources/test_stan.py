@@ -71,7 +71,9 @@ def test_undefined_densities_wrong_gradients_and_old_versions(build):
         old = build("broken", {}, "-DBS_MINOR=4")
     with pytest.raises(ValueError, match=r"BridgeStan 2\.4\.0, this needs 2\.5 or later"):
         infimum.from_stan(old)
-    with pytest.raises(TypeError, match=r"takes a bridgestan.StanModel or a path"):
+    with pytest.raises(
+        TypeError, match=r"takes the path or text of a program, a bridgestan\.StanModel"
+    ):
         infimum.from_stan(3)
     with pytest.raises(TypeError, match="has its data already"):
         infimum.from_stan(build("broken", {}), {})
@@ -93,7 +95,17 @@ def test_a_program_without_the_toolchain_says_what_is_missing(tmp_path, monkeypa
     program = tmp_path / "model.stan"
     program.write_text("parameters { real x; } model { x ~ normal(0, 1); }")
     with pytest.raises(FileNotFoundError, match=r"toolchain is not installed.*BRIDGESTAN"):
-        infimum.from_stan(program)
+        infimum.from_stan(program, engine="bridgestan")
+    monkeypatch.undo()
+    monkeypatch.setenv("BRIDGESTAN", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError, match=r"absent' does not exist: .*set BRIDGESTAN"):
+        infimum.from_stan(program, engine="bridgestan")
+    spaced = tmp_path / "my model.stan"
+    spaced.write_text(program.read_text())
+    with pytest.raises(ValueError, match="a path with spaces: BridgeStan compiles files whose"):
+        infimum.from_stan(spaced, engine="bridgestan")
+    with pytest.raises(ValueError, match="the Stan program is text: BridgeStan compiles files"):
+        infimum.from_stan(program.read_text(), engine="bridgestan")
 
 
 def test_a_model_without_generated_quantities_says_what_to_write(build):

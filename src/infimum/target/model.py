@@ -22,9 +22,13 @@ class Model(abc.ABC):
     ----------
     library
         The library that the model is written in.
+    unknown_constant
+        Why the additive constant of log p̂ is not known, so that log Z says nothing; None if it
+        is known.
     """
 
     library: str
+    unknown_constant: str | None = None
 
     @abc.abstractmethod
     def dims(self) -> dict[str, Sequence[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,6 +52,9 @@ class Evidence:
         The reason for `reliable`, in words.
     name
         Name of the target.
+    unknown_constant
+        Why the additive constant of log p̂ is not known, so that log Z says nothing; None if it
+        is known.
     """
 
     log_z: Estimate
@@ -60,6 +63,7 @@ class Evidence:
     reliable: bool
     why: str
     name: str
+    unknown_constant: str | None = None
 
     def __str__(self) -> str:
         judgement = "reliable" if self.reliable else "not reliable"
@@ -100,6 +104,17 @@ def evidence(
         raise coded_error(
             ValueError, "E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'"
         )
+    estimate = _estimated(fit, method, seed)
+    target = (fit.best if isinstance(fit, Climb) else fit).target
+    unknown = None if target is None else target.model.unknown_constant
+    if unknown is None:
+        return estimate
+    why = f"{unknown}. {estimate.why}"
+    return replace(estimate, reliable=False, why=why, unknown_constant=unknown)
+
+
+def _estimated(fit: Fit | Climb, method: str, seed: Seed) -> Evidence:
+    """The estimate by the method, or by the better one of both."""
     best = fit.best if isinstance(fit, Climb) else fit
     if method != "smc":
         if isinstance(fit, Climb) and len(fit) > 1:
@@ -170,7 +185,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If there are fewer than two models, or an evidence is not reliable.
+        If there are fewer than two models, an evidence is not reliable, or the constant of a
+        density is not known.
     """
     import pandas as pd
 
@@ -187,6 +203,14 @@ def compare(
     if len(labels) != len(evidences) or len(set(labels)) < len(labels):
         raise coded_error(
             ValueError, "E811", f"names are {labels!r}, expected {len(evidences)} distinct ones"
+        )
+    unknown = [x for x in evidences if x.unknown_constant is not None]
+    if unknown:
+        raise coded_error(
+            ValueError,
+            "E814",
+            f"these models can't be compared, because log Z of {unknown[0].name!r} is known up to "
+            f"a constant only: {unknown[0].unknown_constant}",
         )
     doubtful = [f"{n}: {x}" for n, x in zip(labels, evidences, strict=True) if not x.reliable]
     if doubtful:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from infimum.base.errors import coded_error
-from infimum.base.extras import required
-from infimum.sources.stan.bridge import CompiledModel
+from infimum.sources.stan.bridge import CompiledModel, Engine, entries_of, with_data
+from infimum.sources.stan.data import Data, data_text
 from infimum.sources.stan.order import LOG_LIKELIHOOD, Order, variables_of
 from infimum.target.model import Arrays, Model
 from infimum.target.space import columns
@@ -30,14 +29,15 @@ class StanModel(Model):
 
     library = "stan"
 
-    def __init__(self, model: CompiledModel, order: Order) -> None:
-        self.model = model
+    def __init__(self, engine: Engine, order: Order) -> None:
+        self.model = engine.model
+        self.unknown_constant = engine.unknown_constant
+        self._data_names = engine.data_names
         self._order = order
 
     @functools.cached_property
     def _data(self) -> dict[str, np.ndarray]:
-        data = json.loads(self.model.data) if self.model.data else {}
-        arrays = {name: np.asarray(value) for name, value in data.items()}
+        arrays = {name: np.asarray(value) for name, value in entries_of(self.model).items()}
         return {name: array for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
     @functools.cached_property
@@ -103,20 +103,18 @@ class StanModel(Model):
             )
         return generated
 
-    def _with_data(self, data: Any) -> CompiledModel:
+    def _with_data(self, data: object) -> CompiledModel:
         """The program with other data: a dict, the path of a file, or a compiled model."""
-        if isinstance(data, dict | str | os.PathLike):
-            bridgestan = required("bridgestan", "stan")
-            data = bridgestan.StanModel(self.model.lib_path, data, warn=False)
-        if not hasattr(data, "param_constrain"):
+        if isinstance(data, Mapping | str | os.PathLike):
+            data = self._loaded(data)
+        if not isinstance(data, CompiledModel):
             raise coded_error(
                 TypeError,
                 "E434",
                 f"new data for a Stan model are a dict, the path of a .json file, or another "
                 f"bridgestan.StanModel, not {data!r}",
             )
-        model: CompiledModel = data
-        theirs, ours = model.param_unc_names(), self.model.param_unc_names()
+        theirs, ours = data.param_unc_names(), self.model.param_unc_names()
         if theirs != ours:
             raise coded_error(
                 ValueError,
@@ -124,7 +122,18 @@ class StanModel(Model):
                 f"the other Stan model has other parameters, {', '.join(theirs[:MOST_NAMES])}, "
                 f"not {', '.join(ours[:MOST_NAMES])}: give one that differs in its data only",
             )
-        return model
+        return data
+
+    def _loaded(self, data: Data) -> CompiledModel:
+        """The program with other data, in any form in which `from_stan` takes data."""
+        text = data_text(data, self._data_names)
+        try:
+            return with_data(self.model, text)
+        except RuntimeError as error:
+            reason = str(error).rpartition("exception: ")[2].strip()
+            raise coded_error(
+                ValueError, "E632", f"the new data do not suit the Stan program: {reason}"
+            ) from error
 
     def log_likelihood(self, draws: Arrays) -> dict[str, np.ndarray]:
         """The generated quantities called `log_lik`, or `log_lik_y` for data `y`."""

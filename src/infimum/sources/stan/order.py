@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from infimum.base.extras import required
-from infimum.sources.stan.bridge import CompiledModel
+from infimum.sources.stan.bridge import CompiledModel, Engine
 from infimum.target.space import Leaf
 
 MOST_TRACED = 2000
@@ -45,8 +45,9 @@ class Order:
         Place in z of each scalar that one coordinate moves alone.
     """
 
-    def __init__(self, model: CompiledModel) -> None:
-        self.model = model
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.model = model = engine.model
         self.variables = variables_of(model.param_names(include_tp=True, include_gq=True))
         self.n_params = model.param_num()
         random_columns = self._random_columns()
@@ -108,11 +109,11 @@ class Order:
         """
         rng = np.random.default_rng(0)
         z = rng.uniform(-1, 1, self.model.param_unc_num())
-        here = self.model.param_constrain(z)
+        here = self.engine.parameters(z)
         movers: dict[int, list[int]] = {}
         alone: dict[int, int] = {}
         for i in range(len(z)):
-            there = self.model.param_constrain(z + 0.1 * (np.arange(len(z)) == i))
+            there = self.engine.parameters(z + 0.1 * (np.arange(len(z)) == i))
             entries = np.flatnonzero(there != here)
             for entry in entries:
                 movers.setdefault(int(entry), []).append(i)
@@ -123,14 +124,6 @@ class Order:
             for rank, (entry, scalar) in enumerate(zip(place, leaf.scalars(), strict=True)):
                 scalars[int(entry)] = rank, scalar
         return {i: scalars[entry] for i, entry in alone.items() if movers[entry] == [i]}
-
-    def gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
-        """log p̂ and its gradient at one point in Stan's order, constants included."""
-        return self.model.log_density_gradient(z, propto=False, jacobian=True)
-
-    def value(self, z: np.ndarray) -> float:
-        """log p̂ at one point in Stan's order."""
-        return float(self.model.log_density(z, propto=False, jacobian=True))
 
     def draws(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Every variable at the rows of z."""
@@ -151,7 +144,7 @@ class Order:
                     model.param_constrain(row, include_tp=True, include_gq=generates, rng=rng)
                 )
             except RuntimeError:
-                params = model.param_constrain(row)
+                params = self.engine.parameters(row)
                 n_derived = model.param_num(include_tp=True, include_gq=True) - len(params)
                 rows.append(np.concatenate([params, np.full(n_derived, np.nan)]))
         flat = np.array(rows)
@@ -176,13 +169,10 @@ class Order:
         return np.array([self.model.param_unconstrain(row) for row in entries])[:, self.order]
 
     def invert(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """z, and the log-Jacobian there: log p̂ with it, less log p̂ without it."""
+        """z, and the log-Jacobian there."""
         z = self.free_values(flat)
-        log_jacobian = [
-            self.value(row) - self.model.log_density(row, propto=False, jacobian=False)
-            for row in np.ascontiguousarray(z[:, self._inverse_order])
-        ]
-        return z, np.array(log_jacobian)
+        rows = np.ascontiguousarray(z[:, self._inverse_order])
+        return z, np.array([self.engine.log_jacobian(row) for row in rows])
 
 
 def variables_of(columns: Sequence[str]) -> Variables:
