@@ -1,10 +1,8 @@
 """Eight schools in Stan: a fit, its summary, and generated quantities as predictions.
 
-Pass the path of the library that BridgeStan has compiled from the program. Without an argument,
-BridgeStan compiles the program first.
+No compiler is needed: stanli runs the program.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ data = {
 }
 program = Path(__file__).with_name("eight_schools.stan")
 
-target = infimum.from_stan(sys.argv[1] if len(sys.argv) > 1 else program, data)
+target = infimum.from_stan(program, data)
 fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 print(fit.summary(["mu", "tau", "theta"]).round(2).to_string())

@@ -1,10 +1,8 @@
 """Logistic regression in Stan: a fit, its summary, and a posterior predictive check.
 
-Pass the path of the library that BridgeStan has compiled from the program. Without an argument,
-BridgeStan compiles the program first.
+No compiler is needed: stanli runs the program.
 """
 
-import sys
 from pathlib import Path
 
 from sklearn.datasets import load_breast_cancer
@@ -15,10 +13,10 @@ tumours = load_breast_cancer()
 x = tumours.data[:, :10]  # the means of ten measurements
 x = (x - x.mean(axis=0)) / x.std(axis=0)
 y = tumours.target  # 1 is benign
-data = {"N": len(y), "K": 10, "x": x.tolist(), "y": y.tolist()}
+data = {"N": len(y), "K": 10, "x": x, "y": y}
 program = Path(__file__).with_name("logistic.stan")
 
-target = infimum.from_stan(sys.argv[1] if len(sys.argv) > 1 else program, data)
+target = infimum.from_stan(program, data)
 fit = infimum.fit(target, "fullrank", seed=0)
 print(fit)
 print(fit.summary(["alpha", "beta"]).round(2).to_string())

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stan.library import HAS_COMPILER, compiled
 
 from infimum.base.catalogue import catalogue
 
@@ -18,7 +17,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 GENERATED_PAGES = {"errors"}
 """Pages that conf.py writes when the documentation is built."""
 
-NEEDS = {"coming-from-pymc": "pymc", "coming-from-stan": "bridgestan"}
+NEEDS = {"coming-from-pymc": "pymc", "coming-from-stan": "stanli"}
 BLOCK = re.compile(
     r"^```(python|diff|\{code-cell\} python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL
 )
@@ -34,22 +33,13 @@ def after_diff(diff: str) -> str:
     return "".join(line[1:] for line in diff.splitlines(keepends=True) if line[0] != "-")
 
 
-@pytest.fixture
-def library(tmp_path, tmp_path_factory):
-    """The Stan program's library, named as BridgeStan names it, in the folder of the page's run."""
-    if not HAS_COMPILER:
-        pytest.skip("there is no C compiler")
-    path = compiled("eight_schools", tmp_path_factory.mktemp("stan"))
-    return shutil.copy(path, tmp_path / "eight_schools_model.so")
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(page, request, tmp_path, monkeypatch, capsys):
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     """Blocks run one after another and share their names; a diff runs as the code it results in."""
     if module := NEEDS.get(page.stem):
         pytest.importorskip(module, reason=f"{module} is not installed")
     if page.stem == "coming-from-stan":
-        request.getfixturevalue("library")
+        shutil.copy(DOCS.parent / "examples" / "eight_schools.stan", tmp_path)
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
     names: dict[str, object] = {}

@@ -13,13 +13,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from stan.library import HAS_COMPILER, compiled
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODELS = {"eight_schools": ("mu", "tau", "t"), "logistic": ("alpha", "beta")}
 """The names that the languages share."""
 
-LANGUAGES = {"numpy": (), "numpyro": (), "pymc": ("pymc",), "stan": ("bridgestan",)}
+LANGUAGES = {"numpy": (), "numpyro": (), "pymc": ("pymc",), "stan": ("stanli", "bridgestan")}
 LANGUAGES |= {"torch": ("torch",)}
 """What each needs beyond infimum's own requirements."""
 
@@ -30,15 +29,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run():
     """Run a script, once for all tests: its fit, and what it printed."""
-    folder = tmp_path_factory.mktemp("stan")
 
     @functools.cache
     def script(model, language):
         arguments = [f"{model}_{language}.py"]
-        if language == "stan":
-            arguments.append(str(compiled(model, folder)))
         printed = io.StringIO()
         with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(printed):
             names = runpy.run_path(str(EXAMPLES / arguments[0]), run_name="__main__")
@@ -47,8 +43,6 @@ def run(tmp_path_factory):
     def checked(model, language):
         for module in (*LANGUAGES[language], *(["sklearn"] if model == "logistic" else [])):
             pytest.importorskip(module, reason=f"{module} is not installed")
-        if language == "stan" and not HAS_COMPILER:
-            pytest.skip("there is no C compiler")
         return script(model, language)
 
     return checked

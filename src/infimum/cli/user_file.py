@@ -108,12 +108,9 @@ def _read_stan(file: Path, data: Path | None) -> Target:
             f"there is no file {data}: give the program's data as --data DATA.json",
         )
     try:
-        return infimum.from_stan(file, None if data is None else data.read_text(encoding="utf-8"))
-    except (RuntimeError, FileNotFoundError) as error:
-        # BridgeStan raises RuntimeError if the data do not suit the program.
-        raise coded_error(
-            UserError, "E918", f"{file.name}: {str(error).rpartition('exception: ')[2].strip()}"
-        ) from error
+        return infimum.from_stan(file, data)
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        raise coded_error(UserError, "E918", f"{file.name}: {error}") from error
 
 
 def _read_python(file: Path, path: str, name: str) -> Target:
@@ -135,7 +132,7 @@ def _read_python(file: Path, path: str, name: str) -> Target:
         UserError,
         "E915",
         f"{name!r} in {path} is, or returns, {value!r}: expected an infimum.Target, a NumPyro "
-        f"or PyMC model, a bridgestan.StanModel, or a function returning one; "
+        f"or PyMC model, a bridgestan.StanModel or stanli.Model, or a function returning one; "
         f"{_contents(module)}",
     )
 
@@ -147,6 +144,7 @@ def _converter(value: Any) -> Callable[[Any], Target] | None:
     for library, class_name, converter in (
         ("pymc", "Model", infimum.from_pymc),
         ("bridgestan", "StanModel", infimum.from_stan),
+        ("stanli", "Model", infimum.from_stan),
     ):
         model_type = getattr(sys.modules.get(library), class_name, None)
         if model_type is not None and isinstance(value, model_type):

@@ -20,12 +20,16 @@ DISCRETE = re.compile(
 
 UNNORMALISED = ("_lupdf", "_lupmf")
 
-POINTS, MOST_POINTS = 4, 400
+POINTS, MOST_POINTS = 12, 400
 """Points at which the constant is compared with itself, and points tried to find these."""
 
+RADII = (1.0, 0.1, 2.0, 0.01)
+"""Half-widths of the cubes in which they are tried in turn: from near the origin to where fits
+begin."""
+
 ROUNDING = 1e-9
-"""By how much, of the largest log density, a constant may differ from one point to another: sums of
-10^6 terms round off by 1e-10 of their size."""
+"""By how much, relative to the log density, a constant may differ from one point to another: sums
+of 10^6 terms round off by 1e-10 of their size."""
 
 MOST_SHOWN = 60
 """Characters of a statement that a message shows at most."""
@@ -179,11 +183,11 @@ def _unknown(program: Program, change: Change) -> str:
 
 
 def _finite_points(value: Values, dim: int) -> list[tuple[np.ndarray, float]]:
-    """Points of finite density near the origin, or as far as fits begin, and log p̂ there."""
+    """Points of finite density, and log p̂ there: the smallest in size first, which rounds least."""
     rng = np.random.default_rng(0)
     points: list[tuple[np.ndarray, float]] = []
     for i in range(MOST_POINTS):
-        z = rng.uniform(-1, 1, dim) * (1 if i < MOST_POINTS / 2 else 2)
+        z = rng.uniform(-1, 1, dim) * RADII[i % len(RADII)]
         try:
             log_p = value(z)
         except RuntimeError:  # Stan cannot compute it here
@@ -192,7 +196,7 @@ def _finite_points(value: Values, dim: int) -> list[tuple[np.ndarray, float]]:
             points.append((z, log_p))
         if len(points) == POINTS:
             break
-    return points
+    return sorted(points, key=lambda point: abs(point[1]))
 
 
 def _difference(
@@ -201,12 +205,12 @@ def _difference(
     """What this text has more than the program; None if it does not compile, or if that varies."""
     try:
         value = build(text)
-        pairs = [(value(z), log_p) for z, log_p in points]
+        pairs = np.array([(value(z), log_p) for z, log_p in points])
     except RuntimeError:
         return None
-    differences = np.array([more - log_p for more, log_p in pairs])
-    allowed = ROUNDING * max(1.0, np.abs(pairs).max())
-    if not np.ptp(differences) <= allowed:
+    differences = pairs[:, 0] - pairs[:, 1]
+    rounding = ROUNDING * np.maximum(1.0, np.abs(pairs).max(axis=1))
+    constant = differences[0]
+    if not np.all(np.abs(differences - constant) <= rounding + rounding[0]):
         return None
-    # The sums of the smallest size have the smallest rounding.
-    return float(differences[np.abs(pairs).max(axis=1).argmin()])
+    return float(constant)

@@ -87,9 +87,10 @@ def from_stan(
     FileNotFoundError
         If a path leads nowhere, or BridgeStan's toolchain is not installed.
 
-    References
-    ----------
-    Carpenter et al. (2017), "Stan: a probabilistic programming language".
+    Notes
+    -----
+    Which constants Stan drops: Stan Reference Manual, "Statements", section "Distribution
+    statements".
     """
     run = _engine(program, data, engine, include_paths)
     model = run.model
