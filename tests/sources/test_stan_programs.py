@@ -245,6 +245,9 @@ def test_a_program_that_fails_at_most_points_is_read():
     if (x < 0.97) reject("x is ", x); }"""
     target = infimum.from_stan(program)
     assert target.model.unknown_constant is None
+    far = infimum.from_stan(program.replace("0.97", "1.5"))
+    assert 1.5 <= far.example[0] <= 2
+    assert infimum.fit(far, "meanfield", draws=200).work.n_failed > 0
     with pytest.raises(ValueError, match="E107"):
         infimum.fit(infimum.from_stan(program.replace("0.97", "2.5")), "meanfield")
 
@@ -268,6 +271,14 @@ def test_an_ode_has_one_value_at_one_point():
     squares = (([0.6, 0.4, 0.1] - path) ** 2).sum(axis=1) / 0.02 + (z**2).sum(axis=1) / 2
     constant = -3 * np.log(0.1) - 5 * 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(target.values(z), constant - squares, rtol=1e-4)
+
+
+def test_values_that_differ_by_a_solvers_tolerance_are_taken_from_gradients(monkeypatch):
+    value = interpreted.Interpreted.value
+    monkeypatch.setattr(interpreted.Interpreted, "value", lambda self, z: value(self, z) + 1e-4)
+    target = infimum.from_stan(REGRESSION, DATA)
+    z = np.random.default_rng(0).normal(size=(5, 4))
+    np.testing.assert_array_equal(target.values(z), target.value_and_gradient(z)[0])
 
 
 # ---- what users get wrong -----------------------------------------------------------------------
@@ -319,6 +330,12 @@ FINE = {"N": 2, "y": [1.0, 2.0]}
 def test_wrong_use_is_refused_with_its_cure(arguments, kind, message):
     with pytest.raises(kind, match=message):
         infimum.from_stan(*arguments)
+
+
+def test_the_old_name_of_the_argument_works():
+    with pytest.warns(DeprecationWarning, match=r"is now called from_stan\(program=.*W103"):
+        target = infimum.from_stan(stan_model=LOCATION, data=FINE)
+    assert target.dim == 1
 
 
 def test_a_missing_folder_of_includes_is_named():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from infimum.base.deprecation import warn_renamed
 from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.sources.stan.bridge import CompiledModel, Engine
@@ -34,22 +35,27 @@ from infimum.target.target import Target
 
 ENGINES = ("stanli", "bridgestan")
 
+NEAR, FAR = 16, 100
+"""Points at which a start is looked for: those of CmdStan come after those of a fit."""
+
 COMPARED = 8
 """Points at which the value alone is compared with the value that comes with the gradient."""
 
 
 def from_stan(
-    program: Any,
+    program: Any = None,
     data: Data = None,
     engine: str | None = None,
     *,
     include_paths: Folders = None,
+    stan_model: Any = None,
 ) -> Target:
     """The posterior of a Stan program.
 
     Draws have parameters, transformed parameters and generated quantities under Stan's names, as
     arrays of Stan's shapes. A point at which Stan raises an error has density zero; the first
-    message is shown with the fit. Gradients of a batch run in parallel threads if one takes more
+    message is shown with the fit. If it raises one at 16 points of [-1, 1]^d, a fit begins where
+    CmdStan would, in [-2, 2]^d. Gradients of a batch run in parallel threads if one takes more
     than 0.1 ms, or if BridgeStan compiled the program with ``STAN_THREADS``.
 
     log p̂ has all of its constants. stanli drops those of ``~``, as CmdStan does, so they are added:
@@ -75,6 +81,8 @@ def from_stan(
     include_paths
         A folder or several, in which files that the program includes are searched before the
         program's own folder.
+    stan_model
+        The old name of `program`.
 
     Raises
     ------
@@ -92,6 +100,9 @@ def from_stan(
     Which constants Stan drops: Stan Reference Manual, "Statements", section "Distribution
     statements".
     """
+    if stan_model is not None:
+        warn_renamed("from_stan(stan_model=...)", "from_stan(program=...)")
+        program = stan_model
     run = _engine(program, data, engine, include_paths)
     model = run.model
     if model.param_unc_num() == 0:
@@ -114,8 +125,9 @@ def from_stan(
     )
     density = ForeignDensity(code.reordered(order.order))
     check_gradient(density, space.free_names)
+    example = _far_start(density)
     density.failures.clear()
-    return Target.of(space, density, _name(model), model=StanModel(run, order))
+    return Target.of(space, density, _name(model), example=example, model=StanModel(run, order))
 
 
 def _require(engine: str) -> None:
@@ -125,7 +137,7 @@ def _require(engine: str) -> None:
         required(library, extra)
 
 
-def _engine(program: Any, data: Data, engine: str | None, include_paths: Folders) -> Engine:
+def _engine(program: object, data: Data, engine: str | None, include_paths: Folders) -> Engine:
     """The program with its data, ready to be evaluated."""
     if engine is not None and engine not in ENGINES:
         raise coded_error(
@@ -160,7 +172,11 @@ def _engine(program: Any, data: Data, engine: str | None, include_paths: Folders
             "E603",
             "a compiled Stan model has its data already: give data only with a program",
         )
-    return interpreted_model(program) if is_interpreted(program) else Compiled(program)
+    return (
+        interpreted_model(program)
+        if is_interpreted(program)
+        else Compiled(cast(CompiledModel, program))
+    )
 
 
 def _same_values(engine: Engine) -> bool:
@@ -178,6 +194,20 @@ def _same_values(engine: Engine) -> bool:
         if np.isfinite(pair).all() and not np.ptp(pair) <= 1e-9 * max(1.0, np.abs(pair).max()):
             return False
     return True
+
+
+def _far_start(density: ForeignDensity) -> np.ndarray | None:
+    """A point of finite density among CmdStan's initial points, if there is none near the origin.
+
+    Fits begin in [-1, 1]^d, and CmdStan in [-2, 2]^d. None if fits find points by themselves.
+    """
+    rng = np.random.default_rng(0)
+    for points in (rng.uniform(-1, 1, (NEAR, density.dim)), rng.uniform(-2, 2, (FAR, density.dim))):
+        for z in points:
+            log_p, gradient = density(z[None])
+            if np.isfinite(log_p[0]) and np.isfinite(gradient[0]).all():
+                return None if len(points) == NEAR else z
+    return None
 
 
 def _name(model: CompiledModel) -> str:
