@@ -15,6 +15,7 @@ from infimum.base.seeds import SCOUT_STREAM, generator
 from infimum.base.stopping import Stop
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
+from infimum.families._host import Conditioned
 from infimum.solvers._solver import Reason
 from infimum.target.space import columns
 from infimum.target.target import Target
@@ -174,6 +175,7 @@ def assess(
     """
     assessment = Assessment(draws, reason)
     small = draws.q.dim <= LARGEST_DIM and target.large is None
+    small = small and not isinstance(draws.q, Conditioned)  # its scales were followed to their ends
     if not (assessment.trusted and target.differentiable and small):
         return assessment, 0
     known = (draws.points(), draws.log_p, draws.log_r)

@@ -14,7 +14,7 @@ import numpy as np
 from infimum import families
 from infimum.answer.answer import Answer
 from infimum.answer.assessment import Assessment
-from infimum.answer.proposal import Proposal
+from infimum.answer.proposal import Proposal, WideScales
 from infimum.answer.record import Route, RungReport, StartReport, Work
 from infimum.answer.unseen import UnseenMass
 from infimum.answer.weighed import WeighedDraws
@@ -81,7 +81,9 @@ def arrays_of(fit: Answer, portable: bool) -> dict[str, np.ndarray]:
     for place, member in enumerate([fit.q, *fit.proposal.others]):
         arrays |= {f"q{place}/{name}": leaf for name, leaf in member.arrays().items()}
     if fit.proposal.wide is not None:
-        arrays |= {f"wide/{name}": leaf for name, leaf in _fields(fit.proposal.wide).items()}
+        wide = fit.proposal.wide
+        plain = wide.outer if isinstance(wide, WideScales) else wide
+        arrays |= {f"wide/{name}": leaf for name, leaf in _fields(plain).items()}
     unseen = fit.assessment.unseen
     if unseen is not None:
         arrays |= {"beyond/z": unseen.z, "beyond/lacking": np.asarray(unseen.shift)}

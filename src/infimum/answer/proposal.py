@@ -27,6 +27,7 @@ from infimum.families._distribution import (
     Pooled,
     Pushforward,
 )
+from infimum.families._host import Conditioned
 from infimum.gaussian.factor import lower_factor
 from infimum.gaussian.student_t import StudentT, freedom_for
 from infimum.gaussian.student_t_mixture import StudentTMixture
@@ -42,11 +43,30 @@ from infimum.target.target import Target
 SHARE = 0.5
 """Draws of the wide component, and of each other optimum, for one draw of q."""
 
+SCALES_SHARE = 0.125
+"""The same where only few scales are drawn wider: their table ends far out on all sides already."""
+
 OTHERS = 2.0
 """Draws of all other optima together, at most, for one draw of q."""
 
 MOMENT_DRAWS = 4096
 """Draws from which mean and covariance of a q that is not Gaussian are taken."""
+
+
+@dataclass(frozen=True)
+class WideScales:
+    """A wider q(θ) with the same q(x | θ)."""
+
+    q: Conditioned
+    outer: StudentT
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """N draws."""
+        return self.q.extended(self.outer.draw(rng, n), rng)
+
+    def log_prob(self, z: np.ndarray) -> np.ndarray:
+        """The log density at each row."""
+        return np.asarray(self.outer.log_prob(self.q.scales(z)) + self.q.log_given(z))
 
 
 @dataclass(frozen=True)
@@ -64,12 +84,13 @@ class Proposal:
     """
 
     q: Distribution
-    wide: StudentT | StudentTMixture | None = None
+    wide: StudentT | StudentTMixture | WideScales | None = None
     others: tuple[Distribution, ...] = ()
 
     def counts(self, n: int) -> list[int]:
         """How many draws of each component go with n of q."""
-        wide = [int(SHARE * n)] * (self.wide is not None)
+        share = SCALES_SHARE if isinstance(self.wide, WideScales) else SHARE
+        wide = [int(share * n)] * (self.wide is not None)
         each = min(SHARE, OTHERS / max(1, len(self.others)))
         return [n, *wide, *[int(each * n)] * len(self.others)]
 
@@ -151,6 +172,10 @@ def propose(
     freedom = freedom_for(q.dim)
     if isinstance(q, Pooled):
         return Proposal(q, StudentTMixture.around(q.stack()), tuple(others))
+    if isinstance(q, Conditioned):
+        theta = q.outer.draw(generator(0), MOMENT_DRAWS)
+        outer = _with_moments(theta, freedom_for(theta.shape[1]))
+        return Proposal(q, WideScales(q, outer), tuple(others))
     if not isinstance(q, NaturalGaussian):
         if not isinstance(q, Pushforward) or q.dim > LARGEST_DENSE:
             return Proposal(q, None, tuple(others))
@@ -168,5 +193,10 @@ def propose(
 def _around(q: Pushforward, freedom: float) -> StudentT:
     """A t with the mean and covariance of q."""
     z = q.push(structured_draws(generator(0), max(MOMENT_DRAWS, 8 * q.dim), q.dim))
+    return _with_moments(z, freedom)
+
+
+def _with_moments(z: np.ndarray, freedom: float) -> StudentT:
+    """A t with the mean and covariance of these draws."""
     factor = np.linalg.cholesky(np.atleast_2d(np.cov(z.T)))
     return StudentT(z.mean(axis=0), factor, freedom)

@@ -65,7 +65,7 @@ class WeighedDraws:
     @property
     def log_w(self) -> Float[np.ndarray, " n"]:
         """log p̂ - log q at the n draws of q, in nats."""
-        return (self.log_p - self.log_q)[: self.n]
+        return self.log_p[: self.n] - self.log_q[: self.n]
 
     @property
     def log_weights(self) -> Float[np.ndarray, " m"]:

@@ -22,6 +22,7 @@ __all__ = [
     "LowRank",
     "MeanField",
     "Mixture",
+    "Nested",
     "Noncentred",
     "Promise",
     "Pushforward",

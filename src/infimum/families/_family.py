@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, NoReturn
 
 import equinox as eqx
 import numpy as np
 
+from infimum.base.errors import coded_error
 from infimum.families._distribution import Distribution, Pooled
 from infimum.target.target import Target
 
@@ -173,3 +174,26 @@ class Growing(Family):
     @abc.abstractmethod
     def settled(self, q: Distribution) -> Family:
         """The family with the fields that the fit has chosen for q."""
+
+
+class Searched(Family):
+    """Capability: a family whose member is found by a search of its own, from the target alone.
+
+    No member can be placed without a target, and no solver moves one.
+    """
+
+    def init(self, mean: np.ndarray, scale: np.ndarray) -> Distribution:
+        """Refuse."""
+        self._refuse()
+
+    def start_from(self, q: Distribution) -> Distribution:
+        """Refuse."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise coded_error(
+            TypeError,
+            "E202",
+            f"{self.name} can't start from another q: its search begins at the target itself. "
+            "Leave out what it should start from",
+        )

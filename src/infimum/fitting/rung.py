@@ -130,7 +130,7 @@ def _weigh(
         if improper is None:
             others += scouted_modes(plan, family, search, best)
         proposal = propose(best.q, _curvature(plan.searched, best.q, seed), others)
-        draws = weigh(target, proposal, request.n_draws, seed)
+        draws = weigh(target, proposal, request.n_draws_of(best.q), seed)
     if draws is not None:
         return draws
     best.reason = Reason.INTERRUPTED

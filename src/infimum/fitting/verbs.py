@@ -12,14 +12,15 @@ import numpy as np
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import Seed
-from infimum.families import Sparse, family_of
+from infimum.families import Nested, Sparse, family_of
 from infimum.families._family import Family
+from infimum.families.nested.nested import SMALLEST_DIM
 from infimum.fitting.climb import Climb
 from infimum.fitting.display import display
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import PAYS
 from infimum.fitting.request import Request
-from infimum.fitting.way import LADDER, MANY, NEAR_ENOUGH, Way, fit_from_below
+from infimum.fitting.way import LADDER, MANY, Way, fit_from_below
 from infimum.search.progress import Progress
 from infimum.solvers._solver import Solver
 from infimum.target.target import Target
@@ -29,7 +30,7 @@ def fit(
     target: Target,
     family: str | Family = "auto",
     *,
-    tol: float = NEAR_ENOUGH,
+    tol: float | None = None,
     budget: float | None = None,
     seed: Seed = 0,
     starts: int | None = None,
@@ -48,10 +49,11 @@ def fit(
     target
         What to approximate.
     family
-        "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh", "mixture", "flow"
-        or a `Family`; "auto" climbs, and returns the best rung's fit.
+        "nested", "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh",
+        "mixture", "flow" or a `Family`; "auto" climbs, and returns the best rung's fit.
     tol, budget
-        For "auto": nats of KL at which the climb ends, and its time limit in seconds; see `climb`.
+        For "auto": nats of KL that are asked for, and the climb's time limit in seconds; see
+        `climb`.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
     starts
@@ -107,7 +109,7 @@ def climb(
     target: Target,
     ladder: str | Sequence[str | Family] = "auto",
     *,
-    tol: float = NEAR_ENOUGH,
+    tol: float | None = None,
     budget: float | None = None,
     seed: Seed = 0,
     starts: int | None = None,
@@ -127,7 +129,7 @@ def climb(
         a second, and leaves out those that do not pay.
     tol
         Nats of KL, two standard errors included, at which the climb ends, if the verdict is "good"
-        too. With 0 it goes on to the last rung.
+        too. By default a verdict of "good" ends it; with 0 it goes on to the last rung.
     budget
         Time limit in seconds. A rung that is running when they are spent ends there.
     seed, starts, draws, progress, callback
@@ -158,18 +160,18 @@ def climb(
 def _climbed(
     request: Request,
     ladder: str | Sequence[str | Family] | None,
-    tol: float,
+    tol: float | None,
     budget: float | None,
     watch: Callable[..., Any],
 ) -> Climb:
     """Climb the rungs of a ladder in their order; without one, those that pay."""
     rungs = _rungs(LADDER if ladder is None else ladder)
-    if ladder is None and request.target.dim > MANY:
-        rungs.sort(key=lambda rung: not isinstance(rung, Sparse))
+    if ladder is None:
+        rungs = _first_suited(rungs, request.target.dim)
     way = Way(request, request.plan(), tol, budget, watch)
     rungs = rungs[:1] + way.within_reason(rungs[1:])
     while rungs and not way.ended:
-        if not way.fits or ladder is not None:
+        if way.begins or ladder is not None:
             rung, predicted = rungs[0], 0.0
         else:
             choice = way.choose(rungs)
@@ -184,7 +186,18 @@ def _climbed(
     return Climb(tuple(way.fits), tuple(way.skipped), way.ended or "the last rung was tried")
 
 
-def _check_limits(tol: float, budget: float | None) -> None:
+def _first_suited(rungs: list[Family], dim: int) -> list[Family]:
+    """The rungs in the order in which a climb in so many dimensions would begin with them."""
+    if dim < SMALLEST_DIM:
+        rungs = [rung for rung in rungs if not isinstance(rung, Nested)]
+    if dim <= MANY:
+        return rungs
+    return sorted(
+        rungs, key=lambda rung: (not isinstance(rung, Nested), not isinstance(rung, Sparse))
+    )
+
+
+def _check_limits(tol: float | None, budget: float | None) -> None:
     for name, value, least in (("tol", tol, "nats, 0 or more"), ("budget", budget, "seconds")):
         if value is None:
             continue

@@ -7,7 +7,7 @@ import numpy as np
 from infimum import families
 from infimum.base.seeds import SCOUT_STREAM, generator
 from infimum.families._distribution import Distribution, Pooled
-from infimum.families._family import Family, Pooling, Stacking
+from infimum.families._family import Family, Pooling, Searched, Stacking
 from infimum.families.fullrank import DenseGaussian
 from infimum.gaussian.factor import factor_beside
 from infimum.search.atlas import KnownGround, Mode, log_known_mass, moved_to
@@ -48,7 +48,7 @@ def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> li
     and a q that has converged.
     """
     target = plan.searched
-    if target.dim > LARGEST_SCOUTED:
+    if target.dim > LARGEST_SCOUTED or isinstance(family, Searched):
         return []
     settled = best.reason is not None and best.reason.converged
     if not (settled and target.differentiable and np.isfinite(best.loss)):

@@ -9,9 +9,11 @@ import numpy as np
 from infimum.base.seeds import ADAPT_STREAM, generator
 from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian, NaturalGaussian
 from infimum.families._family import Branching, Directed, Family, Pooling
+from infimum.families.nested import Nested
 from infimum.search.improper import direction
 from infimum.search.loop import Search, choose_best, place_starts, remaining_optima, run_solvers
 from infimum.search.modes import gaussian_at, take_in_modes
+from infimum.search.nested import nested_optimum
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
 from infimum.search.surrogate import MOST_PASSES
@@ -32,6 +34,8 @@ def find_optima(
     below
         Optima of another family to start from; without any, random starts are placed.
     """
+    if isinstance(family, Nested):
+        return nested_optimum(plan, family, watch)
     search = _begin(plan, family, watch, below)
     best = _minimise(plan, plan.searched, family, search, watch)
     if plan.surrogate is not None:

@@ -32,11 +32,14 @@ class Evaluated(NamedTuple):
     values
         The Hessian, summed over each group of points as far as they have a positive density: its
         diagonal, then an entry for each edge, shape (groups, d + n_edges).
+    n_more
+        Gradients that it took besides one at each point.
     """
 
     log_p: np.ndarray
     gradient: np.ndarray
     values: np.ndarray
+    n_more: int = 0
 
 
 class Hessian(abc.ABC):
@@ -76,11 +79,16 @@ class Hessian(abc.ABC):
         values = np.zeros((groups, self.dim + self.edges.shape[1]))
         for start in range(0, n, width):
             rows = slice(start, min(n, start + width))
-            log_p[rows], gradient[rows], each = self.each(z[rows], scale)
+            log_p[rows], gradient[rows], each, _ = self.each(z[rows], scale)
             for offset, value in enumerate(each):
                 if log_p[start + offset] > -np.inf:
                     values[(start + offset) * groups // n] += value
-        return Evaluated(log_p, gradient, values)
+        return Evaluated(log_p, gradient, values, n * self.n_differences)
+
+    @property
+    def n_differences(self) -> int:
+        """Gradients that a Hessian takes besides the one at its point."""
+        return 0
 
     @property
     @abc.abstractmethod
@@ -125,6 +133,11 @@ class DifferencedHessian(Hessian):
     def __init__(self, target: Target, edges: np.ndarray) -> None:
         super().__init__(target, edges)
         self.target = target
+
+    @property
+    def n_differences(self) -> int:
+        """One for each colour."""
+        return self.n_colours
 
     @property
     def width(self) -> int:

@@ -128,6 +128,7 @@ class Target:
             density if isinstance(density, Density) else compile_density(density, space, data)
         )
         self._plain: Target | None = None
+        self._by_gradients = False
 
     def with_data(self, data: PyTree, model: Model) -> Target:
         """The same target on other data of the same shapes; nothing is traced again.
@@ -223,7 +224,13 @@ class Target:
     @property
     def twice_differentiable(self) -> bool:
         """Whether JAX may differentiate that gradient: foreign code has no second derivative."""
-        return self._density.twice_differentiable
+        return self._density.twice_differentiable and not self._by_gradients
+
+    def by_gradients(self) -> Target:
+        """The same target, its curvature taken from gradients: JAX has nothing more to compile."""
+        target = copy.copy(self)
+        target._by_gradients = True
+        return target
 
     @property
     def failures(self) -> Failures:

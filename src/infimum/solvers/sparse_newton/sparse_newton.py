@@ -190,6 +190,7 @@ class SparseNewton(Solver):
             scale = 1 / np.sqrt(state.trial.precision[: state.q.dim])
             evaluated = hessians(target, state.q.edges, z, GROUPS, scale)
             self._advance(state, z, evaluated)
+            state.info.n_gradients += evaluated.n_more
             if state.reason is not None and state.reason.converged:
                 self._verify(state, target)
         best = min((state.loss + state.doubt for state in states), default=np.inf)

@@ -1,0 +1,182 @@
+"""Densities of single coordinates given all others, for thousands of coordinates at a time.
+
+Given the rest, log p̂ is a sum over coordinates that don't meet, log p̂ = c + Σ_j f_j(x_j). Its
+derivative by x_j is that of f_j alone; so one gradient serves one node of every coordinate. f_j is
+the integral of the polynomial through the nodes, and the density is exp f_j at points of a grid
+with straight lines between their logarithms: it can be drawn from, and its log density is exact.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.polynomial import chebyshev
+
+from infimum.families.nested.field import LARGEST_CHUNK, Field, Modes
+
+REACH = 7.5
+"""sds that the grid reaches to either side of the mode."""
+
+NODES = 23
+"""Nodes where the derivative is evaluated. The log of the integrals over 5,000 logistic groups of
+three rows is then 4e-4 off, over 235 Poisson effects 5e-7; with 19 nodes 8e-3 and 1e-5. The
+derivative of a logistic coordinate has poles at ±iπ: the error falls with the nodes a sd."""
+
+POINTS = 76
+"""Points of the grid. The straight lines change a log density by 0.005 at most, and with 5,000
+coordinates the sd of a joint log weight by 0.1."""
+
+
+FLAT = 1e-6
+"""Change of f over an interval below which its exponential is taken for a straight line."""
+
+
+class Rule(NamedTuple):
+    """Where derivatives are taken, and how f follows from them, in sds.
+
+    Attributes
+    ----------
+    nodes, points
+        Shapes (m,) and (p,).
+    integral
+        Takes derivatives at the nodes to f at the points, shape (p, m); f is 0 in the middle.
+    """
+
+    nodes: Float[np.ndarray, " m"]
+    points: Float[np.ndarray, " p"]
+    integral: Float[np.ndarray, "p m"]
+
+
+@functools.cache
+def rule() -> Rule:
+    """The rule by Chebyshev's points."""
+    nodes = chebyshev.chebpts1(NODES)
+    points = np.linspace(-1, 1, POINTS)
+    whole = chebyshev.chebval(points, chebyshev.chebint(np.eye(NODES), lbnd=0.0, axis=0)).T
+    matrix = whole @ np.linalg.inv(chebyshev.chebvander(nodes, NODES - 1))
+    return Rule(REACH * nodes, REACH * points, REACH * matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The densities of k coordinates at n points of the rest.
+
+    Attributes
+    ----------
+    modes
+        Where they are centred.
+    sd
+        What a unit of the grid is, shape (n, k).
+    f
+        log densities at the points, up to constants, shape (n, p, k).
+    mass
+        Mass of each interval of the grid, up to a factor for each coordinate, shape (n, p - 1, k).
+    log_norm
+        log of the integral of the straight lines' exponentials, in the grid's units, shape (n, k).
+    log_sum
+        log ∫ exp f, by the trapezoidal rule: exact to rounding for a smooth f that ends at the
+        grid's ends, where the straight lines lack 0.3 %.
+    """
+
+    modes: Modes
+    sd: Float[np.ndarray, "n k"]
+    f: Float[np.ndarray, "n p k"]
+    mass: Float[np.ndarray, "n c k"]
+    log_norm: Float[np.ndarray, "n k"]
+    log_sum: Float[np.ndarray, "n k"]
+
+    @property
+    def log_integral(self) -> Float[np.ndarray, " n"]:
+        """log ∫ p̂ over all coordinates."""
+        return self.modes.log_p + (self.log_sum + np.log(self.sd)).sum(axis=1)
+
+    def excess(self) -> float:
+        """KL of Gaussians of these means and of variance sd², over coordinates, at the first row.
+
+        In the grid's units their variance is 1: that of the curvature at the mode.
+        """
+        t, f = rule().points, self.f[:1] - self.log_sum[:1, None]
+        mean = np.einsum("p,npk->nk", t, np.exp(f)) * _width()
+        normal = -0.5 * ((t[:, None] - mean[:, None]) ** 2 + np.log(2 * np.pi))
+        return float((np.exp(normal) * (normal - f)).sum() * _width())
+
+    def tails(self) -> Float[np.ndarray, " n"]:
+        """Mass beyond the grid's ends, summed over coordinates, if each tail is as long as 1 sd."""
+        ends = self.f[:, [0, -1]] - self.log_sum[:, None]
+        return np.asarray(np.exp(ends).sum(axis=(1, 2)))
+
+    def draw(
+        self, x: Float[np.ndarray, "n k"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
+        """A draw of every coordinate around x, and the log density of all together."""
+        levels = np.cumsum(self.mass, axis=1)
+        spots = rng.random(self.sd.shape) * levels[:, -1]
+        cell = np.minimum((levels < spots[:, None]).sum(axis=1), POINTS - 2)[:, None]
+        low, high = (np.take_along_axis(self.f, cell + i, axis=1)[:, 0] for i in (0, 1))
+        rise, part = high - low, rng.random(self.sd.shape)
+        steep = np.abs(rise) > FLAT
+        slope = np.where(steep, rise, 1.0)
+        place = np.where(steep, np.log1p(part * np.expm1(slope)) / slope, part)
+        t = rule().points[cell[:, 0]] + place * _width()
+        density = (low + place * rise - self.log_norm - np.log(self.sd)).sum(axis=1)
+        return x + t * self.sd, density
+
+    def log_density(self, away: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+        """The log density of all coordinates, so far from where they are centred."""
+        spot = (away / self.sd + REACH) / _width()
+        cell = np.clip(np.floor(spot), 0, POINTS - 2).astype(int)[:, None]
+        low, high = (np.take_along_axis(self.f, cell + i, axis=1)[:, 0] for i in (0, 1))
+        value = low + (spot - cell[:, 0]) * (high - low) - self.log_norm - np.log(self.sd)
+        inside = (spot >= 0) & (spot <= POINTS - 1)
+        return np.asarray(np.where(inside, value, -np.inf).sum(axis=1))
+
+
+def cells_at(field: Field, modes: Modes) -> Iterator[tuple[slice, Cells]]:
+    """The densities at each of some modes of a field without edges, a chunk of rows at a time."""
+    nodes, _, integral = rule()
+    n, k, d = len(modes.z), len(field.rest), modes.z.shape[1]
+    size = max(1, LARGEST_CHUNK // (NODES * d + 4 * POINTS * k))
+    for start in range(0, n, size):
+        rows = slice(start, min(n, start + size))
+        part = modes.of(rows)
+        sd = 1 / np.sqrt(part.precision.pivots)
+        out = np.empty_like(sd)
+        out[:, field.analysis.layout.order] = sd
+        z = np.repeat(part.z[:, None], NODES, axis=1)
+        z[:, :, field.rest] += nodes[:, None] * out[:, None]
+        slopes = field.gradients_at(z.reshape(-1, d)).reshape(*z.shape)[:, :, field.rest]
+        f = integral @ (slopes * out[:, None])
+        top = f.max(axis=1)
+        height = np.exp(f - top[:, None])
+        mass = _masses(f, height)
+        log_norm, log_sum = (top + np.log(x.sum(axis=1)) for x in (mass, height * _width()))
+        yield rows, Cells(part, out, f, mass, log_norm, log_sum)
+
+
+def _width() -> float:
+    return 2 * REACH / (POINTS - 1)
+
+
+def _masses(
+    f: Float[np.ndarray, "n p k"], height: Float[np.ndarray, "n p k"]
+) -> Float[np.ndarray, "n c k"]:
+    """∫ of the exponentials of straight lines over each interval of the grid.
+
+    Parameters
+    ----------
+    height
+        exp f, up to a factor for each coordinate.
+    """
+    rise = np.diff(f, axis=1)
+    flat = np.abs(rise) < FLAT
+    rise[flat] = 1.0
+    mass = np.diff(height, axis=1)
+    mass /= rise
+    mass[flat] = (0.5 * (height[:, :-1] + height[:, 1:]))[flat]
+    mass *= _width()
+    return np.asarray(mass)

@@ -1,0 +1,370 @@
+"""The search of the nested family: a rough fit, the scales that it shows, and their marginal."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from infimum.base.errors import UnsuitableError, coded_error
+from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.families._distribution import SparseGaussian
+from infimum.families.nested.conditional import GaussianField, ShapedField
+from infimum.families.nested.field import Field
+from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
+from infimum.families.sparse.sparse import Sparse
+from infimum.gaussian.sparse import SparseFactor
+from infimum.search.loop import Search, run_solvers
+from infimum.search.marginal import (
+    DROP,
+    MOST_ROUGH,
+    MOST_TABULATED,
+    SPACING,
+    Lattice,
+    Marginal,
+    predictor_of,
+    table_of,
+    with_shapes,
+)
+from infimum.search.path import best_on_path
+from infimum.search.plan import Plan
+from infimum.search.progress import Progress, Watch
+from infimum.search.starts import RADIUS
+from infimum.solvers._solver import Info, Reason, State
+from infimum.solvers.sparse_newton import SparseNewton
+from infimum.structure.colours import colouring
+from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
+from infimum.target.target import Target
+
+PATHS = 2
+"""Ascents from random points; the better of two had the scales of seven hierarchies of seven."""
+
+ROUGH_STEPS, ROUGH_TOLERANCE = 25, 1.0
+"""Newton steps of the rough fit, and the nats a hundred coordinates that it may be off: it only
+shows what is a scale, and where the search begins."""
+
+ROLE_POINTS, ROLE_MOVES = 4, 16
+"""Points, and draws of q at each, from which the marks of scales are taken."""
+
+ROLE_SPREAD = 0.5
+"""How far these points are from q's mean, in its own spread."""
+
+SHAPE_PAYS = 0.02
+"""Nats of E KL[q(x | θ) ‖ p*] at the mode above which the exact shapes of x are used."""
+
+MOST_GRADIENTS = 50_000
+"""Gradients that the scales' marginal may take. On six hierarchies it took 300 to 6,000; a field
+that has no mode of its own, or hangs together as a whole, takes a hundred times as many."""
+
+MOST_BEYOND = 0.01
+"""Mass beyond the ends of the exact shapes' grids, over all coordinates, above which they are not
+used: q would have none there, and no weight would show it."""
+
+NEAR = 3.0
+"""Nats from the top of a lattice within which its modes say how x follows the scales."""
+
+MOST_DENSE = 12
+"""Most coordinates of x that the others may be coupled by, if they are to be independent given
+them."""
+
+
+class Rough(NamedTuple):
+    """A sparse Gaussian of everything, near enough to show what is a scale.
+
+    Attributes
+    ----------
+    q, info
+        The Gaussian, and what it cost.
+    theta
+        The scales.
+    """
+
+    q: SparseGaussian
+    info: Info
+    theta: Int[np.ndarray, " h"]
+
+
+def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, State]:
+    """The member of the nested family for this target.
+
+    Raises
+    ------
+    UnsuitableError
+        If the target is no hierarchy that hangs on few scales.
+    """
+    target = plan.searched.by_gradients()
+    if target.dim < SMALLEST_DIM:
+        raise _aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
+    if target.large is not None:
+        raise _aside(target, "its rows are read from blocks")
+    rough = _rough_fit(plan, target, family, watch)
+    watch(Progress("fitting", 1, np.inf, 1, rough.info.n_gradients))
+    field = _field(target, rough, rough.theta)
+    marginal, root = _first_marginal(field, rough), _root(rough)
+    while True:
+        conditional, lattice = _nested(rough, field, marginal, root)
+        more = _further_scales(field, lattice, conditional, bool(family.scales))
+        if not more.size:
+            break
+        field, marginal, root = _widened(target, rough, field, lattice, more)
+    if isinstance(conditional, ShapedField):
+        before = conditional.inner.n_gradients
+        lattice = with_shapes(lattice, conditional.inner)
+        rough.info.n_gradients += conditional.inner.n_gradients - before
+    q = NestedDistribution(table_of(lattice), field.theta, field.rest, conditional)
+    state = State(q=q, info=rough.info, loss=-_log_mass(lattice), reason=Reason.CONVERGED)
+    state.record(0.0)
+    return Search([state], 1), state
+
+
+def _nested(
+    rough: Rough, field: Field, marginal: Marginal, root: Float[np.ndarray, "h h"]
+) -> tuple[GaussianField | ShapedField, Lattice]:
+    """x given the scales, and the scales' marginal around its mode.
+
+    Raises
+    ------
+    UnsuitableError
+        If the marginal has no end.
+    """
+    field.most_gradients = MOST_GRADIENTS
+    lattice = marginal.explored(*marginal.summit(root))
+    if not (lattice.closed and np.isfinite(lattice.values).any()):
+        raise _aside(
+            field.target,
+            f"the marginal of {_named(field.target, field.theta)} has no end within "
+            f"{len(lattice.values)} points, or does not fall by {DROP:g} nats on all sides",
+        )
+    if lattice.roughness > MOST_ROUGH:
+        top = field.target.describe(lattice.best.z[0])
+        raise _aside(
+            field.target,
+            f"the marginal of {_named(field.target, field.theta)} is not smooth: it jumps by "
+            f"{2 * lattice.roughness:.1f} nats, because the others have several modes given it. "
+            f"Look at {top}",
+        )
+    conditional, lattice = _conditional(field, lattice)
+    field.most_gradients = np.inf
+    rough.info.n_gradients += field.n_gradients
+    if isinstance(conditional, ShapedField):
+        rough.info.n_gradients += conditional.inner.n_gradients
+    return conditional, lattice
+
+
+def _further_scales(
+    field: Field, lattice: Lattice, conditional: GaussianField | ShapedField, named: bool
+) -> Int[np.ndarray, " b"]:
+    """Places in x of what should be among the scales as well; none if a table can't hold them.
+
+    These are coordinates that are marked as scales where the others are at their best: around a
+    rough fit some may not show. If there is none, they are those that the others are coupled by,
+    where these have shapes of their own: nothing is then left that is taken for Gaussian.
+    """
+    room = MOST_TABULATED - len(field.theta)
+    marked = np.zeros(0, int) if named else np.flatnonzero(_marks_within(field, lattice))
+    if 0 < len(marked) <= room:
+        return marked
+    dense = conditional.dense if isinstance(conditional, ShapedField) else np.zeros(0, int)
+    return dense if len(dense) <= room else np.zeros(0, int)
+
+
+def _marks_within(field: Field, lattice: Lattice) -> Bool[np.ndarray, " k"]:
+    """Which coordinates of x are marked as scales, at the best point of a lattice."""
+    best = lattice.best
+    d, rest, precision = field.target.dim, field.rest, best.precision
+    slope = log_det_slopes(field.gradients_at, best.z, field.moves(precision), best.gradient)
+    factor = SparseFactor(precision.below[0], precision.pivots[0])
+    sd = np.sqrt(field.analysis.inverse(factor)[: len(rest)])
+    moves, colours = np.zeros(d), np.zeros(d, int)
+    moves[rest], colours[rest] = sd, field.colouring.colours
+    own = own_slopes(field.gradients_at, best.z[0], moves, colours)
+    others = (slope[0] - own)[rest]
+    others = np.where(np.isfinite(others), others, 0.0)
+    moved = field.inverse_times(precision, others[None])[0]
+    return marks(others, moved, sd) > LEAST_ROLE
+
+
+def _widened(
+    target: Target, rough: Rough, field: Field, lattice: Lattice, more: Int[np.ndarray, " b"]
+) -> tuple[Field, Marginal, Float[np.ndarray, "g g"]]:
+    """The field with some of x among the scales, their marginal, and a root of its covariance."""
+    h = len(field.theta)
+    both = np.concatenate([field.theta, field.rest[more]])
+    theta, order, best = np.sort(both), np.argsort(both), lattice.best
+    near = lattice.values > lattice.values.max() - NEAR
+    away = lattice.modes.z[near] - best.z
+    slope = np.linalg.lstsq(away[:, field.theta], away[:, field.rest[more]], rcond=None)[0].T
+    units = np.zeros((len(more), len(field.rest)))
+    units[np.arange(len(more)), more] = 1.0
+    precision = best.of([0] * len(more)).precision
+    within = field.inverse_times(precision, units)[:, more]
+    root = np.zeros((len(both), len(both)))
+    root[:h, :h], root[h:, :h] = lattice.root, slope @ lattice.root
+    root[h:, h:] = np.linalg.cholesky(0.5 * (within + within.T))
+    wider = _field(target, rough, theta)
+    still = np.zeros((len(wider.rest), len(theta)))
+    marginal = Marginal(wider, best.z[0, theta], best.z[0, wider.rest], still)
+    return wider, marginal, np.linalg.cholesky((root @ root.T)[np.ix_(order, order)])
+
+
+def _aside(target: Target, why: str) -> UnsuitableError:
+    return coded_error(
+        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
+    )
+
+
+def _named(target: Target, places: Int[np.ndarray, " n"]) -> str:
+    return ", ".join(repr(target.space.free_names[i]) for i in places)
+
+
+def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Rough:
+    """A rough fit of a sparse Gaussian, and the scales."""
+    rng = generator(plan.seed, START_STREAM)
+    watch(Progress("starting", PATHS, np.inf, 0, 0))
+    sparse = Sparse().adapted(target, generator(plan.seed, ADAPT_STREAM))
+    starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
+    if target.example is not None:
+        starts[0] = target.example
+    paths = [best_on_path(target, start, rng) for start in starts]
+    best = max(paths, key=lambda path: path.elbo)
+    if not np.isfinite(best.elbo):
+        raise _aside(target, "no point on two ascents has a Gaussian of finite density around it")
+    info = Info("ascent", n_gradients=sum(path.n_gradients for path in paths))
+    search = Search([State(q=sparse.init(best.mean, best.scale), info=info)])
+    solver = SparseNewton(max_steps=ROUGH_STEPS, tolerance=ROUGH_TOLERANCE)
+    run_solvers(target, search, [solver], plan.seed, watch, plan.stop)
+    q = search.states[0].q
+    assert isinstance(q, SparseGaussian)
+    info = search.states[0].info
+    if family.scales:
+        theta = _chosen_scales(target, family.scales)
+    else:
+        theta = _scales(target, q, info, generator(plan.seed, ADAPT_STREAM, 1))
+    return Rough(q, info, theta)
+
+
+def _chosen_scales(target: Target, patterns: tuple[str, ...]) -> Int[np.ndarray, " h"]:
+    """The coordinates that the user calls scales."""
+    names = target.space.free_names
+    places: set[int] = set()
+    for pattern in patterns:
+        own = {i for i, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)}
+        if not own:
+            known = ", ".join(names[:8])
+            raise coded_error(
+                ValueError, "E226", f"no coordinate is called {pattern!r}; there are {known}, …"
+            )
+        places |= own
+    if len(places) == target.dim:
+        raise coded_error(
+            ValueError, "E226", "all coordinates are called scales: leave some for them to scale"
+        )
+    return np.array(sorted(places))
+
+
+def _scales(
+    target: Target, q: SparseGaussian, info: Info, rng: np.random.Generator
+) -> Int[np.ndarray, " h"]:
+    """The coordinates that are marked as scales at points around q's mean."""
+    d, sd = q.dim, np.sqrt(q.variance())
+    eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
+    eps[0] = 0.0
+    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
+    moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
+
+    def gradients_at(z: np.ndarray) -> np.ndarray:
+        info.n_gradients += len(z)
+        return target.value_and_gradient(z)[1]
+
+    slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)
+    fine = np.isfinite(slopes).all(axis=1)
+    colours = colouring(d, np.asarray(q.edges)).colours
+    own = own_slopes(gradients_at, np.asarray(q.mean), sd, colours)
+    slope = slopes[fine].mean(axis=0) - own if fine.any() else np.zeros(d)
+    slope = np.where(np.isfinite(slope), slope, 0.0)
+    moved = np.asarray(q.spread(q.whiten(slope[None])))[0]
+    marked = marks(slope, moved, sd)
+    theta = np.flatnonzero(marked > LEAST_ROLE)
+    if not theta.size:
+        top = int(np.argmax(marked))
+        raise _aside(
+            target,
+            f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
+            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
+        )
+    if len(theta) > MOST_TABULATED:
+        raise _aside(
+            target,
+            f"it hangs on {len(theta)} scales ({_named(target, theta[:8])}), more than "
+            f"{MOST_TABULATED}",
+        )
+    return theta
+
+
+def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
+    """x given θ, on the pattern of the rough fit."""
+    rest = np.setdiff1d(np.arange(target.dim), theta)
+    place = np.full(target.dim, -1)
+    place[rest] = np.arange(len(rest))
+    ends = place[np.asarray(rough.q.edges)]
+    inside = ends[:, (ends >= 0).all(axis=0)]
+    edges = np.stack([inside.max(axis=0), inside.min(axis=0)]) if inside.size else inside
+    scale = 1 / np.sqrt(rough.q.precision()[: target.dim])
+    return Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
+
+
+def _scale_rows(rough: Rough) -> Float[np.ndarray, "h d"]:
+    """Lᵀ e_j for the scales j: their covariances are products of these rows."""
+    units = np.zeros((len(rough.theta), rough.q.dim))
+    units[np.arange(len(rough.theta)), rough.theta] = 1.0
+    return np.asarray(rough.q.whiten(units))
+
+
+def _root(rough: Rough) -> Float[np.ndarray, "h h"]:
+    """A root of the scales' covariance under the rough fit."""
+    rows = _scale_rows(rough)
+    return np.linalg.cholesky(rows @ rows.T)
+
+
+def _first_marginal(field: Field, rough: Rough) -> Marginal:
+    """The marginal, with the rough fit's own prediction of x."""
+    rows = _scale_rows(rough)
+    across = np.asarray(rough.q.spread(rows))[:, field.rest]
+    mean = np.asarray(rough.q.mean)
+    slope = np.linalg.solve(rows @ rows.T, across).T
+    return Marginal(field, mean[field.theta], mean[field.rest], slope)
+
+
+def _conditional(field: Field, lattice: Lattice) -> tuple[GaussianField | ShapedField, Lattice]:
+    """x given θ: a Gaussian, or with exact shapes where these pay; the lattice says which."""
+    predicted = predictor_of(lattice, field)
+    dense = _dense(field)
+    if dense is None:
+        return GaussianField(field, predicted), lattice
+    shaped = ShapedField(field, predicted, dense)
+    worth, beyond = shaped.at_mode(lattice.best)
+    if not (worth > SHAPE_PAYS and beyond < MOST_BEYOND):
+        return GaussianField(field, predicted), lattice
+    return shaped, lattice
+
+
+def _dense(field: Field) -> Int[np.ndarray, " b"] | None:
+    """The fewest coordinates of x, most coupled first, without which none are coupled."""
+    k, edges = len(field.rest), field.edges
+    taken = np.zeros(k, bool)
+    while edges.size:
+        if taken.sum() == min(MOST_DENSE, k - 1):
+            return None
+        taken[np.argmax(np.bincount(edges.ravel(), minlength=k))] = True
+        edges = edges[:, ~taken[edges].any(axis=0)]
+    return np.flatnonzero(taken)
+
+
+def _log_mass(lattice: Lattice) -> float:
+    """log Z from the lattice's own values: each stands for its cell."""
+    top = lattice.values.max()
+    h = lattice.u.shape[1]
+    volume = h * np.log(SPACING[h]) + np.linalg.slogdet(lattice.root)[1]
+    return float(top + np.log(np.exp(lattice.values - top).sum()) + volume)
