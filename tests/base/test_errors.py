@@ -29,6 +29,7 @@ from infimum.base.errors import coded, plain
 from infimum.cli import draws_file
 from infimum.cli.app import app, main
 from infimum.cli.user_file import UserError, read_target
+from infimum.families.nested.table import Table
 from infimum.target.journal.journal import Journal
 
 ROOT = Path(infimum.__file__).parent
@@ -265,6 +266,11 @@ def too_many_for_a_flow(context: Context) -> None:
     context.patch.setattr("infimum.families.flow.flow.LARGEST_FULL_DIM", 1)
     q = families.named("sinharcsinh").init(np.zeros(2), np.ones(2))
     families.Flow().start_at(q, context.normal, np.random.default_rng(0))
+
+
+def on_the_host(context: Context) -> None:
+    cells = np.zeros(1), np.eye(1), np.array([-1.0]), np.array([0.5]), np.zeros(4)
+    Table.of(*cells).sample(jax.random.key(0))
 
 
 def overflowing_location(context: Context) -> None:
@@ -616,6 +622,7 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "begin with init",
     ),
     "E203": (lambda g: families.LowRank(0), "rank", "is 0", "at least 1, or None"),
+    "E205": (on_the_host, "a Table", "inside a program of JAX", "use draw and log_density"),
     "E210": (
         lambda g: infimum.fit(g.normal, "noncentred"),
         "target 'normal'",
@@ -647,6 +654,12 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "the family is 'meanfield'",
         "no pattern",
         'fit with family="sparse"',
+    ),
+    "E226": (
+        lambda g: infimum.fit(g.normal, families.Nested()),
+        "nested family does not suit 'normal'",
+        "2 dimensions",
+        "fewer than 9",
     ),
     "E230": (too_little_memory, "fullrank at d = 50,000", "24 GB", "try "),
     "E301": (

@@ -28,12 +28,72 @@ def climbed(banana):
     return infimum.climb(banana, ["meanfield", "fullrank", "flow"], tol=0)
 
 
-def test_it_begins_with_the_smallest_and_stops_when_near(make_gaussian):
+def test_few_dimensions_begin_with_the_smallest_and_end_when_the_verdict_is_good(make_gaussian):
     climb = infimum.climb(make_gaussian(5).target)
     assert [fit.family.name for fit in climb] == ["meanfield", "fullrank"]
-    assert climb.ended == "the KL is below 0.05 nats"
+    assert climb.fits[0].verdict != "good"
+    assert not climb.skipped
+    assert climb.ended == "the verdict is good"
     assert climb.best.family.name == "fullrank"
-    assert climb.table().endswith("ended: the KL is below 0.05 nats")
+    assert climb.table().endswith("ended: the verdict is good")
+
+
+def test_it_goes_on_from_a_good_verdict_until_the_kl_is_what_was_asked_for():
+    """A correlation of 0.2 makes the sds 2 % too small: good, and a KL of 0.02 nats."""
+    known = 0.5 * np.log(1 / (1 - 0.2**2))
+    target = infimum.Target(
+        lambda z: -0.5 * (z[0] ** 2 - 0.4 * z[0] * z[1] + z[1] ** 2) / 0.96, np.zeros(2)
+    )
+    short = infimum.climb(target)
+    assert [fit.family.name for fit in short] == ["meanfield"]
+    assert short.best.kl.value == pytest.approx(known, abs=4 * short.best.kl.se)
+    assert short.ended == "the verdict is good"
+    further = infimum.climb(target, tol=0.01)
+    assert [(fit.family.name, fit.verdict) for fit in further] == [
+        ("meanfield", "good"),
+        ("fullrank", "good"),
+    ]
+    assert further.ended == "the KL is below 0.01 nats"
+    assert further.fits[0].elbo == short.best.elbo
+
+
+@pytest.fixture(scope="module")
+def hierarchy():
+    """Ten groups of four rows each: their mean and their log sd are unknown."""
+    rng = np.random.default_rng(1)
+    mean = 2.0 + 0.8 * rng.standard_normal(10) + 0.5 * rng.standard_normal(10)
+
+    def log_density(p):
+        likelihood = -0.5 * jnp.sum((mean - p["effect"]) ** 2) / 0.25
+        prior = -0.5 * jnp.sum(((p["effect"] - p["level"]) / p["sd"]) ** 2)
+        return likelihood + prior - 10 * jnp.log(p["sd"]) - p["sd"] - 0.5 * (p["level"] / 5) ** 2
+
+    example = {"level": 0.0, "sd": 1.0, "effect": np.zeros(10)}
+    return infimum.Target(log_density, example, {"sd": infimum.supports.positive})
+
+
+def test_a_hierarchy_begins_with_nested_and_ends_there(hierarchy):
+    climb = infimum.climb(hierarchy)
+    assert [(fit.family.name, fit.verdict) for fit in climb] == [("nested", "good")]
+    assert [hierarchy.space.free_names[i] for i in climb.best.q.theta] == ["sd"]
+    assert climb.ended == "the verdict is good"
+
+
+def test_no_rung_starts_from_nested(hierarchy):
+    """Its member can't be taken over: the next one begins as if it were the first."""
+    climb = infimum.climb(hierarchy, ["nested", "fullrank"], tol=0, starts=1)
+    alone = infimum.fit(hierarchy, "fullrank", starts=1)
+    assert [fit.family.name for fit in climb] == ["nested", "fullrank"]
+    assert climb.fits[1].elbo == alone.elbo
+    assert climb.best.family.name == "nested"
+
+
+def test_nested_steps_aside_where_nothing_is_a_scale(make_gaussian):
+    climb = infimum.climb(make_gaussian(12).target, starts=1)
+    ((name, why),) = climb.skipped
+    assert name == "nested"
+    assert why.endswith("[E226]")
+    assert climb.fits[0].family.name == "meanfield"
 
 
 def test_a_ladder_given_is_climbed_to_its_end_with_tol_0(climbed):
@@ -139,11 +199,13 @@ def test_many_dimensions_begin_with_sparse_if_the_hessian_is():
     n = 120
     chain = infimum.Target(lambda z: -jnp.sum(z**2) + 0.5 * jnp.sum(z[1:] * z[:-1]), np.zeros(n))
     climb = infimum.climb(chain, starts=1)
+    assert [name for name, _ in climb.skipped] == ["nested"]
+    assert "no coordinate is a scale" in climb.skipped[0][1]
     assert [fit.family.name for fit in climb] == ["sparse"]
     assert climb.best.verdict == "good"
     dense = infimum.Target(lambda z: -jnp.sum(z**2) - 0.01 * jnp.sum(z) ** 2, np.zeros(n))
     climb = infimum.climb(dense, starts=1)
-    assert climb.skipped[0][0] == "sparse"
+    assert [name for name, _ in climb.skipped[:2]] == ["nested", "sparse"]
     assert climb.fits[0].family.name == "meanfield"
 
 
