@@ -24,6 +24,7 @@ from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
 from infimum.families._distribution import Distribution
 from infimum.families._family import Family
+from infimum.families._host import Conditioned
 from infimum.gaussian.student_t import StudentT
 from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.solvers._solver import Reason
@@ -148,8 +149,7 @@ def _assessment(
         _checked(family.from_arrays(_below(f"q{place}", arrays)))
         for place in range(described["members"])
     ]
-    wide = _below("wide", arrays)
-    proposal = Proposal(members[0], _wide(wide) if wide else None, tuple(members[1:]))
+    proposal = Proposal(members[0], _wide(members[0], arrays), tuple(members[1:]))
     space, stored = _space(described, arrays)
     n_draws, dim = int(described["n_draws"]), proposal.q.dim
     densities = {name: arrays[name] for name in ("log_p", "log_q", "log_r")}
@@ -208,12 +208,18 @@ def _route(plain: dict[str, Any]) -> Route:
     return Route(tuple(rungs), skipped, str(plain["ended"]))
 
 
-def _wide(arrays: dict[str, np.ndarray]) -> StudentT | StudentTMixture:
-    """A wide proposal from its arrays, of one component or of several."""
+def _wide(
+    q: Distribution, arrays: dict[str, np.ndarray]
+) -> StudentT | StudentTMixture | WideScales | None:
+    """The wide proposal from its arrays, of one component or of several; None without any."""
+    arrays = _below("wide", arrays)
+    if not arrays:
+        return None
     freedom = float(arrays["freedom"])
     if "log_weights" in arrays:
         return StudentTMixture(arrays["means"], arrays["factors"], arrays["log_weights"], freedom)
-    return StudentT(arrays["mean"], arrays["factor"], freedom)
+    wide = StudentT(arrays["mean"], arrays["factor"], freedom)
+    return WideScales(q, wide) if isinstance(q, Conditioned) else wide
 
 
 def _bijection(leaves: Sequence[Leaf], structure: Any, supports: list[Any]) -> Bijection:

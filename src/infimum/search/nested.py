@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from infimum.search.starts import RADIUS
 from infimum.solvers._solver import Info, Reason, State
 from infimum.solvers.sparse_newton import SparseNewton
 from infimum.structure.colours import colouring
+from infimum.structure.pattern import find_edges
 from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
 from infimum.target.target import Target
 
@@ -52,7 +54,8 @@ ROLE_SPREAD = 0.5
 """How far these points are from q's mean, in its own spread."""
 
 SHAPE_PAYS = 0.02
-"""Nats of E KL[q(x | θ) ‖ p*] at the mode above which the exact shapes of x are used."""
+"""Nats that the exact shapes of x must be worth to be used: of E KL[q(x | θ) ‖ p*], and of the sd
+over θ of what Laplace's log marginal lacks."""
 
 MOST_GRADIENTS = 50_000
 """Gradients that the scales' marginal may take. On six hierarchies it took 300 to 6,000; a field
@@ -223,7 +226,8 @@ def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Roug
     """A rough fit of a sparse Gaussian, and the scales."""
     rng = generator(plan.seed, START_STREAM)
     watch(Progress("starting", PATHS, np.inf, 0, 0))
-    sparse = Sparse().adapted(target, generator(plan.seed, ADAPT_STREAM))
+    edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
+    sparse = Sparse.on(target.dim, edges)
     starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
     if target.example is not None:
         starts[0] = target.example
@@ -267,40 +271,66 @@ def _chosen_scales(target: Target, patterns: tuple[str, ...]) -> Int[np.ndarray,
 def _scales(
     target: Target, q: SparseGaussian, info: Info, rng: np.random.Generator
 ) -> Int[np.ndarray, " h"]:
-    """The coordinates that are marked as scales at points around q's mean."""
-    d, sd = q.dim, np.sqrt(q.variance())
-    eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
-    eps[0] = 0.0
-    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
-    moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
+    """The coordinates that are marked as scales at points around q's mean.
+
+    They are chosen one by one, the others' covariance being that given those chosen: what is marked
+    only because a scale moves it is then marked no longer.
+    """
 
     def gradients_at(z: np.ndarray) -> np.ndarray:
         info.n_gradients += len(z)
         return target.value_and_gradient(z)[1]
 
+    theta: list[int] = []
+    while True:
+        marked = _marks_around(q, np.array(theta, int), gradients_at, rng)
+        top = int(np.argmax(marked))
+        if marked[top] <= LEAST_ROLE:
+            break
+        if len(theta) == MOST_TABULATED:
+            raise _aside(
+                target,
+                f"it hangs on more than {MOST_TABULATED} scales "
+                f"({_named(target, np.array([*theta, top]))} among them)",
+            )
+        theta.append(top)
+    if not theta:
+        raise _aside(
+            target,
+            f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
+            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
+        )
+    return np.sort(theta)
+
+
+def _marks_around(
+    q: SparseGaussian,
+    theta: Int[np.ndarray, " h"],
+    gradients_at: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " d"]:
+    """How much of a scale each coordinate is, given some scales; 0 for these."""
+    d = q.dim
+    rows = _scale_rows(q, theta)
+    inner, across = rows @ rows.T, np.asarray(q.spread(rows))
+    follow = np.linalg.solve(inner, across) if len(theta) else across
+    sd = np.sqrt(np.maximum(q.variance() - (follow * across).sum(axis=0), 0.0))
+    eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
+    eps[0] = 0.0
+    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
+    moves = moves - moves[:, theta] @ follow
+    moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
     slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)
     fine = np.isfinite(slopes).all(axis=1)
     colours = colouring(d, np.asarray(q.edges)).colours
     own = own_slopes(gradients_at, np.asarray(q.mean), sd, colours)
     slope = slopes[fine].mean(axis=0) - own if fine.any() else np.zeros(d)
     slope = np.where(np.isfinite(slope), slope, 0.0)
-    moved = np.asarray(q.spread(q.whiten(slope[None])))[0]
-    marked = marks(slope, moved, sd)
-    theta = np.flatnonzero(marked > LEAST_ROLE)
-    if not theta.size:
-        top = int(np.argmax(marked))
-        raise _aside(
-            target,
-            f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
-            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
-        )
-    if len(theta) > MOST_TABULATED:
-        raise _aside(
-            target,
-            f"it hangs on {len(theta)} scales ({_named(target, theta[:8])}), more than "
-            f"{MOST_TABULATED}",
-        )
-    return theta
+    moved = np.asarray(q.spread(q.whiten(slope[None])))[0] - (across @ slope) @ follow
+    least = np.finfo(float).eps * np.sqrt(q.variance())
+    marked = marks(slope, moved, np.maximum(sd, least))
+    marked[theta] = 0.0
+    return marked
 
 
 def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
@@ -315,22 +345,22 @@ def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
     return Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
 
 
-def _scale_rows(rough: Rough) -> Float[np.ndarray, "h d"]:
+def _scale_rows(q: SparseGaussian, theta: Int[np.ndarray, " h"]) -> Float[np.ndarray, "h d"]:
     """Lᵀ e_j for the scales j: their covariances are products of these rows."""
-    units = np.zeros((len(rough.theta), rough.q.dim))
-    units[np.arange(len(rough.theta)), rough.theta] = 1.0
-    return np.asarray(rough.q.whiten(units))
+    units = np.zeros((len(theta), q.dim))
+    units[np.arange(len(theta)), theta] = 1.0
+    return np.asarray(q.whiten(units)) if len(theta) else units
 
 
 def _root(rough: Rough) -> Float[np.ndarray, "h h"]:
     """A root of the scales' covariance under the rough fit."""
-    rows = _scale_rows(rough)
+    rows = _scale_rows(rough.q, rough.theta)
     return np.linalg.cholesky(rows @ rows.T)
 
 
 def _first_marginal(field: Field, rough: Rough) -> Marginal:
     """The marginal, with the rough fit's own prediction of x."""
-    rows = _scale_rows(rough)
+    rows = _scale_rows(rough.q, rough.theta)
     across = np.asarray(rough.q.spread(rows))[:, field.rest]
     mean = np.asarray(rough.q.mean)
     slope = np.linalg.solve(rows @ rows.T, across).T
@@ -344,7 +374,9 @@ def _conditional(field: Field, lattice: Lattice) -> tuple[GaussianField | Shaped
     if dense is None:
         return GaussianField(field, predicted), lattice
     shaped = ShapedField(field, predicted, dense)
-    worth, beyond = shaped.at_mode(lattice.best)
+    mattering = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
+    weight = np.exp(lattice.values[mattering] - lattice.values.max())
+    worth, beyond = shaped.at_modes(lattice.modes.of(mattering), weight)
     if not (worth > SHAPE_PAYS and beyond < MOST_BEYOND):
         return GaussianField(field, predicted), lattice
     return shaped, lattice

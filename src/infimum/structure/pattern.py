@@ -46,8 +46,13 @@ relative error of 1e-5 where the third derivative is of the size of the second, 
 is a hundred times larger."""
 
 
-def find_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
+def find_edges(target: Target, rng: np.random.Generator, *, dense: bool = False) -> np.ndarray:
     """Pairs (row > column) that the Hessian couples, shape (2, n).
+
+    Parameters
+    ----------
+    dense
+        Whether all pairs are an answer too.
 
     Raises
     ------
@@ -60,7 +65,7 @@ def find_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
         edges = _read(target)
     if edges is None:
         edges = _probe(target, _finite_point(target, rng), rng)
-    return _confirmed(target, edges, rng, MOST_FAILURES)
+    return _confirmed(target, edges, rng, MOST_FAILURES, dense)
 
 
 def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -88,7 +93,7 @@ def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> 
             f"{pairs.min()} to {pairs.max()}",
         )
     check_curvature(target, NEED)
-    return _confirmed(target, _unique(pairs, target.dim), rng, 0)
+    return _confirmed(target, _unique(pairs, target.dim), rng, 0, False)
 
 
 def _unique(pairs: np.ndarray, dim: int) -> np.ndarray:
@@ -144,11 +149,13 @@ def _probe(target: Target, z: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _confirmed(
-    target: Target, edges: np.ndarray, rng: np.random.Generator, most_failures: int
+    target: Target, edges: np.ndarray, rng: np.random.Generator, most_failures: int, dense: bool
 ) -> np.ndarray:
     """The pattern, checked at `CHECK_POINTS` points and widened after each failure."""
     while True:
         if _is_dense(edges, target.dim):
+            if dense:
+                return edges
             raise coded_error(
                 UnsuitableError,
                 "E222",

@@ -95,15 +95,15 @@ class Cells:
         """log ∫ p̂ over all coordinates."""
         return self.modes.log_p + (self.log_sum + np.log(self.sd)).sum(axis=1)
 
-    def excess(self) -> float:
-        """KL of Gaussians of these means and of variance sd², over coordinates, at the first row.
+    def excess(self) -> Float[np.ndarray, " n"]:
+        """KL of Gaussians of these means and of variance sd², over coordinates.
 
         In the grid's units their variance is 1: that of the curvature at the mode.
         """
-        t, f = rule().points, self.f[:1] - self.log_sum[:1, None]
+        t, f = rule().points, self.f - self.log_sum[:, None]
         mean = np.einsum("p,npk->nk", t, np.exp(f)) * _width()
         normal = -0.5 * ((t[:, None] - mean[:, None]) ** 2 + np.log(2 * np.pi))
-        return float((np.exp(normal) * (normal - f)).sum() * _width())
+        return np.asarray((np.exp(normal) * (normal - f)).sum(axis=(1, 2)) * _width())
 
     def tails(self) -> Float[np.ndarray, " n"]:
         """Mass beyond the grid's ends, summed over coordinates, if each tail is as long as 1 sd."""

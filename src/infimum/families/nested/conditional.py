@@ -125,18 +125,25 @@ class ShapedField:
         outer = self.gaussian.cost if len(self.dense) else 0
         return outer + 2 * (1 + STEPS) + NODES
 
-    def at_mode(self, modes: Modes) -> tuple[float, float]:
-        """What the exact shapes are worth, and what they lack, at the first of some modes.
+    def at_modes(self, modes: Modes, weight: Float[np.ndarray, " n"]) -> tuple[float, float]:
+        """What the exact shapes are worth, and what they lack, on a weighted mean of some modes.
 
         Returns
         -------
-        KL of the Gaussian field's shapes from the exact ones, in nats; and the mass beyond the ends
-        of their grids, over all coordinates.
+        KL of the Gaussian field's shapes from the exact ones, and the sd of what Laplace's marginal
+        lacks, in nats, the larger of both; and the mass beyond the ends of the grids, over all
+        coordinates.
         """
-        z, inner = modes.z[:1], self.inner
-        there = inner.look(inner.place(z[:, inner.theta], z[:, inner.rest]))
-        parts = [(cells.excess(), float(cells.tails()[0])) for _, cells in cells_at(inner, there)]
-        return sum(x for x, _ in parts), sum(x for _, x in parts)
+        inner = self.inner
+        there = inner.look(inner.place(modes.z[:, inner.theta], modes.z[:, inner.rest]))
+        laplace = there.log_p - 0.5 * np.log(there.precision.pivots / (2 * np.pi)).sum(axis=1)
+        worth, beyond, lack = (np.empty(len(weight)) for _ in range(3))
+        for rows, cells in cells_at(inner, there):
+            worth[rows], beyond[rows] = cells.excess(), cells.tails()
+            lack[rows] = cells.log_integral - laplace[rows]
+        part = weight / weight.sum()
+        spread = np.sqrt(part @ (lack - part @ lack) ** 2)
+        return float(max(part @ worth, spread)), float(part @ beyond)
 
     def _outer(self, theta: Float[np.ndarray, "n h"]) -> Dense:
         """β given θ."""

@@ -74,8 +74,19 @@ class Sparse(Adaptive):
             edges = find_edges(target, rng)
         else:
             edges = check_edges(target, self.edges, rng)
-        _affordable(target.dim, edges)
-        return Sparse(edges, len(Analysis.of(target.dim, edges).layout.rows))
+        return self.on(target.dim, edges)
+
+    @classmethod
+    def on(cls, dim: int, edges: np.ndarray) -> Sparse:
+        """The family on this pattern, whatever target it came from.
+
+        Raises
+        ------
+        UnsuitableError
+            If its factor is too large.
+        """
+        _affordable(dim, edges)
+        return cls(edges, len(Analysis.of(dim, edges).layout.rows))
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> GraphGaussian:
         """N(mean, diag(scale²)), with zeros where the pairs of `edges` may be coupled later."""
