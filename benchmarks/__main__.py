@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 from benchmarks.posteriors import POSTERIORS
-from benchmarks.table import Report
+from benchmarks.table import PACKAGES, Report
 
 SUITES = {
     "posteriordb": [0, 1, 2, 3, 4],
@@ -16,6 +16,7 @@ SUITES = {
     "lowrank": [0],
     "sparse": [0],
     "trust": [0],
+    "corpus": [0],
     "warmup": [0],
     "scale": [0],
     "svi": [0],
@@ -49,12 +50,19 @@ def main() -> None:
     options = parser.parse_args()
     if options.path is None and options.name not in WITHOUT_PATH:
         parser.error("give the folder that contains posterior_database/")
-    posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
+    suite = importlib.import_module(f"benchmarks.suite_{options.name}")
+    if hasattr(suite, "posteriors"):
+        posteriors = [name for name in suite.posteriors(options.path) if options.posteriors in name]
+    else:
+        posteriors = [p for name, p in POSTERIORS.items() if options.posteriors in name]
     if not posteriors:
         parser.error(f"no posterior has {options.posteriors!r} in its name")
-    suite = importlib.import_module(f"benchmarks.suite_{options.name}")
     seeds = options.seeds or SUITES[options.name]
-    report = Report(f"{options.name}, seeds {' '.join(map(str, seeds))}")
+    report = Report(
+        f"{options.name}, seeds {' '.join(map(str, seeds))}",
+        getattr(suite, "PACKAGES", PACKAGES),
+        [path for path in options.out if path.suffix != ".png"],
+    )
     suite.measure(options.path, posteriors, seeds, report)
     for path in options.out:
         if path.suffix == ".png":

@@ -60,6 +60,23 @@ def load_reference(folder: Path | str, posterior_name: str) -> dict[str, np.ndar
     return {name: np.concatenate([chain[name] for chain in chains]) for name in chains[0]}
 
 
+def load_program(folder: Path | str, posterior_name: str) -> Path:
+    """Path of a posterior's Stan program.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not describe such a posterior.
+    """
+    model_name = _describe(folder, posterior_name)["model_name"]
+    return _database(folder) / "models" / "stan" / f"{model_name}.stan"
+
+
+def posterior_names(folder: Path | str) -> list[str]:
+    """Names of all posteriors that a folder describes, sorted."""
+    return sorted(path.stem for path in (_database(folder) / "posteriors").glob("*.json"))
+
+
 def _database(folder: Path | str) -> Path:
     return Path(folder) / "posterior_database"
 

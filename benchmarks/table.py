@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import infimum
+
+PACKAGES = ("jax", "numpyro", "gsmvi", "numpy", "scipy")
+"""Those whose versions are told, if a benchmark names no others."""
 
 WIDTH = 250
 """Columns of the text where there is no terminal to ask."""
@@ -59,15 +62,22 @@ class Report:
     ----------
     title
         Heading of the files.
+    packages
+        Those whose versions are told.
+    paths
+        The files.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(
+        self, title: str, packages: Sequence[str] = PACKAGES, paths: Sequence[Path] = ()
+    ) -> None:
         self.title = title
+        self.paths = paths
         self.parts: list[Table | str] = []
         self.records: list[dict[str, Any]] = []
         self.n_errors = 0
         self.console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-        self.say(setting())
+        self.say(setting(packages))
 
     def say(self, line: str) -> None:
         """Add a line."""
@@ -78,6 +88,13 @@ class Report:
         """Add a table."""
         self.parts.append(table)
         self.console.print(table.to_rich())
+
+    def add(self, part: Table | str) -> None:
+        """Add a table or a line."""
+        if isinstance(part, Table):
+            self.show(part)
+        else:
+            self.say(part)
 
     def progress(self, line: str) -> None:
         """Say something that is no part of the result."""
@@ -106,6 +123,14 @@ class Report:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._json() if path.suffix == ".json" else self._markdown(), "utf-8")
 
+    def write_so_far(self, parts: Sequence[Table | str]) -> None:
+        """Write the files with these parts at the end, which are not kept: more is to come."""
+        kept = self.parts
+        self.parts = [*kept, *parts]
+        for path in self.paths:
+            self.write(path)
+        self.parts = kept
+
     def _markdown(self) -> str:
         blocks = [f"## {self.title}"]
         lines: list[str] = []
@@ -127,15 +152,21 @@ class Report:
         return json.dumps(whole, indent=1, default=_plain) + "\n"
 
 
-def setting() -> str:
+def setting(packages: Sequence[str] = PACKAGES) -> str:
     """When and where this was measured."""
-    packages = ("jax", "numpyro", "gsmvi", "numpy", "scipy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     now = datetime.datetime.now(datetime.UTC)
     return (
         f"{now:%Y-%m-%d %H:%M} UTC; infimum {infimum.__version__}, {versions}; "
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def number(value: float | None, decimals: int = 0) -> str:
