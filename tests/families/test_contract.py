@@ -14,9 +14,11 @@ from infimum import families
 from infimum.base.errors import UnsuitableError
 from infimum.families import Family, Gaussian
 from infimum.families._distribution import Charted
-from infimum.families._family import Adaptive
+from infimum.families._family import Adaptive, Searched
 
 NAMES = list(families.members())
+PLACED = [name for name in NAMES if not issubclass(families.members()[name], Searched)]
+"""Families whose members can be placed without a target."""
 HELPERS = {
     *("Distribution", "Family", "Gaussian", "Hosted", "Left", "Promise", "Pushforward"),
     *("family_of", "members", "named"),
@@ -80,13 +82,23 @@ def test_the_folder_is_the_registry():
 
 
 @pytest.mark.parametrize("name", NAMES)
-class TestContract:
-    def test_is_a_documented_family(self, name):
-        family = families.named(name)
-        assert isinstance(family, Family)
-        assert "Requires: " in type(family).__doc__
-        assert getattr(families, type(family).__name__) is type(family)
+def test_is_a_documented_family(name):
+    family = families.named(name)
+    assert isinstance(family, Family)
+    assert "Requires: " in type(family).__doc__
+    assert getattr(families, type(family).__name__) is type(family)
 
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(PLACED)))
+def test_a_family_of_its_own_search_can_not_be_placed(name):
+    family = families.named(name)
+    for place in (lambda: family.init(MEAN, SCALE), lambda: family.start_from(None)):
+        with pytest.raises(TypeError, match="its search begins at the target itself"):
+            place()
+
+
+@pytest.mark.parametrize("name", PLACED)
+class TestContract:
     def test_init_has_the_moments_asked_for(self, name):
         """A family with fewer than 2d parameters may have one scale for all coordinates."""
         family = ready(name)
@@ -151,7 +163,7 @@ class TestContract:
 
 def those(capability):
     """Names of the families whose members have it."""
-    return [name for name in NAMES if isinstance(ready(name).init(MEAN, SCALE), capability)]
+    return [name for name in PLACED if isinstance(ready(name).init(MEAN, SCALE), capability)]
 
 
 @pytest.mark.parametrize("name", those(Gaussian))

@@ -53,9 +53,11 @@ ROLE_POINTS, ROLE_MOVES = 4, 16
 ROLE_SPREAD = 0.5
 """How far these points are from q's mean, in its own spread."""
 
-SHAPE_PAYS = 0.02
+SHAPE_PAYS, DEAR_SHAPE_PAYS = 0.02, 0.2
 """Nats that the exact shapes of x must be worth to be used: of E KL[q(x | θ) ‖ p*], and of the sd
-over θ of what Laplace's log marginal lacks."""
+over θ of what Laplace's log marginal lacks. The second where coordinates that the others are
+coupled by stay in x: a draw then takes twice the gradients, and on seeds 994 of 1,000 draws were
+effective without the shapes."""
 
 MOST_GRADIENTS = 50_000
 """Gradients that the scales' marginal may take. On six hierarchies it took 300 to 6,000; a field
@@ -231,7 +233,7 @@ def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Roug
     starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
     if target.example is not None:
         starts[0] = target.example
-    paths = [best_on_path(target, start, rng) for start in starts]
+    paths = [best_on_path(target, edges, start, rng) for start in starts]
     best = max(paths, key=lambda path: path.elbo)
     if not np.isfinite(best.elbo):
         raise _aside(target, "no point on two ascents has a Gaussian of finite density around it")
@@ -377,7 +379,9 @@ def _conditional(field: Field, lattice: Lattice) -> tuple[GaussianField | Shaped
     mattering = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
     weight = np.exp(lattice.values[mattering] - lattice.values.max())
     worth, beyond = shaped.at_modes(lattice.modes.of(mattering), weight)
-    if not (worth > SHAPE_PAYS and beyond < MOST_BEYOND):
+    room = MOST_TABULATED - len(field.theta)
+    pays = SHAPE_PAYS if len(dense) <= room else DEAR_SHAPE_PAYS
+    if not (worth > pays and beyond < MOST_BEYOND):
         return GaussianField(field, predicted), lattice
     return shaped, lattice
 
