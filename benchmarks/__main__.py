@@ -47,6 +47,9 @@ def main() -> None:
         help="also write here: JSON if it ends in .json, a picture (of scale) if in .png, else "
         "Markdown; may be repeated",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the JSON of --out (corpus alone)"
+    )
     options = parser.parse_args()
     if options.path is None and options.name not in WITHOUT_PATH:
         parser.error("give the folder that contains posterior_database/")
@@ -63,6 +66,8 @@ def main() -> None:
         getattr(suite, "PACKAGES", PACKAGES),
         [path for path in options.out if path.suffix != ".png"],
     )
+    if options.resume:
+        report.resume()
     suite.measure(options.path, posteriors, seeds, report)
     for path in options.out:
         if path.suffix == ".png":

@@ -73,10 +73,15 @@ def posteriors(folder: Path) -> list[str]:
 
 
 def measure(folder: Path, names: Sequence[str], seeds: Sequence[int], report: Report) -> None:
-    """Run all methods on every posterior; write the files again after each of them."""
+    """Run all methods on every posterior; write the files again after each of them.
+
+    Posteriors that the report already has are left out.
+    """
+    known = {record["posterior"] for record in report.records}
     for name in names:
-        report.records.append(_compared(folder, name, seeds[0], report))
-        report.write_so_far(_parts(report.records, names))
+        if name not in known:
+            report.records.append(_compared(folder, name, seeds[0], report))
+            report.write_so_far(_parts(report.records, names))
     for part in _parts(report.records, names):
         report.add(part)
     errors = [run.get("error") for r in report.records for run in r["runs"].values()]
@@ -220,11 +225,13 @@ def _kept(sample: Any) -> Any:
 
 
 def _mixing(sample: Any, names: Sequence[str]) -> Record:
-    """Largest R-hat and least bulk ESS over parameters that move."""
+    """Largest R-hat and least bulk ESS over parameters; infinite and 0 if a chain stands still."""
     summary = sample.summary(names)
-    if not np.isfinite(summary.r_hat).any():
+    moves = np.array([np.ptp(sample[name]) != 0 for name in names])
+    r_hat, ess = summary.r_hat[moves], summary.ess_bulk[moves]
+    if not np.isfinite(r_hat).all():
         return {"r_hat": math.inf, "ess": 0.0}
-    return {"r_hat": float(np.nanmax(summary.r_hat)), "ess": float(np.nanmin(summary.ess_bulk))}
+    return {"r_hat": float(r_hat.max()), "ess": float(ess.min())}
 
 
 def _reference(sample: Any, iterations: int, seconds: float, divergent: int, model: Any) -> Record:
@@ -420,6 +427,7 @@ def _known(record: Record) -> bool:
 
 def _parts(records: Sequence[Record], names: Sequence[str]) -> list[Table | str]:
     """All tables and lines for the posteriors so far."""
+    records = sorted(records, key=lambda record: str(record["posterior"]))
     return [
         *_missing(records, names),
         _costs(records),
@@ -434,7 +442,8 @@ def _missing(records: Sequence[Record], names: Sequence[str]) -> list[str]:
     lines = []
     if not importlib.util.find_spec("nutpie"):
         lines.append("nutpie is not installed, so it is left out")
-    left = names[len(records) :]
+    known = {record["posterior"] for record in records}
+    left = [name for name in names if name not in known]
     if left:
         lines.append(
             f"INCOMPLETE: {len(left)} of {len(names)} posteriors are missing: {', '.join(left)}"
@@ -467,7 +476,7 @@ def _cost(run: Record) -> tuple[str, ...]:
         run.get("family", "–"),
         number(run["ess"]),
         number(run.get("n_draws", CHAINS * ITERATIONS)),
-        number(run.get("r_hat"), 3),
+        "stands still" if run.get("r_hat") == math.inf else number(run.get("r_hat"), 3),
         number(run.get("divergent")),
     )
 

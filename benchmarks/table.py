@@ -25,6 +25,9 @@ import infimum
 PACKAGES = ("jax", "numpyro", "gsmvi", "numpy", "scipy")
 """Those whose versions are told, if a benchmark names no others."""
 
+SETTING = " UTC; infimum "
+"""What only a line has that says when and where something was measured."""
+
 WIDTH = 250
 """Columns of the text where there is no terminal to ask."""
 
@@ -131,6 +134,23 @@ class Report:
             self.write(path)
         self.parts = kept
 
+    def resume(self) -> None:
+        """Take over the records of an earlier run, and its setting, from the JSON among the files.
+
+        Raises
+        ------
+        ValueError
+            If the JSON is of another benchmark or other seeds.
+        """
+        for path in self.paths:
+            if path.suffix == ".json" and path.exists():
+                whole = json.loads(path.read_text("utf-8"))
+                if whole["title"] != self.title:
+                    raise ValueError(f"{path} is of {whole['title']}, not of {self.title}")
+                self.records = whole["records"]
+                earlier = (part for part in whole["parts"] if isinstance(part, str))
+                self.parts = [part for part in earlier if SETTING in part] + self.parts
+
     def _markdown(self) -> str:
         blocks = [f"## {self.title}"]
         lines: list[str] = []
@@ -157,7 +177,7 @@ def setting(packages: Sequence[str] = PACKAGES) -> str:
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     now = datetime.datetime.now(datetime.UTC)
     return (
-        f"{now:%Y-%m-%d %H:%M} UTC; infimum {infimum.__version__}, {versions}; "
+        f"{now:%Y-%m-%d %H:%M}{SETTING}{infimum.__version__}, {versions}; "
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
     )
 
