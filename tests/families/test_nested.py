@@ -311,3 +311,13 @@ def test_a_table_is_a_density_and_its_draws_follow_it():
     assert table.log_density(mean[None] + 100.0)[0] == -np.inf
     with pytest.raises(TypeError, match="inside a program of JAX"):
         table.sample(None)
+
+
+def test_the_structure_is_shown(normal_fit):
+    fit, _ = normal_fit
+    structure = fit.structure
+    assert structure.scales == ("log_tau",)
+    assert structure.pattern.shape == (fit.q.dim, fit.q.dim)
+    assert len(structure.colours) == fit.q.dim
+    assert sum(map(len, structure.blocks)) == fit.q.dim - 1
+    assert "1 scale (log_tau), 1 block given them" in " ".join(str(fit).split())

@@ -59,7 +59,7 @@ def test_the_table_is_the_marginal(field):
     at = marginal(field, -0.5)
     lattice = at.explored(*at.summit(np.full((1, 1), 0.3)))
     assert lattice.closed
-    assert lattice.roughness < 0.01
+    assert lattice.roughness < 0.1
     table = table_of(lattice)
     tau = table.draw(np.random.default_rng(0), 2000)
     grid = np.linspace(-8, 4, 20001)
@@ -78,4 +78,4 @@ def test_values_that_jump_are_rough():
     jumps = smooth + np.where(np.arange(7) % 2, 2.0, 0.0)
     for values, rough in ((smooth, False), (jumps, True)):
         lattice = Lattice(np.zeros(1), np.eye(1), u, values, None, True)
-        assert (lattice.roughness > 0.3) == rough
+        assert (lattice.roughness > 0.8) == rough

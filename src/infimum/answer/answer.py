@@ -15,8 +15,9 @@ from infimum.answer.assessment import Assessment
 from infimum.answer.expectation import Expectation, expect
 from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, StartReport, Work
-from infimum.answer.resampling import converted, resample, some_stored
-from infimum.answer.weighed import WeighedDraws, gather, rows_of
+from infimum.answer.resampling import converted, resample, resampled, some_stored
+from infimum.answer.structure import known_structure
+from infimum.answer.weighed import WeighedDraws, gather
 from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import coded_error
 from infimum.base.seeds import SAMPLE_STREAM, Seed
@@ -26,6 +27,7 @@ from infimum.families._distribution import Distribution
 from infimum.families._family import Family
 from infimum.objective.draws import fresh_draws, log_density
 from infimum.solvers._solver import Reason
+from infimum.structure.structure import Structure
 from infimum.target.model import DENSITY, Model
 from infimum.target.space import Space, positions
 from infimum.target.target import Target
@@ -201,6 +203,11 @@ class Answer:
         return self.assessment.comparison
 
     @functools.cached_property
+    def structure(self) -> Structure | None:
+        """What hangs on what: pattern, colours, scales, blocks; None if q does not know it."""
+        return known_structure(self.q, self.space.free_names)
+
+    @functools.cached_property
     def advice(self) -> str:
         """What to do next."""
         return advice(self.assessment, self.work, self.family)
@@ -254,7 +261,7 @@ class Answer:
                 ValueError, "E306", f"backend is {backend!r}, expected 'numpy', 'jax' or 'torch'"
             )
         if weighted:
-            draws = self._resampled(int(n), seed)
+            draws = resampled(self.weighed, self.target, int(n), seed)
         elif not self.constrains:
             draws = some_stored(self.weighed, int(n), seed)
         else:
@@ -318,15 +325,6 @@ class Answer:
             return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
         chosen = resample(self.weighed, self.target, n, seed)
         return np.concatenate(list(chosen.points))[chosen.order]
-
-    def _resampled(self, n: int, seed: Seed) -> PyTree:
-        """N weighted draws, constrained chunk by chunk."""
-        chosen = resample(self.weighed, self.target, n, seed)
-        if self.constrains:
-            draws = gather(n, (self.space.draws(z) for z in chosen.points))
-        else:
-            draws = rows_of(self.weighed.stored, chosen.rows)
-        return rows_of(draws, chosen.order)
 
     # ---- tables --------------------------------------------------------------------------------
 

@@ -118,6 +118,7 @@ def describe(fit: Answer, portable: bool) -> dict[str, Any]:
             [leaf.name, list(leaf.shape), leaf.derived, leaf.noisy] for leaf in fit.space.leaves
         ],
         "free_names": fit.space.free_names,
+        "unknown_constant": fit.model.unknown_constant,
         "dims": {name: list(axes) for name, axes in fit.model.dims().items()},
         "coords": {name: _labels(labels) for name, labels in fit.model.coords().items()},
     }
@@ -138,7 +139,12 @@ def rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[st
         "work": Work(**described["work"]),
         "route": None if described["route"] is None else _route(described["route"]),
         "trace": tuple((int(n), _float(value)) for n, value in described["trace"]),
-        "model": Labels(described["dims"], described["coords"], (NO_CODE, NO_CODE)),
+        "model": Labels(
+            described["dims"],
+            described["coords"],
+            (NO_CODE, NO_CODE),
+            described.get("unknown_constant"),
+        ),
     }
 
 

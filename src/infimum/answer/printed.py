@@ -25,7 +25,7 @@ def rows(fit: Answer) -> list[tuple[str, str]]:
     seconds = f"{fit.work.compile_seconds:.2f} compiling + {fit.work.run_seconds:.2f} running"
     rows = [
         ("ELBO", str(fit.elbo)),
-        ("log Z", str(fit.log_evidence)),
+        ("log Z", _log_evidence(fit)),
         ("KL[q ‖ p*]", f"{fit.kl} nats"),
         ("k̂", f"{fit.khat:.2f}"),
         (
@@ -34,6 +34,7 @@ def rows(fit: Answer) -> list[tuple[str, str]]:
             f"{len(fit.log_p)} of its wider proposal",
         ),
         ("verdict", f"{fit.verdict}. {fit.advice}"),
+        *([] if fit.structure is None else [("structure", str(fit.structure))]),
         ("stopped", fit.reason.value),
         ("starts", _starts(fit)),
         ("work", _work(fit)),
@@ -99,6 +100,12 @@ def _remarks(fit: Answer) -> list[tuple[str, str]]:
         file = f"from a file with {fit.n_draws} stored draws: it samples only those"
         rows.append(("loaded", file))
     return rows
+
+
+def _log_evidence(fit: Answer) -> str:
+    unknown = fit.model.unknown_constant
+    line = str(fit.log_evidence)
+    return line if unknown is None else f"{line}, up to a constant: {unknown}"
 
 
 def _work(fit: Answer) -> str:

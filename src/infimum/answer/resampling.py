@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from infimum.answer.weighed import WeighedDraws, picked_points, rows_of
+from infimum.answer.weighed import WeighedDraws, gather, picked_points, rows_of
 from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.program import double_precision
@@ -67,6 +67,16 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
     rows = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
     points = picked_points(rows, draws.proposal.draws(size, *source))
     return Resampling(rows, points, rng.permutation(n))
+
+
+def resampled(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> PyTree:
+    """N weighted draws, constrained chunk by chunk; see `resample`."""
+    chosen = resample(draws, target, n, seed)
+    if draws.stored is None:
+        constrained = gather(n, (draws.space.draws(z) for z in chosen.points))
+    else:
+        constrained = rows_of(draws.stored, chosen.rows)
+    return rows_of(constrained, chosen.order)
 
 
 def some_stored(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:

@@ -44,9 +44,15 @@ class Conditioned(HostOnly):
     ----------
     outer
         q(θ).
+    theta
+        The coordinates of θ in z, shape (h,).
+    edges
+        Pairs of coordinates that the target couples, shape (2, n).
     """
 
     outer: eqx.AbstractVar[Hosted]
+    theta: eqx.AbstractVar[np.ndarray]
+    edges: eqx.AbstractVar[np.ndarray]
 
     @property
     @abc.abstractmethod

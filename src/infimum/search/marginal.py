@@ -51,9 +51,13 @@ CELLS = {1: 800, 2: 200, 3: 64}
 MOST_POINTS = 500
 """Most points of a lattice; a marginal that takes more has no end."""
 
-ROUGH_WITHIN, MOST_ROUGH = 5.0, 0.3
-"""Nats from the top within which a lattice must be smooth, and by how many a value may lie below
-the middle of its neighbours."""
+FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+"""What the fourth difference is made of."""
+
+ROUGH_WITHIN, MOST_ROUGH = 5.0, 0.8
+"""Nats from the top within which a lattice must be smooth, and by how many a value may stand out.
+Of six hierarchies none did so by more than 0.44; of a Gaussian process whose length jumps between
+two modes one did by 1.5."""
 
 MOST_TABULATED = max(CELLS)
 """Most coordinates of a table."""
@@ -90,23 +94,22 @@ class Lattice(NamedTuple):
 
     @property
     def roughness(self) -> float:
-        """Nats by which a value that matters lies below the middle of two neighbours, at most.
+        """Nats by which a value that matters stands out from its four neighbours, at most.
 
-        A marginal that a table can hold has hardly any; where x has several modes, the values of
-        different ones stand beside each other.
+        A sixth of the fourth difference along an axis. Of a marginal that a table can hold it is
+        small; where x has several modes, values that belong to different ones stand beside each
+        other.
         """
-        spacing = SPACING[self.u.shape[1]]
-        place = {tuple(p): i for i, p in enumerate(np.rint(self.u / spacing).astype(int).tolist())}
+        places = np.rint(self.u / SPACING[self.u.shape[1]]).astype(int)
+        row = {tuple(place): i for i, place in enumerate(places.tolist())}
         worst = 0.0
-        for point, i in place.items():
-            for axis in range(len(point)):
-                ends = [
-                    place.get((*point[:axis], point[axis] + side, *point[axis + 1 :]))
-                    for side in (-1, 1)
-                ]
-                if None not in ends and self.values[i] > self.values.max() - ROUGH_WITHIN:
-                    middle = 0.5 * (self.values[ends[0]] + self.values[ends[1]])
-                    worst = max(worst, float(middle - self.values[i]))
+        for i in np.flatnonzero(self.values > self.values.max() - ROUGH_WITHIN):
+            for axis in np.eye(places.shape[1], dtype=int):
+                five = [row.get(tuple((places[i] + k * axis).tolist())) for k in range(-2, 3)]
+                if None in five:
+                    continue
+                difference = abs(float(FOURTH @ self.values[np.array(five, int)])) / 6
+                worst = max(worst, difference if np.isfinite(difference) else 0.0)
         return worst
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.families._distribution import SparseGaussian
 from infimum.families.nested.conditional import GaussianField, ShapedField
@@ -32,10 +29,10 @@ from infimum.search.marginal import (
 from infimum.search.path import best_on_path
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
+from infimum.search.scales import aside, chosen_scales, marked_scales, named_places, scale_rows
 from infimum.search.starts import RADIUS
 from infimum.solvers._solver import Info, Reason, State
 from infimum.solvers.sparse_newton import SparseNewton
-from infimum.structure.colours import colouring
 from infimum.structure.pattern import find_edges
 from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
 from infimum.target.target import Target
@@ -46,12 +43,6 @@ PATHS = 2
 ROUGH_STEPS, ROUGH_TOLERANCE = 25, 1.0
 """Newton steps of the rough fit, and the nats a hundred coordinates that it may be off: it only
 shows what is a scale, and where the search begins."""
-
-ROLE_POINTS, ROLE_MOVES = 4, 16
-"""Points, and draws of q at each, from which the marks of scales are taken."""
-
-ROLE_SPREAD = 0.5
-"""How far these points are from q's mean, in its own spread."""
 
 SHAPE_PAYS, DEAR_SHAPE_PAYS = 0.02, 0.2
 """Nats that the exact shapes of x must be worth to be used: of E KL[q(x | θ) ‖ p*], and of the sd
@@ -101,9 +92,9 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
     """
     target = plan.searched.by_gradients()
     if target.dim < SMALLEST_DIM:
-        raise _aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
+        raise aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
     if target.large is not None:
-        raise _aside(target, "its rows are read from blocks")
+        raise aside(target, "its rows are read from blocks")
     rough = _rough_fit(plan, target, family, watch)
     watch(Progress("fitting", 1, np.inf, 1, rough.info.n_gradients))
     field = _field(target, rough, rough.theta)
@@ -118,7 +109,13 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         before = conditional.inner.n_gradients
         lattice = with_shapes(lattice, conditional.inner)
         rough.info.n_gradients += conditional.inner.n_gradients - before
-    q = NestedDistribution(table_of(lattice), field.theta, field.rest, conditional)
+    q = NestedDistribution(
+        outer=table_of(lattice),
+        theta=field.theta,
+        rest=field.rest,
+        edges=np.asarray(rough.q.edges),
+        conditional=conditional,
+    )
     state = State(q=q, info=rough.info, loss=-_log_mass(lattice), reason=Reason.CONVERGED)
     state.record(0.0)
     return Search([state], 1), state
@@ -137,17 +134,17 @@ def _nested(
     field.most_gradients = MOST_GRADIENTS
     lattice = marginal.explored(*marginal.summit(root))
     if not (lattice.closed and np.isfinite(lattice.values).any()):
-        raise _aside(
+        raise aside(
             field.target,
-            f"the marginal of {_named(field.target, field.theta)} has no end within "
+            f"the marginal of {named_places(field.target, field.theta)} has no end within "
             f"{len(lattice.values)} points, or does not fall by {DROP:g} nats on all sides",
         )
     if lattice.roughness > MOST_ROUGH:
         top = field.target.describe(lattice.best.z[0])
-        raise _aside(
+        raise aside(
             field.target,
-            f"the marginal of {_named(field.target, field.theta)} is not smooth: it jumps by "
-            f"{2 * lattice.roughness:.1f} nats, because the others have several modes given it. "
+            f"the marginal of {named_places(field.target, field.theta)} is not smooth: it jumps by "
+            f"{lattice.roughness:.1f} nats, because the others have several modes given it. "
             f"Look at {top}",
         )
     conditional, lattice = _conditional(field, lattice)
@@ -214,16 +211,6 @@ def _widened(
     return wider, marginal, np.linalg.cholesky((root @ root.T)[np.ix_(order, order)])
 
 
-def _aside(target: Target, why: str) -> UnsuitableError:
-    return coded_error(
-        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
-    )
-
-
-def _named(target: Target, places: Int[np.ndarray, " n"]) -> str:
-    return ", ".join(repr(target.space.free_names[i]) for i in places)
-
-
 def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Rough:
     """A rough fit of a sparse Gaussian, and the scales."""
     rng = generator(plan.seed, START_STREAM)
@@ -236,7 +223,7 @@ def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Roug
     paths = [best_on_path(target, edges, start, rng) for start in starts]
     best = max(paths, key=lambda path: path.elbo)
     if not np.isfinite(best.elbo):
-        raise _aside(target, "no point on two ascents has a Gaussian of finite density around it")
+        raise aside(target, "no point on two ascents has a Gaussian of finite density around it")
     info = Info("ascent", n_gradients=sum(path.n_gradients for path in paths))
     search = Search([State(q=sparse.init(best.mean, best.scale), info=info)])
     solver = SparseNewton(max_steps=ROUGH_STEPS, tolerance=ROUGH_TOLERANCE)
@@ -245,94 +232,10 @@ def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Roug
     assert isinstance(q, SparseGaussian)
     info = search.states[0].info
     if family.scales:
-        theta = _chosen_scales(target, family.scales)
+        theta = chosen_scales(target, family.scales)
     else:
-        theta = _scales(target, q, info, generator(plan.seed, ADAPT_STREAM, 1))
+        theta = marked_scales(target, q, info, generator(plan.seed, ADAPT_STREAM, 1))
     return Rough(q, info, theta)
-
-
-def _chosen_scales(target: Target, patterns: tuple[str, ...]) -> Int[np.ndarray, " h"]:
-    """The coordinates that the user calls scales."""
-    names = target.space.free_names
-    places: set[int] = set()
-    for pattern in patterns:
-        own = {i for i, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)}
-        if not own:
-            known = ", ".join(names[:8])
-            raise coded_error(
-                ValueError, "E226", f"no coordinate is called {pattern!r}; there are {known}, …"
-            )
-        places |= own
-    if len(places) == target.dim:
-        raise coded_error(
-            ValueError, "E226", "all coordinates are called scales: leave some for them to scale"
-        )
-    return np.array(sorted(places))
-
-
-def _scales(
-    target: Target, q: SparseGaussian, info: Info, rng: np.random.Generator
-) -> Int[np.ndarray, " h"]:
-    """The coordinates that are marked as scales at points around q's mean.
-
-    They are chosen one by one, the others' covariance being that given those chosen: what is marked
-    only because a scale moves it is then marked no longer.
-    """
-
-    def gradients_at(z: np.ndarray) -> np.ndarray:
-        info.n_gradients += len(z)
-        return target.value_and_gradient(z)[1]
-
-    theta: list[int] = []
-    while True:
-        marked = _marks_around(q, np.array(theta, int), gradients_at, rng)
-        top = int(np.argmax(marked))
-        if marked[top] <= LEAST_ROLE:
-            break
-        if len(theta) == MOST_TABULATED:
-            raise _aside(
-                target,
-                f"it hangs on more than {MOST_TABULATED} scales "
-                f"({_named(target, np.array([*theta, top]))} among them)",
-            )
-        theta.append(top)
-    if not theta:
-        raise _aside(
-            target,
-            f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
-            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
-        )
-    return np.sort(theta)
-
-
-def _marks_around(
-    q: SparseGaussian,
-    theta: Int[np.ndarray, " h"],
-    gradients_at: Callable[[np.ndarray], np.ndarray],
-    rng: np.random.Generator,
-) -> Float[np.ndarray, " d"]:
-    """How much of a scale each coordinate is, given some scales; 0 for these."""
-    d = q.dim
-    rows = _scale_rows(q, theta)
-    inner, across = rows @ rows.T, np.asarray(q.spread(rows))
-    follow = np.linalg.solve(inner, across) if len(theta) else across
-    sd = np.sqrt(np.maximum(q.variance() - (follow * across).sum(axis=0), 0.0))
-    eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
-    eps[0] = 0.0
-    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
-    moves = moves - moves[:, theta] @ follow
-    moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
-    slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)
-    fine = np.isfinite(slopes).all(axis=1)
-    colours = colouring(d, np.asarray(q.edges)).colours
-    own = own_slopes(gradients_at, np.asarray(q.mean), sd, colours)
-    slope = slopes[fine].mean(axis=0) - own if fine.any() else np.zeros(d)
-    slope = np.where(np.isfinite(slope), slope, 0.0)
-    moved = np.asarray(q.spread(q.whiten(slope[None])))[0] - (across @ slope) @ follow
-    least = np.finfo(float).eps * np.sqrt(q.variance())
-    marked = marks(slope, moved, np.maximum(sd, least))
-    marked[theta] = 0.0
-    return marked
 
 
 def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
@@ -347,22 +250,15 @@ def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
     return Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
 
 
-def _scale_rows(q: SparseGaussian, theta: Int[np.ndarray, " h"]) -> Float[np.ndarray, "h d"]:
-    """Lᵀ e_j for the scales j: their covariances are products of these rows."""
-    units = np.zeros((len(theta), q.dim))
-    units[np.arange(len(theta)), theta] = 1.0
-    return np.asarray(q.whiten(units)) if len(theta) else units
-
-
 def _root(rough: Rough) -> Float[np.ndarray, "h h"]:
     """A root of the scales' covariance under the rough fit."""
-    rows = _scale_rows(rough.q, rough.theta)
+    rows = scale_rows(rough.q, rough.theta)
     return np.linalg.cholesky(rows @ rows.T)
 
 
 def _first_marginal(field: Field, rough: Rough) -> Marginal:
     """The marginal, with the rough fit's own prediction of x."""
-    rows = _scale_rows(rough.q, rough.theta)
+    rows = scale_rows(rough.q, rough.theta)
     across = np.asarray(rough.q.spread(rows))[:, field.rest]
     mean = np.asarray(rough.q.mean)
     slope = np.linalg.solve(rows @ rows.T, across).T

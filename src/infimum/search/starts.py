@@ -104,6 +104,11 @@ def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: n
         "Write the density so that its gradient is finite, for instance with jnp.where around "
         "the arguments of sqrt and log",
     )
+    if target.failures.first:
+        cure += (
+            f". The code raised an error at {target.failures.count} of these points, the first: "
+            f"{target.failures.first}"
+        )
     where = "at" if bad.size else f"at every start tried ({len(points)} points), for instance at"
     return f"the log density is {what} {where} {target.describe(points[first])}. {cure}"
 

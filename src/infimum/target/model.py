@@ -86,6 +86,8 @@ class Labels(Model):
         As the model had them.
     refusals
         What the errors say when predictions are asked for, and the log-likelihood.
+    unknown_constant
+        As the model had it.
     """
 
     library = "infimum"
@@ -95,7 +97,9 @@ class Labels(Model):
         dims: Mapping[str, Sequence[str]],
         coords: Mapping[str, Sequence[Any]],
         refusals: tuple[str, str],
+        unknown_constant: str | None = None,
     ) -> None:
+        self.unknown_constant = unknown_constant
         self._dims = {str(name): [str(axis) for axis in axes] for name, axes in dims.items()}
         self._coords = {str(name): list(labels) for name, labels in coords.items()}
         self._refusals = refusals

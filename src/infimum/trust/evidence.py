@@ -105,8 +105,7 @@ def evidence(
             ValueError, "E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'"
         )
     estimate = _estimated(fit, method, seed)
-    target = (fit.best if isinstance(fit, Climb) else fit).target
-    unknown = None if target is None else target.model.unknown_constant
+    unknown = (fit.best if isinstance(fit, Climb) else fit).model.unknown_constant
     if unknown is None:
         return estimate
     why = f"{unknown}. {estimate.why}"

@@ -52,7 +52,9 @@ class Nested(Searched):
         """The scales' table, and nothing that x given the scales could be drawn with."""
         start = "outer/"
         outer = {k[len(start) :]: x for k, x in arrays.items() if k.startswith(start)}
-        return NestedDistribution(Table(**outer), arrays["theta"], arrays["rest"])
+        return NestedDistribution(
+            Table(**outer), theta=arrays["theta"], rest=arrays["rest"], edges=arrays["edges"]
+        )
 
     def n_parameters(self, dim: int) -> int:
         """That of a Gaussian of independent coordinates: what depends on the target is not kept."""
@@ -73,6 +75,8 @@ class NestedDistribution(Conditioned):
         q(θ).
     theta, rest
         The coordinates of θ and of x in z, shapes (h,) and (k,).
+    edges
+        Pairs of coordinates that the target couples, shape (2, n).
     conditional
         q(x | θ), which evaluates the target; None in a loaded fit.
     """
@@ -81,6 +85,7 @@ class NestedDistribution(Conditioned):
     outer: Table
     theta: np.ndarray
     rest: np.ndarray
+    edges: np.ndarray
     conditional: GaussianField | ShapedField | None = eqx.field(
         static=True, default=None, repr=False
     )

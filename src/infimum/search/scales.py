@@ -1,0 +1,126 @@
+"""The scales of a hierarchy: named by the user, or marked around a rough fit."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from infimum.base.errors import UnsuitableError, coded_error
+from infimum.families._distribution import SparseGaussian
+from infimum.search.marginal import MOST_TABULATED
+from infimum.solvers._solver import Info
+from infimum.structure.colours import colouring
+from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
+from infimum.target.target import Target
+
+ROLE_POINTS, ROLE_MOVES = 4, 16
+"""Points, and draws of q at each, from which the marks of scales are taken."""
+
+ROLE_SPREAD = 0.5
+"""How far these points are from q's mean, in its own spread."""
+
+
+def aside(target: Target, why: str) -> UnsuitableError:
+    """The error by which the family steps aside for others."""
+    return coded_error(
+        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
+    )
+
+
+def named_places(target: Target, places: Int[np.ndarray, " n"]) -> str:
+    """The names of these coordinates, in a sentence."""
+    return ", ".join(repr(target.space.free_names[i]) for i in places)
+
+
+def chosen_scales(target: Target, patterns: tuple[str, ...]) -> Int[np.ndarray, " h"]:
+    """The coordinates that the user calls scales."""
+    names = target.space.free_names
+    places: set[int] = set()
+    for pattern in patterns:
+        own = {i for i, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)}
+        if not own:
+            known = ", ".join(names[:8])
+            raise coded_error(
+                ValueError, "E226", f"no coordinate is called {pattern!r}; there are {known}, …"
+            )
+        places |= own
+    if len(places) == target.dim:
+        raise coded_error(
+            ValueError, "E226", "all coordinates are called scales: leave some for them to scale"
+        )
+    return np.array(sorted(places))
+
+
+def marked_scales(
+    target: Target, q: SparseGaussian, info: Info, rng: np.random.Generator
+) -> Int[np.ndarray, " h"]:
+    """The coordinates that are marked as scales at points around q's mean.
+
+    They are chosen one by one, the others' covariance being that given those chosen: what is marked
+    only because a scale moves it is then marked no longer.
+    """
+
+    def gradients_at(z: np.ndarray) -> np.ndarray:
+        info.n_gradients += len(z)
+        return target.value_and_gradient(z)[1]
+
+    theta: list[int] = []
+    while True:
+        marked = _marks_around(q, np.array(theta, int), gradients_at, rng)
+        top = int(np.argmax(marked))
+        if marked[top] <= LEAST_ROLE:
+            break
+        if len(theta) == MOST_TABULATED:
+            raise aside(
+                target,
+                f"it hangs on more than {MOST_TABULATED} scales "
+                f"({named_places(target, np.array([*theta, top]))} among them)",
+            )
+        theta.append(top)
+    if not theta:
+        raise aside(
+            target,
+            f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
+            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
+        )
+    return np.sort(theta)
+
+
+def _marks_around(
+    q: SparseGaussian,
+    theta: Int[np.ndarray, " h"],
+    gradients_at: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " d"]:
+    """How much of a scale each coordinate is, given some scales; 0 for these."""
+    d = q.dim
+    rows = scale_rows(q, theta)
+    inner, across = rows @ rows.T, np.asarray(q.spread(rows))
+    follow = np.linalg.solve(inner, across) if len(theta) else across
+    sd = np.sqrt(np.maximum(q.variance() - (follow * across).sum(axis=0), 0.0))
+    eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
+    eps[0] = 0.0
+    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
+    moves = moves - moves[:, theta] @ follow
+    moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
+    slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)
+    fine = np.isfinite(slopes).all(axis=1)
+    colours = colouring(d, np.asarray(q.edges)).colours
+    own = own_slopes(gradients_at, np.asarray(q.mean), sd, colours)
+    slope = slopes[fine].mean(axis=0) - own if fine.any() else np.zeros(d)
+    slope = np.where(np.isfinite(slope), slope, 0.0)
+    moved = np.asarray(q.spread(q.whiten(slope[None])))[0] - (across @ slope) @ follow
+    least = np.finfo(float).eps * np.sqrt(q.variance())
+    marked = marks(slope, moved, np.maximum(sd, least))
+    marked[theta] = 0.0
+    return marked
+
+
+def scale_rows(q: SparseGaussian, theta: Int[np.ndarray, " h"]) -> Float[np.ndarray, "h d"]:
+    """Lᵀ e_j for the scales j: their covariances are products of these rows."""
+    units = np.zeros((len(theta), q.dim))
+    units[np.arange(len(theta)), theta] = 1.0
+    return np.asarray(q.whiten(units)) if len(theta) else units
