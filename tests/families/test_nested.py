@@ -263,7 +263,7 @@ def test_moves_add_up_to_the_inverse_where_the_field_couples(kind):
     values = np.concatenate([np.full(k, 9.0), rng.normal(size=edges.shape[1])])
     precision = field._factors(values[None])
     rows = [0] * len(field.probes)
-    same = Precision(precision.below[rows], precision.pivots[rows])
+    same = Precision(*(part[rows] for part in precision))
     moves = field.spread(same, field.probes)
     matrix = np.diag(values[:k])
     matrix[edges[0], edges[1]] = matrix[edges[1], edges[0]] = values[k:]

@@ -61,6 +61,9 @@ used: q would have none there, and no weight would show it."""
 NEAR = 3.0
 """Nats from the top of a lattice within which its modes say how x follows the scales."""
 
+MOST_LEFT = 0.1
+"""Nats that a Newton step may still gain at a mode."""
+
 MOST_DENSE = 12
 """Most coordinates of x that the others may be coupled by, if they are to be independent given
 them."""
@@ -139,6 +142,8 @@ def _nested(
             f"the marginal of {named_places(field.target, field.theta)} has no end within "
             f"{len(lattice.values)} points, or does not fall by {DROP:g} nats on all sides",
         )
+    if (trouble := _trouble(field, lattice)) is not None:
+        raise aside(field.target, trouble)
     if lattice.roughness > MOST_ROUGH:
         top = field.target.describe(lattice.best.z[0])
         raise aside(
@@ -153,6 +158,21 @@ def _nested(
     if isinstance(conditional, ShapedField):
         rough.info.n_gradients += conditional.inner.n_gradients
     return conditional, lattice
+
+
+def _trouble(field: Field, lattice: Lattice) -> str | None:
+    """What is wrong with the modes of x near the top of a lattice; None if nothing is."""
+    near = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
+    modes = lattice.modes.of(near)
+    left = 0.5 * (field.whitened(modes.precision, modes.gradient[:, field.rest]) ** 2).sum(axis=1)
+    bad = np.flatnonzero(modes.precision.turned | (left > MOST_LEFT))
+    if not bad.size:
+        return None
+    first = field.target.describe(modes.z[bad[0]])
+    return (
+        f"given {named_places(field.target, field.theta)} the others have no mode that Newton's "
+        f"method reaches, or their Hessian is not negative definite there. Look at {first}"
+    )
 
 
 def _further_scales(

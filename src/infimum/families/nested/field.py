@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.gaussian.sparse import Analysis
@@ -54,10 +54,13 @@ class Precision(NamedTuple):
     ----------
     below, pivots
         Shapes (n, entries) and (n, k).
+    turned
+        Whether H was not positive definite, and was made so, shape (n,).
     """
 
     below: Float[np.ndarray, "n e"]
     pivots: Float[np.ndarray, "n k"]
+    turned: Bool[np.ndarray, " n"]
 
 
 class Modes(NamedTuple):
@@ -86,11 +89,11 @@ class Modes(NamedTuple):
     def joined(self, others: Sequence[Modes]) -> Modes:
         """All rows of these and of others."""
         every = [self, *others]
-        z, log_p, gradient, below, pivots = (
+        z, log_p, gradient, *precision = (
             np.concatenate(parts)
             for parts in zip(*((*m[:3], *m.precision) for m in every), strict=True)
         )
-        return Modes(z, log_p, gradient, Precision(below, pivots))
+        return Modes(z, log_p, gradient, Precision(*precision))
 
     def with_rows(self, rows: Rows, other: Modes) -> Modes:
         """These rows replaced by those of another."""
@@ -99,8 +102,8 @@ class Modes(NamedTuple):
         for a, b in zip(mine, theirs, strict=True):
             whole.append(a.copy())
             whole[-1][rows] = b
-        z, log_p, gradient, below, pivots = whole
-        return Modes(z, log_p, gradient, Precision(below, pivots))
+        z, log_p, gradient, *precision = whole
+        return Modes(z, log_p, gradient, Precision(*precision))
 
 
 class Field:
@@ -189,7 +192,8 @@ class Field:
                 if factor is not None:
                     pivots[i], below[i] = factor.pivots, factor.below
         least = LEAST_PIVOT * diagonal + np.finfo(float).tiny
-        return Precision(below, np.maximum(np.abs(pivots), least).reshape(-1, k))
+        turned = np.asarray(~(pivots > 0).all(axis=1))
+        return Precision(below, np.maximum(np.abs(pivots), least).reshape(-1, k), turned)
 
     def whitened(
         self, precision: Precision, x: Float[np.ndarray, "n k"]
