@@ -20,7 +20,7 @@ advice comparison elbo ess expect family inits inverse_mass_matrix khat kl log_e
 log_prob log_q log_r log_w log_weights loo model n_draws name path plot points positions proposal
 proposal_ess q reason report rivals route rows sample save seed space starts summary target text
 to_arviz trace trusted verdict verdicts work zero_fraction at_hand constrains assessment
-unseen_mass weighed
+unseen_mass weighed structure
 """
 
 RENAMED_IN_FIT = "beyond check_chunks lacking missed stored"
