@@ -115,8 +115,8 @@ def _run(function: str, *arguments: Any, seconds: float) -> Record:
         run: Record = apart("suite_corpus", function, *arguments, seconds=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"{GIVEN_UP} {seconds:.0f} s"}
-    except (RuntimeError, ValueError):
-        return {"error": "the process died"}
+    except RuntimeError as error:
+        return {"error": f"the process died with {str(error).rpartition(' ')[2]}"}
     return run
 
 
@@ -243,26 +243,26 @@ def _reference(sample: Any, iterations: int, seconds: float, divergent: int, mod
     rows = np.column_stack([*columns, summary.r_hat]).tolist()
     keys = ("mean", "sd", "mean_error", "sd_error", "r_hat")
     names = [_from_zero(column) for column in summary.names]
+    quantities = {
+        quantity: {"moves": bool(moved), **dict(zip(keys, row, strict=True))}
+        for quantity, row, moved in zip(names, rows, moves, strict=True)
+    }
     return {
         "iterations": iterations,
         "seconds": seconds,
         "divergent": divergent,
         **_mixing(sample, model.constrained_names),
         "parameters": [_from_zero(column) for column in model.constrained_names],
-        "quantities": {
-            quantity: dict(zip(keys, row, strict=True))
-            for quantity, row, moved in zip(names, rows, moves, strict=True)
-            if moved
-        },
+        "quantities": quantities,
     }
 
 
 def _from_zero(name: str) -> str:
-    """Stan's `L[1,2]` as infimum's `L[0,1]`."""
+    """Stan's `L[1,2]` as infimum's `L[0, 1]`."""
     base, bracket, indices = name.partition("[")
     if not bracket:
         return name
-    return f"{base}[{','.join(str(int(i) - 1) for i in indices.rstrip(']').split(','))}]"
+    return f"{base}[{', '.join(str(int(i) - 1) for i in indices.rstrip(']').split(','))}]"
 
 
 def _long_enough(reference: Record) -> bool:
@@ -276,7 +276,7 @@ class UndefinedError(ValueError):
 
 
 def nutpie_nuts(folder: str, name: str, seed: int) -> Record:
-    """nutpie on stanli's gradient: a Python function for each gradient and each draw."""
+    """nutpie on stanli's gradient: a call of Python for each gradient and each draw."""
     return _or_error(folder, lambda: _nutpie(folder, name, seed))
 
 
@@ -289,14 +289,13 @@ def _nutpie(folder: str, name: str, seed: int) -> Record:
     counts: list[list[float]] = []
 
     def density() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        model = stanli.Model(stan_file=str(program), data=data)
         spent = [0, 0.0]
         counts.append(spent)
 
         def evaluate(z: np.ndarray) -> tuple[float, np.ndarray]:
             began = time.thread_time()
             try:
-                return model.log_prob_grad(z)
+                return bridged.log_density_gradient(z, propto=True, jacobian=True)
             except RuntimeError as error:
                 raise UndefinedError(str(error)) from error
             finally:
@@ -309,6 +308,7 @@ def _nutpie(folder: str, name: str, seed: int) -> Record:
         return lambda z: {"x": bridged.param_constrain(z)}
 
     began, cpu = time.perf_counter(), time.process_time()
+    # `stanli.Model.log_prob_grad` crashes in nutpie's threads; this interface does not.
     bridged = stanli.bridgestan_model(stan_file=str(program), data=data)
     d, entries = bridged.param_unc_num(), bridged.param_num()
     model = from_pyfunc(d, density, constrained, [np.dtype(float)], [(entries,)], ["x"])
@@ -360,9 +360,12 @@ def _comparison(claims: Record, truth: Record, parameters: set[str]) -> Record:
     counts: Counter[str] = Counter()
     wrong = []
     for name, row in claims.items():
-        if name not in truth:
+        known = truth.get(name)
+        if known is None:
+            counts["not in the reference"] += 1
             continue
-        known = truth[name]
+        if not known["moves"]:
+            continue
         if name in parameters:
             means[name], sds[name] = _off(row["weighted_mean"], row["weighted_sd"], known)
         verdict = row["verdict"]
@@ -567,6 +570,9 @@ def _claims(records: Sequence[Record]) -> list[str]:
     lines = []
     compared = [r for r in records if _known(r) and "comparison" in r]
     for record in compared:
+        lost = record["comparison"]["counts"].get("not in the reference")
+        if lost:
+            lines.append(f"LOST  {record['posterior']}: {lost} quantities are not in the reference")
         wrong = record["comparison"]["wrong"]
         for claim in wrong[:LISTED]:
             lines.append(
