@@ -40,6 +40,7 @@ UNCODED = {
     "AssertionError": "a defect of infimum, not of its input",
     "KeyError": "the caller catches it and raises an error with a code",
     "SamplesError": "the caller catches it",
+    "aside": "a function that returns an error with a code",
     "_UnfitError": "the reason in an Expectation; it is never raised",
     "damaged": "a function that returns an error with a code",
 }

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def demo(name: Demonstration = "eight_schools", out: Folder = Path("out")) -> None:
-    r"""Fit the posterior of a real dataset with several families, and show the best fit.
+    r"""Fit the posterior of a real dataset by a climb, and show the best fit.
 
     NAME is eight_schools, challenger, pumps, seeds, stackloss, dugongs, coal or galaxies. The
     command writes the best fit to NAME.zip and a plot of it to NAME.png. A demonstration took 4
@@ -157,8 +157,8 @@ def climb(
     Prints one line for each family, and saves the best fit.
 
     Give the model as for infimum fit. Without --ladder, infimum chooses the next family by its
-    predicted gain and cost. The climb ends when the KL is below --tol nats and the verdict is
-    good.
+    predicted gain and cost. The climb ends when the verdict is good; with --tol, when the KL is
+    below so many nats as well.
 
     \b
     Example:

@@ -53,8 +53,8 @@ Tolerance = Annotated[
     float | None,
     typer.Option(
         metavar="NATS",
-        help="A climb ends when the KL is below this.",
-        show_default="as in infimum.climb",
+        help="A climb goes on until the KL is below this as well.",
+        show_default="a verdict of good ends it",
     ),
 ]
 Budget = Annotated[
