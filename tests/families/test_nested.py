@@ -11,11 +11,12 @@ import scipy.stats
 
 import infimum
 from infimum.base.errors import UnsuitableError
-from infimum.families import Nested
+from infimum.families import Gaussian, Nested
 from infimum.families.nested.cells import cells_at
 from infimum.families.nested.conditional import GaussianField, ShapedField
 from infimum.families.nested.field import Field, Precision
 from infimum.families.nested.table import Table
+from infimum.solvers import Reason
 
 N_GROUPS = 25
 
@@ -321,3 +322,13 @@ def test_the_structure_is_shown(normal_fit):
     assert len(structure.colours) == fit.q.dim
     assert sum(map(len, structure.blocks)) == fit.q.dim - 1
     assert "1 scale (log_tau), 1 block given them" in " ".join(str(fit).split())
+
+
+def test_a_stop_leaves_the_rough_gaussian_and_its_file(normal_fit, tmp_path):
+    fit, _ = normal_fit
+    stopped = infimum.fit(fit.target, "nested", callback=lambda progress: True)
+    assert stopped.reason is Reason.INTERRUPTED
+    assert isinstance(stopped.q, Gaussian)
+    assert stopped.family.name == "sparse"
+    again = infimum.load(stopped.save(tmp_path / "fit.zip"))
+    np.testing.assert_array_equal(again.sample(5)["u"], stopped.sample(5)["u"])

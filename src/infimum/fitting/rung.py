@@ -21,8 +21,14 @@ from infimum.answer.record import StartReport, Work
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, Seed, generator
-from infimum.families._distribution import LARGEST_DENSE, Distribution, NaturalGaussian
-from infimum.families._family import Adaptive, Family, Growing
+from infimum.families import Sparse
+from infimum.families._distribution import (
+    LARGEST_DENSE,
+    Distribution,
+    NaturalGaussian,
+    SparseGaussian,
+)
+from infimum.families._family import Adaptive, Family, Growing, Searched
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
 from infimum.fitting.request import LEAST_DRAWS, Request, check_memory
@@ -61,6 +67,8 @@ def fit_rung(
     search, best = find_optima(plan, family, watch, placed)
     improper = improper_direction(plan, best)
     watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
+    if isinstance(family, Searched) and isinstance(best.q, SparseGaussian):
+        family = Sparse.on(target.dim, np.asarray(best.q.edges))  # a stop left where it begins
     if isinstance(family, Growing):
         family = family.settled(best.q)
     draws = _weigh(request, plan, family, search, best, improper)

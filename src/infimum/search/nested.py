@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
 from infimum.families.nested.conditional import GaussianField, ShapedField
 from infimum.families.nested.field import Field
@@ -86,7 +87,7 @@ class Rough(NamedTuple):
 
 
 def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, State]:
-    """The member of the nested family for this target.
+    """The member of the nested family for this target; a stop leaves the rough Gaussian.
 
     Raises
     ------
@@ -98,8 +99,21 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         raise aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
     if target.large is not None:
         raise aside(target, "its rows are read from blocks")
-    rough = _rough_fit(plan, target, family, watch)
-    watch(Progress("fitting", 1, np.inf, 1, rough.info.n_gradients))
+    state = _rough_start(plan, target, watch)
+    with plan.stop.cut_short():
+        plan.stop.check()
+        rough = _with_scales(plan, target, family, state)
+        if watch(Progress("fitting", 1, state.loss, 1, state.info.n_gradients)):
+            raise Stopped
+        state = State(info=rough.info, reason=Reason.CONVERGED, **_member(target, family, rough))
+        state.record(0.0)
+    if plan.stop.requested:
+        state.reason = Reason.INTERRUPTED
+    return Search([state], 1), state
+
+
+def _member(target: Target, family: Nested, rough: Rough) -> dict[str, Any]:
+    """The q of the family, and its loss."""
     field = _field(target, rough, rough.theta)
     marginal, root = _first_marginal(field, rough), _root(rough)
     while True:
@@ -119,9 +133,7 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         edges=np.asarray(rough.q.edges),
         conditional=conditional,
     )
-    state = State(q=q, info=rough.info, loss=-_log_mass(lattice), reason=Reason.CONVERGED)
-    state.record(0.0)
-    return Search([state], 1), state
+    return {"q": q, "loss": -_log_mass(lattice)}
 
 
 def _nested(
@@ -231,8 +243,8 @@ def _widened(
     return wider, marginal, np.linalg.cholesky((root @ root.T)[np.ix_(order, order)])
 
 
-def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Rough:
-    """A rough fit of a sparse Gaussian, and the scales."""
+def _rough_start(plan: Plan, target: Target, watch: Watch) -> State:
+    """A sparse Gaussian of everything, after few Newton steps from the better of two paths."""
     rng = generator(plan.seed, START_STREAM)
     watch(Progress("starting", PATHS, np.inf, 0, 0))
     edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
@@ -248,14 +260,18 @@ def _rough_fit(plan: Plan, target: Target, family: Nested, watch: Watch) -> Roug
     search = Search([State(q=sparse.init(best.mean, best.scale), info=info)])
     solver = SparseNewton(max_steps=ROUGH_STEPS, tolerance=ROUGH_TOLERANCE)
     run_solvers(target, search, [solver], plan.seed, watch, plan.stop)
-    q = search.states[0].q
-    assert isinstance(q, SparseGaussian)
-    info = search.states[0].info
+    return search.states[0]
+
+
+def _with_scales(plan: Plan, target: Target, family: Nested, state: State) -> Rough:
+    """The rough fit with the scales that it shows, or that the user has named."""
+    assert isinstance(state.q, SparseGaussian)
     if family.scales:
         theta = chosen_scales(target, family.scales)
     else:
-        theta = marked_scales(target, q, info, generator(plan.seed, ADAPT_STREAM, 1))
-    return Rough(q, info, theta)
+        rng = generator(plan.seed, ADAPT_STREAM, 1)
+        theta = marked_scales(target, state.q, state.info, rng)
+    return Rough(state.q, state.info, theta)
 
 
 def _field(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
