@@ -21,7 +21,6 @@ from infimum.answer.record import StartReport, Work
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, Seed, generator
-from infimum.families import Sparse
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Distribution,
@@ -29,6 +28,7 @@ from infimum.families._distribution import (
     SparseGaussian,
 )
 from infimum.families._family import Adaptive, Family, Growing, Searched
+from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
 from infimum.fitting.request import LEAST_DRAWS, Request, check_memory
