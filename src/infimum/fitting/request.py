@@ -56,8 +56,8 @@ d = 100,000 an exact one, checked by 167 draws, was not."""
 
 CONDITIONED_NUMBERS, CHECK_GRADIENTS = 8, 2**16
 """Where a draw itself evaluates the target: how many times its numbers count, and the gradients of
-all draws. With a quarter of `CHECK_DRAWS` one draw in the tail of log σ made up 8 % of its variance
-on radon; with half, none did."""
+all draws. Half of `CHECK_DRAWS` are made at most: with a quarter one draw in the tail of log σ made
+up 8 % of its variance on radon."""
 
 NAMED_COORDINATES = 8
 """Coordinates whose names a checkpoint spells out; the others have a digest."""
