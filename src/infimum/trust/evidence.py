@@ -163,6 +163,26 @@ def _judge(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> E
     return Evidence(estimate, fit.elbo, method, bool(reliable), why, fit.name)
 
 
+def _check_comparable(evidences: Sequence[Evidence], labels: Sequence[str]) -> None:
+    """Refuse evidences whose constants are not known, or that can't be believed."""
+    unknown = [x for x in evidences if x.unknown_constant is not None]
+    if unknown:
+        raise coded_error(
+            ValueError,
+            "E814",
+            f"these models can't be compared, because log Z of {unknown[0].name!r} is known up to "
+            f"a constant only: {unknown[0].unknown_constant}",
+        )
+    doubtful = [f"{n}: {x}" for n, x in zip(labels, evidences, strict=True) if not x.reliable]
+    if doubtful:
+        raise coded_error(
+            ValueError,
+            "E813",
+            "these models can't be compared, because an evidence is not reliable. Fit a larger "
+            "family, or look at fit.advice. " + "; ".join(doubtful),
+        )
+
+
 def compare(
     fits: Sequence[Fit | Climb | Evidence], names: Sequence[str] | None = None, *, seed: Seed = 0
 ) -> pd.DataFrame:
@@ -203,22 +223,7 @@ def compare(
         raise coded_error(
             ValueError, "E811", f"names are {labels!r}, expected {len(evidences)} distinct ones"
         )
-    unknown = [x for x in evidences if x.unknown_constant is not None]
-    if unknown:
-        raise coded_error(
-            ValueError,
-            "E814",
-            f"these models can't be compared, because log Z of {unknown[0].name!r} is known up to "
-            f"a constant only: {unknown[0].unknown_constant}",
-        )
-    doubtful = [f"{n}: {x}" for n, x in zip(labels, evidences, strict=True) if not x.reliable]
-    if doubtful:
-        raise coded_error(
-            ValueError,
-            "E813",
-            "these models can't be compared, because an evidence is not reliable. Fit a larger "
-            "family, or look at fit.advice. " + "; ".join(doubtful),
-        )
+    _check_comparable(evidences, labels)
     order = sorted(range(len(evidences)), key=lambda i: -evidences[i].log_z.value)
     first = evidences[order[0]].log_z
     total = np.array([evidences[i].log_z.value for i in order])

@@ -23,8 +23,9 @@ from infimum.structure.colours import colouring
 from infimum.target.target import Target
 
 FORWARD_STEP = 1e-6
-"""Step of the differences that give H, in sds of the field at the rough fit. On seven hierarchies of
-up to 387 effects log |H| changed by at most 1.5e-4 with ten times the step, and 2e-5 with a tenth."""
+"""Step of the differences that give H, in sds of the field at the rough fit. On seven hierarchies
+of up to 387 effects log |H| changed by at most 1.5e-4 with ten times the step, and by 2e-5 with a
+tenth."""
 
 LEAST_PIVOT = 1e-8
 """Least pivot of a factor of H, as a part of the diagonal."""
