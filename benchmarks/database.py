@@ -28,8 +28,7 @@ def load_data(folder: Path | str, posterior_name: str) -> dict[str, np.ndarray]:
     ValueError
         If the folder does not describe such a posterior.
     """
-    data_name = _describe(folder, posterior_name)["data_name"]
-    entries = _read_zipped_json(_database(folder) / "data" / "data" / f"{data_name}.json.zip")
+    entries = _read_zipped_json(_data_path(folder, posterior_name))
     return {name: np.asarray(value) for name, value in entries.items()}
 
 
@@ -60,6 +59,11 @@ def load_reference(folder: Path | str, posterior_name: str) -> dict[str, np.ndar
     return {name: np.concatenate([chain[name] for chain in chains]) for name in chains[0]}
 
 
+def data_size(folder: Path | str, posterior_name: str) -> int:
+    """Bytes of a posterior's compressed data."""
+    return _data_path(folder, posterior_name).stat().st_size
+
+
 def load_program(folder: Path | str, posterior_name: str) -> Path:
     """Path of a posterior's Stan program.
 
@@ -79,6 +83,11 @@ def posterior_names(folder: Path | str) -> list[str]:
 
 def _database(folder: Path | str) -> Path:
     return Path(folder) / "posterior_database"
+
+
+def _data_path(folder: Path | str, posterior_name: str) -> Path:
+    data_name = _describe(folder, posterior_name)["data_name"]
+    return _database(folder) / "data" / "data" / f"{data_name}.json.zip"
 
 
 def _describe(folder: Path | str, posterior_name: str) -> dict[str, Any]:

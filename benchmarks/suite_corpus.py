@@ -20,7 +20,7 @@ import numpy as np
 
 import infimum
 from benchmarks.apart import apart
-from benchmarks.database import load_data, load_program, posterior_names
+from benchmarks.database import data_size, load_data, load_program, posterior_names
 from benchmarks.table import Report, Table, number
 
 PACKAGES = ("stanli", "nutpie", "jax", "numpyro", "numpy", "scipy")
@@ -68,8 +68,8 @@ Record = dict[str, Any]
 
 
 def posteriors(folder: Path) -> list[str]:
-    """Names of all posteriors in a folder."""
-    return posterior_names(folder)
+    """Names of all posteriors in a folder, those with small data first: a stop keeps many."""
+    return sorted(posterior_names(folder), key=lambda name: data_size(folder, name))
 
 
 def measure(folder: Path, names: Sequence[str], seeds: Sequence[int], report: Report) -> None:
@@ -446,7 +446,7 @@ def _missing(records: Sequence[Record], names: Sequence[str]) -> list[str]:
     if not importlib.util.find_spec("nutpie"):
         lines.append("nutpie is not installed, so it is left out")
     known = {record["posterior"] for record in records}
-    left = [name for name in names if name not in known]
+    left = [name for name in sorted(names) if name not in known]
     if left:
         lines.append(
             f"INCOMPLETE: {len(left)} of {len(names)} posteriors are missing: {', '.join(left)}"
