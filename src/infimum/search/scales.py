@@ -103,7 +103,10 @@ def _marks_around(
     sd = np.sqrt(np.maximum(q.variance() - (follow * across).sum(axis=0), 0.0))
     eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
     eps[0] = 0.0
-    moves = np.asarray(q.spread(rng.standard_normal((ROLE_POINTS * ROLE_MOVES, d))))
+    signs = rng.choice(
+        [-1.0, 1.0], (ROLE_POINTS * ROLE_MOVES, d)
+    )  # a coordinate alone has no noise
+    moves = np.asarray(q.spread(signs))
     moves = moves - moves[:, theta] @ follow
     moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
     slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)
