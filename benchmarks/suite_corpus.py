@@ -304,14 +304,14 @@ def _nutpie(folder: str, name: str, seed: int) -> Record:
 
         return evaluate
 
-    def constrained(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        return lambda z: {"x": bridged.param_constrain(z)}
+    def unchanged(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        return lambda z: {"z": z}
 
     began, cpu = time.perf_counter(), time.process_time()
     # `stanli.Model.log_prob_grad` crashes in nutpie's threads; this interface does not.
     bridged = stanli.bridgestan_model(stan_file=str(program), data=data)
-    d, entries = bridged.param_unc_num(), bridged.param_num()
-    model = from_pyfunc(d, density, constrained, [np.dtype(float)], [(entries,)], ["x"])
+    d = bridged.param_unc_num()
+    model = from_pyfunc(d, density, unchanged, [np.dtype(float)], [(d,)], ["z"])
     trace = nutpie.sample(
         model,
         draws=ITERATIONS,
@@ -322,8 +322,8 @@ def _nutpie(folder: str, name: str, seed: int) -> Record:
         progress_bar=False,
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    draws = np.ascontiguousarray(trace.posterior["x"])
-    names = [f"x[{i + 1}]" for i in range(entries)]
+    draws = np.ascontiguousarray(trace.posterior["z"])
+    names = [f"z[{i + 1}]" for i in range(d)]
     sample = stanli.Fit(names, draws, np.zeros((*draws.shape[:2], 1)), 10, seed)
     return {
         "d": d,
@@ -409,9 +409,9 @@ def _off(mean: float, sd: float, known: Record) -> tuple[float, float]:
 
 def _judged(off: tuple[float, float], known: Record) -> str:
     """Whether a claim is right; "unknown" if the reference is too noisy to tell."""
-    if not known["r_hat"] <= R_HAT:
-        return "unknown"
     noise = ERRORS * known["mean_error"], ERRORS * known["sd_error"]
+    if not known["r_hat"] <= R_HAT or not np.isfinite(noise).all():
+        return "unknown"
     bounds = MEAN, SD
     if any(not error <= bound + x for error, bound, x in zip(off, bounds, noise, strict=True)):
         return "wrong"
