@@ -13,7 +13,13 @@ from infimum.families._distribution import SparseGaussian
 from infimum.search.marginal import MOST_TABULATED
 from infimum.solvers._solver import Info
 from infimum.structure.colours import colouring
-from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
+from infimum.structure.roles import (
+    LEAST_FIRST_ROLE,
+    LEAST_ROLE,
+    log_det_slopes,
+    marks,
+    own_slopes,
+)
 from infimum.target.target import Target
 
 ROLE_POINTS, ROLE_MOVES = 4, 16
@@ -71,7 +77,7 @@ def marked_scales(
     while True:
         marked = _marks_around(q, np.array(theta, int), gradients_at, rng)
         top = int(np.argmax(marked))
-        if marked[top] <= LEAST_ROLE:
+        if marked[top] <= (LEAST_ROLE if theta else LEAST_FIRST_ROLE):
             break
         if len(theta) == MOST_TABULATED:
             raise aside(
@@ -84,7 +90,7 @@ def marked_scales(
         raise aside(
             target,
             f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
-            f"mark of {marked[top]:.2f} where {LEAST_ROLE:g} is needed)",
+            f"mark of {marked[top]:.2f} where {LEAST_FIRST_ROLE:g} is needed)",
         )
     return np.sort(theta)
 

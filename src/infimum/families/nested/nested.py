@@ -30,8 +30,8 @@ class Nested(Searched):
     and a Gaussian would not do. A Gaussian of everything can't have effects whose spread depends on
     their scale. (Tierney & Kadane 1986; Rue, Martino & Chopin 2009; van Niekerk & Rue 2021.)
 
-    Requires: at least 9 dimensions, a gradient, a sparse Hessian, one to three scales, and the
-    extra "sparse". It finds its own starts.
+    Requires: at least 9 dimensions, a gradient, one to three scales, and the extra "sparse". It
+    finds its own starts.
 
     Parameters
     ----------
