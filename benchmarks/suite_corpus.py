@@ -340,7 +340,7 @@ def _or_error(folder: str, run: Callable[[], Record]) -> Record:
     """What a run returns, or the first words of its error."""
     try:
         return run()
-    except Exception as error:
+    except Exception as error:  # whatever a library raises is the result of its row
         return {"error": _plain(f"{type(error).__name__}: {error}", folder)[:WORDS]}
 
 

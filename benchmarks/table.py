@@ -108,7 +108,7 @@ class Report:
         """Note an error and go on; a report with errors passes nothing silently."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # whatever a library raises is part of the result
             traceback.print_exc()
             self.n_errors += 1
             self.say(f"ERROR {what}: {type(error).__name__}: {error}")

@@ -139,9 +139,7 @@ class Marginal:
         field = self.field
         modes = field.look(field.place(theta, self._begin(theta, root)))
         for _ in range(MOST_STEPS):
-            slope = field.whitened(modes.precision, modes.gradient[:, field.rest])
-            gain = 0.5 * (slope**2).sum(axis=1)
-            going = np.flatnonzero((gain > LEFT) & np.isfinite(modes.log_p))
+            going = np.flatnonzero((field.gain(modes) > LEFT) & np.isfinite(modes.log_p))
             if not going.size:
                 break
             moved = self._stepped(modes.of(going))
@@ -178,8 +176,8 @@ class Marginal:
         return moved
 
     def values(self, modes: Modes) -> Float[np.ndarray, " n"]:
-        """Laplace's log marginal at the modes; -inf where log p̂ is not finite."""
-        value = self.field.log_marginal(modes)
+        """Laplace's log marginal, a last Newton step added; -inf where log p̂ is not finite."""
+        value = self.field.laplace(modes) + self.field.gain(modes)
         return np.where(np.isfinite(value), value, -np.inf)
 
     def summit(
@@ -229,10 +227,8 @@ class Marginal:
 def with_shapes(lattice: Lattice, inner: Field) -> Lattice:
     """The lattice with exact integrals over the coordinates that are independent given the rest."""
     values = lattice.values.copy()
-    z = lattice.modes.z
-    modes = inner.look(inner.place(z[:, inner.theta], z[:, inner.rest]))
-    log_det = np.log(modes.precision.pivots).sum(axis=1)
-    laplace = modes.log_p - 0.5 * log_det + 0.5 * len(inner.rest) * np.log(2 * np.pi)
+    modes = inner.look(lattice.modes.z)
+    laplace = inner.laplace(modes)
     for rows, cells in cells_at(inner, modes):
         values[rows] += cells.log_integral - laplace[rows]
     return lattice._replace(values=np.where(np.isfinite(values), values, -np.inf))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,7 @@ from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
 from infimum.families.nested.conditional import GaussianField, ShapedField
-from infimum.families.nested.field import Field
+from infimum.families.nested.field import Field, aside
 from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
 from infimum.families.sparse.sparse import Sparse
 from infimum.gaussian.sparse import SparseFactor
@@ -30,7 +30,7 @@ from infimum.search.marginal import (
 from infimum.search.path import best_on_path
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
-from infimum.search.scales import aside, chosen_scales, marked_scales, named_places, scale_rows
+from infimum.search.scales import chosen_scales, marked_scales, named_places, scale_rows
 from infimum.search.starts import RADIUS
 from infimum.solvers._solver import Info, Reason, State
 from infimum.solvers.sparse_newton import SparseNewton
@@ -105,14 +105,15 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         rough = _with_scales(plan, target, family, state)
         if watch(Progress("fitting", 1, state.loss, 1, state.info.n_gradients)):
             raise Stopped
-        state = State(info=rough.info, reason=Reason.CONVERGED, **_member(target, family, rough))
+        q, loss = _member(target, family, rough)
+        state = State(q=q, info=rough.info, loss=loss, reason=Reason.CONVERGED)
         state.record(0.0)
     if plan.stop.requested:
         state.reason = Reason.INTERRUPTED
     return Search([state], 1), state
 
 
-def _member(target: Target, family: Nested, rough: Rough) -> dict[str, Any]:
+def _member(target: Target, family: Nested, rough: Rough) -> tuple[NestedDistribution, float]:
     """The q of the family, and its loss."""
     field = _field(target, rough, rough.theta)
     marginal, root = _first_marginal(field, rough), _root(rough)
@@ -133,7 +134,7 @@ def _member(target: Target, family: Nested, rough: Rough) -> dict[str, Any]:
         edges=np.asarray(rough.q.edges),
         conditional=conditional,
     )
-    return {"q": q, "loss": -_log_mass(lattice)}
+    return q, -_log_mass(lattice)
 
 
 def _nested(
@@ -164,7 +165,7 @@ def _nested(
             f"{lattice.roughness:.1f} nats, because the others have several modes given it. "
             f"Look at {top}",
         )
-    conditional, lattice = _conditional(field, lattice)
+    conditional = _conditional(field, lattice)
     field.most_gradients = np.inf
     rough.info.n_gradients += field.n_gradients
     if isinstance(conditional, ShapedField):
@@ -176,8 +177,7 @@ def _trouble(field: Field, lattice: Lattice) -> str | None:
     """What is wrong with the modes of x near the top of a lattice; None if nothing is."""
     near = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
     modes = lattice.modes.of(near)
-    left = 0.5 * (field.whitened(modes.precision, modes.gradient[:, field.rest]) ** 2).sum(axis=1)
-    bad = np.flatnonzero(modes.precision.turned | (left > MOST_LEFT))
+    bad = np.flatnonzero(modes.precision.turned | (field.gain(modes) > MOST_LEFT))
     if not bad.size:
         return None
     first = field.target.describe(modes.z[bad[0]])
@@ -301,12 +301,12 @@ def _first_marginal(field: Field, rough: Rough) -> Marginal:
     return Marginal(field, mean[field.theta], mean[field.rest], slope)
 
 
-def _conditional(field: Field, lattice: Lattice) -> tuple[GaussianField | ShapedField, Lattice]:
+def _conditional(field: Field, lattice: Lattice) -> GaussianField | ShapedField:
     """x given θ: a Gaussian, or with exact shapes where these pay; the lattice says which."""
     predicted = predictor_of(lattice, field)
     dense = _dense(field)
     if dense is None:
-        return GaussianField(field, predicted), lattice
+        return GaussianField(field, predicted)
     shaped = ShapedField(field, predicted, dense)
     mattering = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
     weight = np.exp(lattice.values[mattering] - lattice.values.max())
@@ -314,8 +314,8 @@ def _conditional(field: Field, lattice: Lattice) -> tuple[GaussianField | Shaped
     room = MOST_TABULATED - len(field.theta)
     pays = SHAPE_PAYS if len(dense) <= room else DEAR_SHAPE_PAYS
     if not (worth > pays and beyond < MOST_BEYOND):
-        return GaussianField(field, predicted), lattice
-    return shaped, lattice
+        return GaussianField(field, predicted)
+    return shaped
 
 
 def _dense(field: Field) -> Int[np.ndarray, " b"] | None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from infimum.base.errors import UnsuitableError, coded_error
+from infimum.base.errors import coded_error
 from infimum.families._distribution import SparseGaussian
+from infimum.families.nested.field import aside
 from infimum.search.marginal import MOST_TABULATED
 from infimum.solvers._solver import Info
 from infimum.structure.colours import colouring
@@ -27,13 +28,6 @@ ROLE_POINTS, ROLE_MOVES = 4, 16
 
 ROLE_SPREAD = 0.5
 """How far these points are from q's mean, in its own spread."""
-
-
-def aside(target: Target, why: str) -> UnsuitableError:
-    """The error by which the family steps aside for others."""
-    return coded_error(
-        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
-    )
 
 
 def named_places(target: Target, places: Int[np.ndarray, " n"]) -> str:
@@ -109,10 +103,8 @@ def _marks_around(
     sd = np.sqrt(np.maximum(q.variance() - (follow * across).sum(axis=0), 0.0))
     eps = ROLE_SPREAD * rng.standard_normal((ROLE_POINTS, d))
     eps[0] = 0.0
-    signs = rng.choice(
-        [-1.0, 1.0], (ROLE_POINTS * ROLE_MOVES, d)
-    )  # a coordinate alone has no noise
-    moves = np.asarray(q.spread(signs))
+    # Signs in place of normal draws: a coordinate that is coupled to none has no noise then.
+    moves = np.asarray(q.spread(rng.choice([-1.0, 1.0], (ROLE_POINTS * ROLE_MOVES, d))))
     moves = moves - moves[:, theta] @ follow
     moves = moves.reshape(ROLE_POINTS, ROLE_MOVES, d) / np.sqrt(ROLE_MOVES)
     slopes = log_det_slopes(gradients_at, np.asarray(q.push(eps)), moves)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from infimum.base.program import Program, double_precision
-from infimum.structure.colours import colouring
+from infimum.structure.colours import Colouring, colouring
 from infimum.structure.products import STEP
 from infimum.target.target import Target
 
@@ -146,16 +148,40 @@ class DifferencedHessian(Hessian):
 
     def each(self, z: np.ndarray, scale: np.ndarray | None) -> Evaluated:
         """From gradients at the points, and at each moved by the coordinates of one colour."""
-        colours, entry_colours, places, columns = self.colouring
-        n, count = len(z), self.n_colours
         size = 1 + np.abs(z).max(axis=1, keepdims=True) if scale is None else scale
         step = STEP * np.broadcast_to(size, z.shape)
-        moved = z[:, None] + np.where(colours == np.arange(count)[:, None], step[:, None], 0.0)
-        points = np.concatenate([z, moved.reshape(n * count, -1)])
-        log_p, gradient = self.target.value_and_gradient(points)
-        images = gradient[n:].reshape(n, count, -1) - gradient[:n, None]
-        values = images[:, entry_colours, places] / step[:, columns]
-        return Evaluated(log_p[:n], gradient[:n], values)
+        every = np.arange(self.dim)
+        return differenced(self.target.value_and_gradient, self.colouring, z, step, every)
+
+
+def differenced(
+    evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    colouring: Colouring,
+    z: Float[np.ndarray, "n d"],
+    step: Float[np.ndarray, "n k"],
+    coordinates: Int[np.ndarray, " k"],
+) -> Evaluated:
+    """The Hessian in some coordinates at each row of z: one gradient, and one for each colour.
+
+    Parameters
+    ----------
+    evaluate
+        Function that gives log p̂ and its gradient at each row of points.
+    colouring
+        Of the k coordinates.
+    step
+        By how much each of them moves.
+    """
+    colours, entry_colours, places, columns = colouring
+    n, count = len(z), colouring.n_colours
+    moved = np.repeat(z[:, None], count, axis=1)
+    own = colours == np.arange(count)[:, None]
+    moved[:, :, coordinates] += np.where(own, step[:, None], 0.0)
+    log_p, gradient = evaluate(np.concatenate([z, moved.reshape(n * count, -1)]))
+    inner = gradient[:, coordinates]
+    images = inner[n:].reshape(n, count, -1) - inner[:n, None]
+    values = images[:, entry_colours, places] / step[:, columns]
+    return Evaluated(log_p[:n], gradient[:n], values)
 
 
 def hessian_on(target: Target, edges: np.ndarray) -> Hessian:

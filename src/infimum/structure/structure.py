@@ -8,12 +8,24 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from infimum.base.extras import installed
 from infimum.structure.colours import colouring
 
 NAMED_SCALES = 6
 """Scales that a line names at most."""
+
+
+def block_labels(
+    edges: Int[np.ndarray, "2 n"], inside: Bool[np.ndarray, " d"]
+) -> Int[np.ndarray, " k"]:
+    """The number of the block of each coordinate inside, from 0: blocks are not coupled there."""
+    row, column = edges[:, inside[edges].all(axis=0)]
+    shape = (len(inside), len(inside))
+    graph = scipy.sparse.coo_matrix((np.ones(len(row)), (row, column)), shape=shape)
+    label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][inside]
+    return np.asarray(np.unique(label, return_inverse=True)[1])
 
 
 @dataclass(frozen=True)
@@ -55,15 +67,17 @@ class Structure:
     @functools.cached_property
     def blocks(self) -> list[Int[np.ndarray, " k"]]:
         """Coordinates of each block that is independent of all others given the scales."""
-        rest = np.setdiff1d(np.arange(len(self.names)), self.scale_places)
-        inner = self.pattern[rest][:, rest]
-        n, label = scipy.sparse.csgraph.connected_components(inner, directed=False)
+        inside = np.ones(len(self.names), bool)
+        inside[list(self.scale_places)] = False
+        rest, label = np.flatnonzero(inside), block_labels(np.asarray(self.edges), inside)
         order = np.argsort(label, kind="stable")
-        return np.split(rest[order], np.cumsum(np.bincount(label, minlength=n))[:-1])
+        return np.split(rest[order], np.cumsum(np.bincount(label))[:-1])
 
     def __str__(self) -> str:
         d, n = len(self.names), self.edges.shape[1]
-        line = f"{n:,} of {d * (d - 1) // 2:,} pairs coupled, {self.colours.max() + 1} colours"
+        line = f"{n:,} of {d * (d - 1) // 2:,} pairs coupled"
+        if installed("asdex"):  # a file is printed where nothing can be coloured, too
+            line += f", {self.colours.max() + 1} colours"
         if not self.scale_places:
             return line
         first = ", ".join(self.scales[:NAMED_SCALES])

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.csgraph
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.corrections.blocks.polar import LARGEST_GROUP
 from infimum.families._distribution import SparseGaussian
+from infimum.structure.structure import block_labels
 
 MOST_HUBS = 8
 """Most hubs. The fit of their marginal has no gradient, and takes about three times d²/2 values a
@@ -60,7 +60,7 @@ def split_of(q: SparseGaussian) -> Split:
     for count in range(1, min(MOST_HUBS, d - 1) + 1):
         local = np.ones(d, bool)
         local[order[:count]] = False
-        label = _group_labels(row, column, local)
+        label = block_labels(np.asarray(q.edges), local)
         if int(np.bincount(label).max()) <= LARGEST_GROUP:
             return _split(q, np.sort(order[:count]), np.flatnonzero(local), label)
     raise coded_error(
@@ -70,17 +70,6 @@ def split_of(q: SparseGaussian) -> Split:
         f"{MOST_HUBS} that have most neighbours: blocks is for small groups that depend on few "
         "hubs. Use another correction",
     )
-
-
-def _group_labels(
-    row: Int[np.ndarray, " e"], column: Int[np.ndarray, " e"], local: Bool[np.ndarray, " d"]
-) -> Int[np.ndarray, " l"]:
-    """The number of the group that each local coordinate belongs to, from 0."""
-    inside = local[row] & local[column]
-    edges = (np.ones(int(inside.sum())), (row[inside], column[inside]))
-    graph = scipy.sparse.coo_matrix(edges, shape=(len(local), len(local)))
-    labels = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][local]
-    return np.asarray(np.unique(labels, return_inverse=True)[1])
 
 
 def _split(

@@ -135,8 +135,8 @@ class ShapedField:
         coordinates.
         """
         inner = self.inner
-        there = inner.look(inner.place(modes.z[:, inner.theta], modes.z[:, inner.rest]))
-        laplace = there.log_p - 0.5 * np.log(there.precision.pivots / (2 * np.pi)).sum(axis=1)
+        there = inner.look(modes.z)
+        laplace = inner.laplace(there)
         worth, beyond, lack = (np.empty(len(weight)) for _ in range(3))
         for rows, cells in cells_at(inner, there):
             worth[rows], beyond[rows] = cells.excess(), cells.tails()

@@ -20,6 +20,7 @@ from infimum.gaussian.sparse import Analysis
 from infimum.gaussian.sparse_solve import solve, times_transposed
 from infimum.gaussian.stack import LOG_2PI
 from infimum.structure.colours import colouring
+from infimum.structure.hessian import differenced
 from infimum.target.target import Target
 
 FORWARD_STEP = 1e-6
@@ -46,6 +47,13 @@ LARGEST_CHUNK = 2**22
 
 Rows = slice | Sequence[int] | np.ndarray
 """Which rows of an array."""
+
+
+def aside(target: Target, why: str) -> UnsuitableError:
+    """The error by which the family steps aside for others."""
+    return coded_error(
+        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
+    )
 
 
 class Precision(NamedTuple):
@@ -149,12 +157,7 @@ class Field:
         """
         self.n_gradients += len(z)
         if self.n_gradients > self.most_gradients:
-            raise coded_error(
-                UnsuitableError,
-                "E226",
-                f"the nested family does not suit {self.target.name!r}: its search took more than "
-                f"{self.most_gradients:,} gradients",
-            )
+            raise aside(self.target, f"its search took more than {self.most_gradients:,} gradients")
         return self.target.value_and_gradient(z)
 
     def gradients_at(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
@@ -171,16 +174,9 @@ class Field:
 
     def look(self, z: Float[np.ndarray, "n d"]) -> Modes:
         """log p̂, its gradient and the precision of x at each point, wherever x is."""
-        colours, entry_colours, places, columns = self.colouring
-        n, count, k = len(z), self.colouring.n_colours, len(self.rest)
-        step = FORWARD_STEP * self.scale
-        shift = np.zeros((count, z.shape[1]))
-        shift[:, self.rest] = np.where(colours == np.arange(count)[:, None], step, 0.0)
-        points = np.concatenate([z, (z[:, None] + shift).reshape(n * count, -1)])
-        log_p, gradient = self.evaluate(points)
-        images = gradient[n:, self.rest].reshape(n, count, k) - gradient[:n, None, self.rest]
-        values = -images[:, entry_colours, places] / step[columns]
-        return Modes(z, log_p[:n], gradient[:n], self._factors(values))
+        step = np.broadcast_to(FORWARD_STEP * self.scale, (len(z), len(self.rest)))
+        evaluated = differenced(self.evaluate, self.colouring, z, step, self.rest)
+        return Modes(z, evaluated.log_p, evaluated.gradient, self._factors(-evaluated.values))
 
     def _factors(self, values: Float[np.ndarray, "n v"]) -> Precision:
         """Factors of H, made positive definite: pivots below a small part of the diagonal turn."""
@@ -256,11 +252,15 @@ class Field:
             modes = self.look(z)
         return modes
 
-    def log_marginal(self, modes: Modes) -> Float[np.ndarray, " n"]:
-        """Laplace's log ∫ p̂(θ, x) dx; what a last Newton step would gain is added."""
-        gain = 0.5 * (self.whitened(modes.precision, modes.gradient[:, self.rest]) ** 2).sum(axis=1)
+    def gain(self, modes: Modes) -> Float[np.ndarray, " n"]:
+        """Nats that a whole Newton step would gain if log p̂ were quadratic in x."""
+        white = self.whitened(modes.precision, modes.gradient[:, self.rest])
+        return np.asarray(0.5 * (white**2).sum(axis=1))
+
+    def laplace(self, modes: Modes) -> Float[np.ndarray, " n"]:
+        """Laplace's log ∫ p̂(θ, x) dx, if x is at its mode."""
         log_det = np.log(modes.precision.pivots).sum(axis=1)
-        return np.asarray(modes.log_p + gain - 0.5 * log_det + 0.5 * len(self.rest) * LOG_2PI)
+        return np.asarray(modes.log_p - 0.5 * log_det + 0.5 * len(self.rest) * LOG_2PI)
 
     def moves(self, precision: Precision) -> Float[np.ndarray, "n m d"]:
         """Moves v of x with Σ_v v vᵀ = H⁻¹ where H has entries, as points of R^d."""
