@@ -694,6 +694,18 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "is 'bridge'",
         "expected 'auto', 'importance' or 'smc'",
     ),
+    "E307": (
+        lambda g: infimum.fit(g.normal, start=np.zeros(3)),
+        "the start of parameter 'z'",
+        "shape (3,)",
+        "expected (2,) for a point",
+    ),
+    "E308": (
+        lambda g: infimum.fit(target(lambda p: jnp.log(p["x"]), {"x": 1.0}), start={"x": -1.0}),
+        "the log density is NaN at the start",
+        "x = -1",
+        "leave start out",
+    ),
     "E310": (
         lambda g: infimum.fit(g.normal, "fullrank", solver="adam"),
         "solver",

@@ -38,6 +38,23 @@ def test_family_and_out_are_followed(run, folder, capsys):
     assert not (folder / "fit.zip").exists()
 
 
+def test_a_start_is_read_from_json_or_a_saved_fit(run, folder, capsys):
+    (folder / "start.json").write_text('{"b": 0.5}')
+    command = ("fit", "one.py", "--family", "meanfield", "--start")
+    assert run(*command, "start.json") == 0
+    assert "start" in [start.kind for start in infimum.load("fit.zip").starts]
+    assert run(*command, "fit.zip", "--out", "again.zip") == 0
+    assert "start" in [start.kind for start in infimum.load("again.zip").starts]
+    assert run("climb", "one.py", "--ladder", "meanfield", "--start", "start.json") == 0
+    assert "start" in [start.kind for start in infimum.load("fit.zip").starts]
+    (folder / "start.json").write_text("tau: 1")
+    capsys.readouterr()
+    assert run(*command, "start.json") == 2
+    assert "start.json is not JSON" in capsys.readouterr().err
+    assert run(*command, "none.json") == 2
+    assert "there is no file none.json" in capsys.readouterr().err
+
+
 def test_climb_prints_a_line_a_rung_and_saves_the_best(run, folder, capsys):
     command = ("climb", "model.py:posterior", "--ladder", "meanfield, fullrank", "--tol", "0")
     assert run(*command, "--plot", "ladder.png") == 0

@@ -16,7 +16,7 @@ class StartReport:
     Attributes
     ----------
     kind
-        "ascent", "cold", "example" or "climb".
+        "start", "ascent", "cold", "example" or "climb".
     elbo
         By fresh draws, the same base draws for every start.
     reason

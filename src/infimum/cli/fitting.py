@@ -31,10 +31,12 @@ from infimum.cli.options import (
     Processes,
     Seed,
     StanData,
+    StartFile,
     Tolerance,
 )
 from infimum.cli.output import fit_text, show_fit, summary_text, width, write_plot
 from infimum.cli.paths import check_file, check_plot
+from infimum.cli.start_file import read_start
 from infimum.cli.user_file import UserError, read_target
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def fit(
     tol: Tolerance = None,
     budget: Budget = None,
     seed: Seed = 0,
+    start: StartFile = None,
     draws: Draws = None,
     out: FitFile = Path("fit.zip"),
     data: StanData = None,
@@ -131,7 +134,7 @@ def fit(
     target = read_target(model, data)
     if distributed:
         _check_rows(target)
-    options = _without_none(draws=draws, tol=tol, budget=budget)
+    options = _without_none(start=read_start(start), draws=draws, tol=tol, budget=budget)
     result = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
     if rank() > 0:  # every process has the same fit, and process 0 writes it
         return
@@ -147,6 +150,7 @@ def climb(
     tol: Tolerance = None,
     budget: Budget = None,
     seed: Seed = 0,
+    start: StartFile = None,
     out: FitFile = Path("fit.zip"),
     data: StanData = None,
     plot: LadderPlot = None,
@@ -166,7 +170,7 @@ def climb(
     """
     check_file(out)
     check_plot(plot)
-    options = _without_none(tol=tol)
+    options = _without_none(start=read_start(start), tol=tol)
     rungs = ladder if ladder == "auto" else [name.strip() for name in ladder.split(",")]
     result = infimum.climb(read_target(model, data), rungs, budget=budget, seed=seed, **options)
     fit_file = result.best.save(out)

@@ -64,6 +64,14 @@ Budget = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, metavar="INT", help="The same seed gives the same result.")
 ]
+StartFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="START",
+        help="Where the search begins: a saved FIT.zip, or a JSON file with values of parameters, "
+        "of which some may be missing.",
+    ),
+]
 Draws = Annotated[
     int | None,
     typer.Option(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import PyTree
+
 from infimum import families, solvers
 from infimum.base import memory, processes
 from infimum.base.errors import check_number, coded_error
@@ -28,6 +30,7 @@ from infimum.families._family import (
     Measured,
 )
 from infimum.families._host import Conditioned
+from infimum.fitting.start import StartValues, read_start
 from infimum.search.plan import Plan
 from infimum.solvers._registry import RENAMED
 from infimum.solvers._solver import Solver
@@ -77,6 +80,7 @@ class Request:
     solver: Solver | Sequence[Solver] | None = None
     tolerance: float | None = None
     max_steps: int | None = None
+    start: StartValues | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
@@ -98,6 +102,12 @@ class Request:
                 "E303",
                 f"tolerance is {self.tolerance!r}, expected a positive number of nats",
             )
+
+    def starting_at(self, start: PyTree) -> Request:
+        """The same request, with what the user gave as the start, if anything."""
+        if start is None:
+            return self
+        return dataclasses.replace(self, start=read_start(self.target, start, self.seed))
 
     @contextlib.contextmanager
     def checkpointed(self, folder: str | Path | None, **job: Any) -> Iterator[Request]:
@@ -131,6 +141,8 @@ class Request:
         names = self.target.space.free_names
         name_digest = digest(" ".join(names), ()).hex()[:8]
         own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
+        if self.start is not None:  # checkpoints of earlier versions have no such entry
+            own["start"] = self.start.description()
         return {
             "target": self.target.name,
             "dimension": str(self.target.dim),
@@ -170,8 +182,15 @@ class Request:
         return self.target.large is not None and processes.count() > 1
 
     def plan(self) -> Plan:
-        """A plan of the search, for one fit or one climb."""
-        return Plan(self.target, self.seed, self.n_starts, self.solvers_for)
+        """A plan of the search, for one fit or one climb.
+
+        Raises
+        ------
+        ValueError
+            If the density is zero or undefined where the user wants the search to begin.
+        """
+        beginning = None if self.start is None else self.start.beginning(self.target)
+        return Plan(self.target, self.seed, self.n_starts, self.solvers_for, beginning=beginning)
 
     def solvers_for(self, q: Distribution) -> list[Solver]:
         """The solvers that move this q, with the user's limits.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import Seed
@@ -33,6 +34,7 @@ def fit(
     tol: float | None = None,
     budget: float | None = None,
     seed: Seed = 0,
+    start: PyTree = None,
     starts: int | None = None,
     draws: int | None = None,
     solver: Solver | Sequence[Solver] | None = None,
@@ -56,8 +58,15 @@ def fit(
         `climb`.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
+    start
+        Where the search begins, before the model's own example and before random starts. A point:
+        the parameters' pytree, as `target.constrain` gives it; a dict may leave parameters out,
+        which then begin as they would. Draws: the same with one leading axis, or ArviZ's tree with
+        a group `posterior`; q then begins at their mean and spread. Or another `Fit` or
+        `Corrected`: its q, or its draws, matched by the names of the unconstrained coordinates.
     starts
-        Random starts, besides the cold one; by default 4, or 1 if d is above 2000.
+        Starts besides the cold one, at random but for `start` and the example; by default 4, or 1
+        if d is above 2000.
     draws
         Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer if d is
         above that.
@@ -80,8 +89,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        Before any optimisation: for wrong use, or for a density that is zero or undefined at every
-        start that was tried.
+        Before any optimisation: for wrong use, or for a density that is zero or undefined at
+        `start`, or at every start that was tried.
     CheckpointError
         If the folder holds something else, or a checkpoint that is damaged, in use, or of another
         job. Nothing in it is changed.
@@ -93,6 +102,7 @@ def fit(
     'good'
     """
     request = Request(target, seed, starts, draws, solver, tolerance, max_steps)
+    request = request.starting_at(start)
     auto = isinstance(family, str) and family == "auto"
     if auto:
         _check_limits(tol, budget)
@@ -112,6 +122,7 @@ def climb(
     tol: float | None = None,
     budget: float | None = None,
     seed: Seed = 0,
+    start: PyTree = None,
     starts: int | None = None,
     draws: int | None = None,
     progress: bool | None = None,
@@ -132,8 +143,9 @@ def climb(
         too. By default a verdict of "good" ends it; with 0 it goes on to the last rung.
     budget
         Time limit in seconds. A rung that is running when they are spent ends there.
-    seed, starts, draws, progress, callback
-        As for `fit`.
+    seed, start, starts, draws, progress, callback
+        As for `fit`. `start` is where the first rung begins, and each rung whose family is that of
+        a fit given as `start`.
     checkpoint
         As for `fit`. A resumed climb repeats its rungs, and counts the earlier seconds towards
         `budget`.
@@ -148,7 +160,7 @@ def climb(
         If the ladder is empty, or has an unknown or repeated rung; if tol or budget is not a
         positive number; or as for `fit`.
     """
-    request = Request(target, seed, starts, draws)
+    request = Request(target, seed, starts, draws).starting_at(start)
     _check_limits(tol, budget)
     listed = None if isinstance(ladder, str) and ladder == "auto" else ladder
     rungs = "auto" if listed is None else _rungs(listed)

@@ -183,7 +183,11 @@ def fit_from_below(request: Request, family: Family, watch: Watch) -> Fit:
     check_memory(request.target, family)
     plan = request.plan()
     placed: list[State] = []
-    if family.below is not None and request.solver is None:
+    begun = False
+    if plan.beginning is not None:
+        family = plan.beginning.based(family)
+        begun = plan.beginning.q_for(family) is not None
+    if family.below is not None and request.solver is None and not begun:
         below, placed = fit_rung(request, plan, family_of(family.below), watch)
         if plan.stop.requested:
             return below

@@ -14,6 +14,7 @@ from infimum.families._distribution import Gaussian
 from infimum.families._family import Family
 from infimum.objective.draws import fresh_draws
 from infimum.objective.loss import outcome
+from infimum.search.beginning import Beginning
 from infimum.search.progress import Progress, Watch
 from infimum.search.starts import ascend, find_starts
 from infimum.solvers._solver import Reason, Solver, State
@@ -68,20 +69,29 @@ class Search:
 
 
 def place_starts(
-    target: Target, family: Family, n_starts: int, seed: Seed, watch: Watch, stop: Stop
+    target: Target,
+    family: Family,
+    n_starts: int,
+    seed: Seed,
+    watch: Watch,
+    stop: Stop,
+    beginning: Beginning | None = None,
 ) -> Search:
     """Find starts, climb from them to a mode, and place a q at each.
 
     A stop ends the ascents where they are.
     """
-    starts = find_starts(target, n_starts, generator(seed, START_STREAM))
+    starts = find_starts(target, n_starts, generator(seed, START_STREAM), beginning)
     watch(Progress("starting", len(starts), np.inf, 1, len(starts)))
     with stop.cut_short():
         ascend(starts, target)
-    return Search(
-        states=[State(q=family.init(start.x, start.scale), info=start.info) for start in starts],
-        n_calls=max(start.info.n_steps for start in starts),
-    )
+    placed = None if beginning is None else beginning.member(family)
+    states = []
+    for start in starts:
+        q = placed if start.info.kind == "start" else None
+        q = family.init(start.x, start.scale) if q is None else q
+        states.append(State(q=q, info=start.info))
+    return Search(states, n_calls=max(start.info.n_steps for start in starts))
 
 
 def run_solvers(

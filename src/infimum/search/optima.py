@@ -58,9 +58,24 @@ def improper_direction(plan: Plan, best: State) -> str | None:
 
 
 def _begin(plan: Plan, family: Family, watch: Watch, below: Sequence[State]) -> Search:
-    """A search from random starts; or from the optima of another family, one by one or pooled."""
-    if not below:
-        return place_starts(plan.searched, family, plan.n_starts, plan.seed, watch, plan.stop)
+    """A search from starts of its own; or from the optima of another family, and the user's fit."""
+    beginning = plan.beginning
+    if below:
+        search = _begin_from(plan, family, below)
+        own = None if beginning is None else beginning.own_member(family)
+        if own is not None:
+            search.states.append(State(q=own, info=Info("start")))
+        return search
+    q = None if beginning is None else beginning.q_for(family)
+    if family.below is not None and q is not None:
+        members = _starts_from(plan, family, q)
+        return Search([State(q=member, info=Info("start", 0)) for member in members])
+    options = (plan.n_starts, plan.seed, watch, plan.stop, beginning)
+    return place_starts(plan.searched, family, *options)
+
+
+def _begin_from(plan: Plan, family: Family, below: Sequence[State]) -> Search:
+    """A search from the optima of another family, one by one or pooled."""
     if isinstance(family, Pooling):
         known = [(state.q, -state.loss) for state in below]
         known += [(gaussian_at(mode), mode.log_mass) for mode in plan.atlas.new_modes(known)]

@@ -10,6 +10,7 @@ from infimum.base.seeds import ROWS_STREAM, Seed
 from infimum.base.stopping import Stop
 from infimum.families._distribution import Distribution
 from infimum.search.atlas import Atlas
+from infimum.search.beginning import Beginning
 from infimum.search.surrogate import Surrogate
 from infimum.solvers._solver import Solver
 from infimum.target.target import Target
@@ -33,6 +34,8 @@ class Plan:
         Modes that scouts found; they are sent out once for all rungs.
     stop
         Whether the call is to end early.
+    beginning
+        Where the user wants the search to begin, if that was said.
     """
 
     target: Target
@@ -41,6 +44,7 @@ class Plan:
     solvers_for: Callable[[Distribution], list[Solver]]
     atlas: Atlas = field(default_factory=Atlas)
     stop: Stop = field(default_factory=Stop)
+    beginning: Beginning | None = None
 
     @functools.cached_property
     def surrogate(self) -> Surrogate | None:

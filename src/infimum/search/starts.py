@@ -2,7 +2,8 @@
 
 An "ascent" climbs log p̂ by L-BFGS from a random point and takes its scale from the curvature on the
 way. "cold" is a wide q around the origin, for densities whose mode is no good start (at infinity,
-or in a funnel). "example" climbs from the values that the user gave.
+or in a funnel). "example" climbs from the example's values. "start" climbs from the point that the
+user wants the search to begin at, or is a q around the user's draws or fit, which no ascent moves.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from infimum.base.errors import coded_error
 from infimum.objective.loss import Outcome
 from infimum.search.ascent import Ascent
+from infimum.search.beginning import Beginning
 from infimum.solvers._solver import Info
 from infimum.target.target import Target
 
@@ -51,26 +54,26 @@ class Start:
     done: bool = False
 
 
-def find_starts(target: Target, n: int, rng: np.random.Generator) -> list[Start]:
+def find_starts(
+    target: Target, n: int, rng: np.random.Generator, beginning: Beginning | None = None
+) -> list[Start]:
     """Find n points of finite density to ascend from, and a cold start.
 
-    One of the n is the user's example, if it has values and not only shapes.
+    The first of the n is where the user wants the search to begin, if that was said; one is the
+    user's example, if it has values and not only shapes.
 
     Raises
     ------
     ValueError
         If the density is zero or undefined at every point tried, or +inf at any.
     """
-    random = rng.uniform(-RADIUS, RADIUS, size=(CANDIDATES, target.dim))
-    points = np.concatenate([random, np.zeros((1, target.dim))])
-    kinds = ["ascent"] * CANDIDATES + ["cold"]
+    points, kinds = random_points(target.dim, rng), ["ascent"] * CANDIDATES
+    points, kinds = np.concatenate([points, np.zeros((1, target.dim))]), [*kinds, "cold"]
     if target.example is not None:
         points, kinds = np.concatenate([target.example[None], points]), ["example", *kinds]
-    if target.differentiable:
-        log_p, gradient = target.value_and_gradient(points)
-    else:
-        log_p, gradient = target.values(points), np.zeros(points.shape)
-    usable = np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
+    if beginning is not None:
+        points, kinds = np.concatenate([beginning.point[None], points]), ["start", *kinds]
+    log_p, gradient, usable = usable_points(target, points)
     if np.any(log_p == np.inf) or not usable.any():
         raise coded_error(ValueError, "E107", _no_start(target, points, log_p, gradient))
     starts: list[Start] = []
@@ -78,10 +81,27 @@ def find_starts(target: Target, n: int, rng: np.random.Generator) -> list[Start]
         if kind == "cold" or (fine and len(starts) < n):
             info = Info(kind)
             info.count(x[None], Outcome(np.nan, np.ones(1, bool)))
+            placed = kind == "start" and beginning is not None and beginning.scale is not None
             still = kind == "cold" or not target.differentiable
-            info.kind = "cold" if still else kind
-            starts.append(Start(info, x, np.full(target.dim, COLD_SCALE), done=still))
+            info.kind = "cold" if still and kind != "start" else kind
+            starts.append(Start(info, x, np.full(target.dim, COLD_SCALE), done=still or placed))
     return starts
+
+
+def random_points(dim: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+    """Random points, among which a search looks for starts."""
+    return rng.uniform(-RADIUS, RADIUS, size=(CANDIDATES, dim))
+
+
+def usable_points(
+    target: Target, points: Float[np.ndarray, "n d"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"], Bool[np.ndarray, " n"]]:
+    """log p̂, its gradient, and whether both are finite; without a gradient it is taken as 0."""
+    if target.differentiable:
+        log_p, gradient = target.value_and_gradient(points)
+    else:
+        log_p, gradient = target.values(points), np.zeros(points.shape)
+    return log_p, gradient, np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
 
 
 def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: np.ndarray) -> str:

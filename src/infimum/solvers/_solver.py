@@ -66,7 +66,7 @@ class Info:
     Attributes
     ----------
     kind
-        Where it began: "ascent", "cold", "example", "climb".
+        Where it began: "start", "ascent", "cold", "example", "climb".
     branch
         Starts of one number are ways on from the same fit, of which the best is kept; None for a
         start of its own.
