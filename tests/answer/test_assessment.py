@@ -43,11 +43,17 @@ def test_the_gap_is_that_of_two_gaussians(normal):
     assert abs(assessment.kl.value - exact) < 4 * assessment.kl.se
 
 
-@pytest.mark.parametrize("reason", [Reason.IMPROPER, Reason.INTERRUPTED])
-def test_a_search_that_did_not_end_well_is_not_trusted(normal, reason):
-    assessment, spent = assess(normal, weighed(normal, 1.0), reason)
+def test_an_improper_posterior_is_not_trusted(normal):
+    assessment, spent = assess(normal, weighed(normal, 1.0), Reason.IMPROPER)
     assert assessment.verdict == "unreliable"
     assert spent == 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.8, 0.3])
+def test_a_search_that_was_cut_short_is_judged_by_its_weights(normal, scale):
+    whole, _ = assess(normal, weighed(normal, scale), Reason.CONVERGED)
+    short, _ = assess(normal, weighed(normal, scale), Reason.INTERRUPTED)
+    assert short.verdict == whole.verdict
 
 
 def test_unseen_mass_counts_in_the_verdict_and_in_the_error_of_log_z(normal):

@@ -12,14 +12,27 @@ from infimum.checks import quantities, weights
 from infimum.families._family import Family
 from infimum.solvers._solver import Reason
 
+CUT_SHORT = (
+    "Interrupted: this is the best q so far, and the search for it and for other modes had not "
+    "ended."
+)
+"""What is said besides of a fit that Ctrl-C, a callback or a spent budget ended."""
+
 NAMED = 3
 """Quantities that a sentence names; of the others it says that there are more."""
 
 
 def advice(assessment: Assessment, work: Work, family: Family) -> str:
     """What to do next with a fit of this family."""
-    if assessment.reason is Reason.INTERRUPTED:
-        return "Interrupted: this is the best q so far. Fit again to finish."
+    if assessment.reason is not Reason.INTERRUPTED:
+        return _next_step(assessment, work, family)
+    if assessment.verdict == "unreliable":
+        return f"{CUT_SHORT} Fit again, and give it more time."
+    return f"{CUT_SHORT} {_next_step(assessment, work, family)}"
+
+
+def _next_step(assessment: Assessment, work: Work, family: Family) -> str:
+    """What to do next, whether or not the search was cut short."""
     broken = _broken(assessment, work)
     if broken:
         return broken

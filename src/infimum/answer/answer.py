@@ -15,7 +15,7 @@ from infimum.answer.assessment import Assessment
 from infimum.answer.expectation import Expectation, expect
 from infimum.answer.proposal import Proposal
 from infimum.answer.record import Route, StartReport, Work
-from infimum.answer.resampling import converted, resample, resampled, some_stored
+from infimum.answer.resampling import converted, points, resampled, some_stored
 from infimum.answer.structure import known_structure
 from infimum.answer.weighed import WeighedDraws, gather
 from infimum.base.deprecation import RenamedAttribute
@@ -74,6 +74,7 @@ class Answer:
     target: Target | None = field(default=None, repr=False)
     path: tuple[Any, ...] = field(default=(), repr=False)
     route: Route | None = None
+    _n_colours: int | None = field(default=None, repr=False)
 
     # ---- q and how near it is ------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class Answer:
     @functools.cached_property
     def structure(self) -> Structure | None:
         """What hangs on what: pattern, colours, scales, blocks; None if q does not know it."""
-        return known_structure(self.q, self.space.free_names)
+        return known_structure(self.q, self.space.free_names, self._n_colours)
 
     @functools.cached_property
     def advice(self) -> str:
@@ -315,16 +316,7 @@ class Answer:
         ValueError
             If a fit loaded from disk has none; if draws can't be reweighted.
         """
-        if not self.constrains:
-            raise coded_error(
-                ValueError,
-                "E401",
-                "this file stores constrained draws only: use sample, or the original fit",
-            )
-        if not weighted:
-            return np.concatenate([z for z, _ in fresh_draws(self.q, n, seed, SAMPLE_STREAM)])
-        chosen = resample(self.weighed, self.target, n, seed)
-        return np.concatenate(list(chosen.points))[chosen.order]
+        return points(self.weighed, self.target, n, seed, weighted)
 
     # ---- tables --------------------------------------------------------------------------------
 

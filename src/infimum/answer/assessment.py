@@ -102,12 +102,14 @@ class Assessment:
     @functools.cached_property
     def trusted(self) -> bool:
         """Whether the weights can be believed at all."""
-        if self.reason in (Reason.IMPROPER, Reason.INTERRUPTED):
+        if self.reason is Reason.IMPROPER:
             return False
         if self.unseen_mass > quantities.MOST_UNSEEN:
             return False
         draws = self.draws
-        return quantities.trusted(draws.log_w, draws.log_weights, self.reason.converged)
+        # A search that was cut short is no sign of trouble, unlike one that went on to its limits.
+        fine = self.reason.converged or self.reason is Reason.INTERRUPTED
+        return quantities.trusted(draws.log_w, draws.log_weights, fine)
 
     @functools.cached_property
     def verdict(self) -> str:

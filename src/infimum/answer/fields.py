@@ -105,6 +105,7 @@ def describe(fit: Answer, portable: bool) -> dict[str, Any]:
         "n_draws": fit.n_draws,
         "beyond": None if fit.assessment.unseen is None else fit.assessment.unseen.mass,
         "members": 1 + fit.rivals,
+        "n_colours": None if fit.structure is None else fit.structure.n_colours,
         "starts": [
             {**dataclasses.asdict(s), "reason": s.reason.name, "elbo": _number(s.elbo)}
             for s in fit.starts
@@ -137,6 +138,7 @@ def rebuild(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[st
             for s in described["starts"]
         ),
         "work": Work(**described["work"]),
+        "_n_colours": described.get("n_colours"),
         "route": None if described["route"] is None else _route(described["route"]),
         "trace": tuple((int(n), _float(value)) for n, value in described["trace"]),
         "model": Labels(

@@ -110,7 +110,10 @@ def _log_evidence(fit: Answer) -> str:
 
 def _work(fit: Answer) -> str:
     kind = "gradients" if fit.work.differentiated else "values (there is no gradient)"
-    return f"{fit.work.n_gradients:,} {kind} in {fit.work.n_calls} batched calls"
+    work = fit.work
+    calls = f" in {work.n_calls} batched calls" if work.n_calls > 1 else ""
+    checks = f"; {work.n_checks:,} evaluations to check q" if work.n_checks else ""
+    return f"{work.n_gradients:,} {kind}{calls}{checks}"
 
 
 def _starts(fit: Answer) -> str:

@@ -40,6 +40,9 @@ class Work:
     ----------
     n_gradients, n_calls
         Gradients of log p̂ over all starts, and the batched calls that held them.
+    n_checks
+        Other evaluations of log p̂, values and gradients, that judged q: for fresh draws, other
+        modes and unseen mass. 0 in files of earlier versions.
     compile_seconds, run_seconds
         Time in JAX's compiler, and the rest.
     n_zero, n_undefined
@@ -68,6 +71,7 @@ class Work:
     improper: str | None = None
     differentiated: bool = True
     rows: str | None = None
+    n_checks: int = 0
 
     @property
     def seconds(self) -> float:

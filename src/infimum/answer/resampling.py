@@ -13,8 +13,9 @@ from infimum.answer.weighed import WeighedDraws, gather, picked_points, rows_of
 from infimum.base.errors import coded_error
 from infimum.base.extras import required
 from infimum.base.program import double_precision
-from infimum.base.seeds import CHECK_STREAM, SAMPLE_STREAM, Seed, generator
+from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
 from infimum.checks import weights
+from infimum.objective.draws import fresh_draws
 from infimum.target.target import Target
 
 PROPOSALS = 4
@@ -42,19 +43,22 @@ class Resampling(NamedTuple):
 def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> Resampling:
     """Choose n draws by their weights, among `PROPOSALS` times as many or more.
 
-    Without a target, as in a loaded fit, they are chosen among the weighed draws themselves.
+    They are chosen among the weighed draws themselves without a target, as in a loaded fit; and if
+    each draw takes gradients, and there are enough.
 
     Raises
     ------
     ValueError
         If no weight can be formed.
     """
-    if target is None or draws.stored is not None:
-        size, source, log_w = draws.n, (draws.seed, CHECK_STREAM), draws.log_weights
+    enough = draws.kept is not None and draws.n >= PROPOSALS * n
+    if target is None or draws.stored is not None or enough:
+        log_w, chunks = draws.log_weights, draws.chunks()
     else:
         size, source = max(draws.n, PROPOSALS * n), (seed, SAMPLE_STREAM)
-        chunks = draws.proposal.evaluated(target, size, *source)
-        log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in chunks])
+        evaluated = draws.proposal.evaluated(target, size, *source)
+        log_w = np.concatenate([log_p - log_r for _, log_p, _, log_r in evaluated])
+        chunks = draws.proposal.draws(size, *source)
     probabilities = weights.normalised(log_w)
     if np.isnan(probabilities).any():
         raise coded_error(
@@ -65,8 +69,7 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
         )
     rng = generator(seed, SAMPLE_STREAM, 0, 0, 0)
     rows = np.sort(rng.choice(len(log_w), size=n, p=probabilities))
-    points = picked_points(rows, draws.proposal.draws(size, *source))
-    return Resampling(rows, points, rng.permutation(n))
+    return Resampling(rows, picked_points(rows, chunks), rng.permutation(n))
 
 
 def resampled(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> PyTree:
@@ -77,6 +80,38 @@ def resampled(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) ->
     else:
         constrained = rows_of(draws.stored, chosen.rows)
     return rows_of(constrained, chosen.order)
+
+
+def points(
+    draws: WeighedDraws, target: Target | None, n: int, seed: Seed, weighted: bool
+) -> Float[np.ndarray, "n d"]:
+    """N unconstrained draws of q, or weighted draws.
+
+    Raises
+    ------
+    ValueError
+        If a fit loaded from disk has none; if draws can't be reweighted.
+    """
+    if draws.stored is not None:
+        raise coded_error(
+            ValueError,
+            "E401",
+            "this file stores constrained draws only: use sample, or the original fit",
+        )
+    if not weighted:
+        return np.concatenate([z for z, _ in fresh_draws(draws.q, n, seed, SAMPLE_STREAM)])
+    chosen = resample(draws, target, n, seed)
+    return np.concatenate(list(chosen.points))[chosen.order]
+
+
+def some_points(
+    draws: WeighedDraws, target: Target | None, n: int, seed: Seed, weighted: bool = False
+) -> Float[np.ndarray, "_ d"]:
+    """As `points`; if each draw takes gradients, those that are kept, and at most as many."""
+    if draws.kept is None:
+        return points(draws, target, n, seed, weighted)
+    n = min(n, draws.n)
+    return points(draws, None, n, seed, True) if weighted else draws.kept[:n]
 
 
 def some_stored(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:

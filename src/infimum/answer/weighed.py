@@ -15,6 +15,7 @@ from infimum.answer.proposal import Proposal, joined
 from infimum.base.seeds import CHECK_STREAM, Seed
 from infimum.checks import quantities
 from infimum.families._distribution import Distribution
+from infimum.families._host import Conditioned
 from infimum.target.space import Space, columns
 from infimum.target.target import Target
 
@@ -30,7 +31,8 @@ Chunk = tuple[np.ndarray, ...]
 class WeighedDraws:
     """Draws that nothing was fitted to, and all that their weights are made of.
 
-    The points themselves are not held: the proposal makes them again from the seed.
+    The points themselves are not kept, as the proposal makes them again from the seed; unless each
+    of them takes gradients.
 
     Attributes
     ----------
@@ -46,6 +48,8 @@ class WeighedDraws:
         log p̂, log q and the proposal's log density at each draw, in nats, shape (m,).
     stored
         Constrained draws, in a loaded fit whose space can't make any; else None.
+    kept
+        The points, shape (m, d), if each of them takes gradients; else None.
     """
 
     proposal: Proposal
@@ -56,6 +60,7 @@ class WeighedDraws:
     log_q: Float[np.ndarray, " m"] = field(repr=False)
     log_r: Float[np.ndarray, " m"] = field(repr=False)
     stored: PyTree = field(default=None, repr=False)
+    kept: Float[np.ndarray, "m d"] | None = field(default=None, repr=False)
 
     @property
     def q(self) -> Distribution:
@@ -74,6 +79,8 @@ class WeighedDraws:
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks of points z, log q and log r, in the order of `log_p`."""
+        if self.kept is not None:
+            return iter([(self.kept, self.log_q, self.log_r)])
         return self.proposal.draws(self.n, self.seed, CHECK_STREAM)
 
     def points(self) -> Float[np.ndarray, "m d"]:
@@ -118,6 +125,9 @@ class WeighedDraws:
 def weigh(target: Target, proposal: Proposal, n: int, seed: Seed) -> WeighedDraws:
     """Draw from a proposal, n times from q, and evaluate the target at every draw."""
     chunks = proposal.evaluated(target, n, seed, CHECK_STREAM)
+    if isinstance(proposal.q, Conditioned):
+        kept, log_p, log_q, log_r = joined(chunks)
+        return WeighedDraws(proposal, target.space, seed, n, log_p, log_q, log_r, kept=kept)
     log_p, log_q, log_r = joined(densities for _, *densities in chunks)
     return WeighedDraws(proposal, target.space, seed, n, log_p, log_q, log_r)
 

@@ -33,6 +33,7 @@ def of_fit(fit: Fit) -> dict[str, Any]:
         "converged": fit.reason.converged,
         "reason": fit.reason.value,
         "n_gradients": fit.work.n_gradients,
+        "n_checks": fit.work.n_checks,
         "compile_seconds": fit.work.compile_seconds,
         "run_seconds": fit.work.run_seconds,
         "summary": of_table(fit.summary(), "quantity"),

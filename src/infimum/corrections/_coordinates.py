@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from infimum.answer.resampling import some_points
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Apart,
@@ -134,7 +135,8 @@ def coordinates(fit: Fit) -> Coordinates:
     sparse = isinstance(q, Apart) and isinstance(q.base, SparseGaussian)
     if isinstance(q, Pushforward) and not sparse and not large:
         return OwnMap(q)
-    z = fit.points(512 if large else max(4096, 4 * q.dim))
+    n = 512 if large else max(4096, 4 * q.dim)
+    z = some_points(fit.weighed, fit.target, n, seed=0)
     if large:
         return _affine(z.mean(axis=0), z.var(axis=0))
     covariance = np.atleast_2d(np.cov(z.T))

@@ -71,7 +71,8 @@ def describe(progress: Progress) -> str:
         parts.append(f"ELBO {-progress.loss:.3f}{noise}")
     if math.isfinite(progress.kl):
         parts.append(f"KL {progress.kl:.2g} before it")
-    parts.append(f"{progress.n_gradients:,} gradients in {progress.n_calls} calls")
+    calls = f" in {progress.n_calls} calls" if progress.n_calls > 1 else ""
+    parts.append(f"{progress.n_gradients:,} gradients{calls}")
     if progress.to_go > 0:
         parts.append(f"about {progress.to_go:.0f} s to go")
     if math.isfinite(progress.left):

@@ -12,6 +12,7 @@ import numpy as np
 
 from infimum.answer import file, printed
 from infimum.answer.answer import Answer
+from infimum.answer.resampling import some_points
 from infimum.answer.samplers import MOST_MASS, MOST_STARTS, Inits, inits, inverse_mass_matrix
 from infimum.base.errors import coded_error
 from infimum.base.extras import required
@@ -116,7 +117,8 @@ class Fit(Answer):
                 ValueError, "E302", f"chains is {chains!r}, expected a positive number of chains"
             )
         weighted = self.verdict != "unreliable"
-        z = self.points(MOST_STARTS * int(chains), seed=seed, weighted=weighted)
+        n = MOST_STARTS * int(chains)
+        z = some_points(self.weighed, self.target, n, seed, weighted)
         return inits(z, int(chains), self.space, self.target)
 
     def inverse_mass_matrix(self, dense: bool | None = None) -> np.ndarray:
@@ -132,7 +134,9 @@ class Fit(Answer):
         dense = (d <= MOST_MASS and not independent) if dense is None else dense
         weighted = self.trusted and self.constrains
         return inverse_mass_matrix(
-            self.q, dense, lambda n: self.points(n, seed=self.seed, weighted=weighted)
+            self.q,
+            dense,
+            lambda n: some_points(self.weighed, self.target, n, self.seed, weighted),
         )
 
     # ---- files and faces -----------------------------------------------------------------------

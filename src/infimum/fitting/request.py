@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from infimum import families, solvers
 from infimum.base import memory, processes
-from infimum.base.errors import check_number, coded_error
+from infimum.base.errors import UnsuitableError, check_number, coded_error
 from infimum.base.extras import required
 from infimum.base.seeds import (
     Seed,
@@ -28,6 +28,7 @@ from infimum.families._distribution import (
 from infimum.families._family import (
     Family,
     Measured,
+    Searched,
 )
 from infimum.families._host import Conditioned
 from infimum.fitting.start import StartValues, read_start
@@ -237,6 +238,23 @@ def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
     known = {k: v for k, v in limits.items() if v is not None and hasattr(solver, k)}
     limited: Solver = dataclasses.replace(solver, **known)
     return limited
+
+
+def check_search(request: Request, family: Family) -> None:
+    """Refuse a solver, given by the user, for a family that has a search of its own.
+
+    Raises
+    ------
+    UnsuitableError
+        A climb skips the family.
+    """
+    if request.solver is not None and isinstance(family, Searched):
+        raise coded_error(
+            UnsuitableError,
+            "E310",
+            f"the family {family.name!r} has a search of its own, and no solver moves its members: "
+            "leave solver out, or fit another family",
+        )
 
 
 def check_memory(target: Target, family: Family) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from infimum.answer.assessment import assess
 from infimum.answer.proposal import propose
 from infimum.answer.record import StartReport, Work
+from infimum.answer.structure import n_colours
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, Seed, generator
@@ -28,10 +29,11 @@ from infimum.families._distribution import (
     SparseGaussian,
 )
 from infimum.families._family import Adaptive, Family, Growing, Searched
+from infimum.families._host import Conditioned
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
-from infimum.fitting.request import LEAST_DRAWS, Request, check_memory
+from infimum.fitting.request import LEAST_DRAWS, Request, check_memory, check_search
 from infimum.objective.draws import structured_draws
 from infimum.objective.quadratic import n_coefficients, quadratic
 from infimum.search.loop import Search, remaining_optima
@@ -61,6 +63,7 @@ def fit_rung(
     """
     target = request.target
     check_memory(target, family)
+    check_search(request, family)
     target.failures.clear()
     watch = _Watch(tell, family)
     family = _make_ready(request, plan, family, watch)
@@ -74,7 +77,7 @@ def fit_rung(
     draws = _weigh(request, plan, family, search, best, improper)
     compiling = CLOCK.compile_seconds - watch.compiled
     assessment, spent = assess(target, draws, best.reason or Reason.INTERRUPTED, plan.stop)
-    search.n_scouted += spent
+    search.n_checks += spent
     fit = Fit(
         family=family,
         name=target.name,
@@ -85,6 +88,7 @@ def fit_rung(
         path=tuple(best.info.trace),
         model=target.model,
         target=target.plain,
+        _n_colours=n_colours(best.q),
     )
     return fit, remaining_optima(search)
 
@@ -131,34 +135,44 @@ def _weigh(
     improper: str | None,
 ) -> WeighedDraws:
     """Fresh draws of a proposal around the best q; few of q alone, if a stop comes meanwhile."""
-    target, seed = request.target, request.seed
+    target, seed, scouted = request.target, request.seed, search.n_scouted
     draws = None
     with plan.stop.cut_short():
         others = rival_optima(search, best)
         if improper is None:
             others += scouted_modes(plan, family, search, best)
-        proposal = propose(best.q, _curvature(plan.searched, best.q, seed), others)
-        draws = weigh(target, proposal, request.n_draws_of(best.q), seed)
-    if draws is not None:
-        return draws
-    best.reason = Reason.INTERRUPTED
-    return weigh(target, propose(best.q, None), LEAST_DRAWS, seed)
+        curvature, spent = _curvature(plan.searched, best.q, seed)
+        search.n_checks += spent
+        draws = weigh(target, propose(best.q, curvature, others), request.n_draws_of(best.q), seed)
+    if draws is None:
+        best.reason = Reason.INTERRUPTED
+        draws = weigh(target, propose(best.q, None), LEAST_DRAWS, seed)
+    # These scouts looked for what q does not cover; those of a mixture's search found it.
+    search.n_checks += search.n_scouted - scouted + _n_evaluations(draws)
+    search.n_scouted = scouted
+    return draws
 
 
-def _curvature(target: Target, q: Distribution, seed: Seed) -> np.ndarray | None:
-    """-E_q[Lᵀ ∇²log p̂ L], from gradients or values; None if a d×d matrix is too large."""
+def _n_evaluations(draws: WeighedDraws) -> int:
+    """Values of log p̂ at weighed draws, and the gradients that the draws themselves took."""
+    each = 1 + draws.q.cost if isinstance(draws.q, Conditioned) else 1
+    return each * len(draws.log_p)
+
+
+def _curvature(target: Target, q: Distribution, seed: Seed) -> tuple[np.ndarray | None, int]:
+    """-E_q[Lᵀ ∇²log p̂ L], None if a d×d matrix is too large; and the evaluations it took."""
     if not isinstance(q, NaturalGaussian) or q.dim > LARGEST_DENSE:
-        return None
+        return None, 0
     rng = generator(seed, CURVATURE_STREAM)
     if not target.differentiable:
         eps = structured_draws(rng, 2 * n_coefficients(q.dim), q.dim)
         log_p = target.values(q.push(eps))
-        return -quadratic(eps, log_p).curvature if np.isfinite(log_p).all() else None
+        known = np.isfinite(log_p).all()
+        return (-quadratic(eps, log_p).curvature if known else None), len(eps)
     eps = structured_draws(rng, max(FEWEST_DRAWS, 4 * (q.dim + 2)), q.dim)
     log_p, gradient = target.value_and_gradient(q.push(eps))
-    if not (np.isfinite(log_p).all() and np.isfinite(gradient).all()):
-        return None
-    return q.curvature(eps, gradient)
+    known = np.isfinite(log_p).all() and np.isfinite(gradient).all()
+    return (q.curvature(eps, gradient) if known else None), len(eps)
 
 
 def _start_report(state: State) -> StartReport:
@@ -178,6 +192,7 @@ def _work(
     return Work(
         n_gradients=search.n_scouted + sum(info.n_gradients for info in infos),
         n_calls=search.n_calls,
+        n_checks=search.n_checks,
         compile_seconds=compiling,
         run_seconds=running,
         n_zero=sum(info.n_zero for info in infos),

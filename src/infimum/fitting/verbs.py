@@ -16,6 +16,7 @@ from infimum.base.seeds import Seed
 from infimum.families import Nested, Sparse, family_of
 from infimum.families._family import Family
 from infimum.families.nested.nested import SMALLEST_DIM
+from infimum.fitting.budget import Budget
 from infimum.fitting.climb import Climb
 from infimum.fitting.display import display
 from infimum.fitting.fit import Fit
@@ -53,9 +54,11 @@ def fit(
     family
         "nested", "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh",
         "mixture", "flow" or a `Family`; "auto" climbs, and returns the best rung's fit.
-    tol, budget
-        For "auto": nats of KL that are asked for, and the climb's time limit in seconds; see
-        `climb`.
+    tol
+        For "auto": nats of KL that are asked for; see `climb`.
+    budget
+        Time limit in seconds. When they are spent the search ends, and the best q so far is checked
+        and returned; of a family that starts from another one's fit, maybe that fit.
     seed
         Int or JAX key; the same seed gives the same answer, bit for bit.
     start
@@ -104,15 +107,15 @@ def fit(
     request = Request(target, seed, starts, draws, solver, tolerance, max_steps)
     request = request.starting_at(start)
     auto = isinstance(family, str) and family == "auto"
-    if auto:
-        _check_limits(tol, budget)
+    _check_limits(tol, budget)
     rung = LADDER if auto else family_of(family)
     checkpointed = request.checkpointed(checkpoint, family=rung, tol=tol, budget=budget)
     with display(progress, callback) as watch, checkpointed as request:
+        limit = Budget(request, budget, watch)
         if not isinstance(rung, Family):
-            climbed = _climbed(request, None, tol, budget, watch)
+            climbed = _climbed(request, None, tol, limit)
             return dataclasses.replace(climbed.best, route=climbed.route)
-        return fit_from_below(request, rung, watch)
+        return fit_from_below(request, rung, limit)
 
 
 def climb(
@@ -166,21 +169,20 @@ def climb(
     rungs = "auto" if listed is None else _rungs(listed)
     checkpointed = request.checkpointed(checkpoint, ladder=rungs, tol=tol, budget=budget)
     with display(progress, callback) as watch, checkpointed as request:
-        return _climbed(request, listed, tol, budget, watch)
+        return _climbed(request, listed, tol, Budget(request, budget, watch))
 
 
 def _climbed(
     request: Request,
     ladder: str | Sequence[str | Family] | None,
     tol: float | None,
-    budget: float | None,
-    watch: Callable[..., Any],
+    budget: Budget,
 ) -> Climb:
     """Climb the rungs of a ladder in their order; without one, those that pay."""
     rungs = _rungs(LADDER if ladder is None else ladder)
     if ladder is None:
         rungs = _first_suited(rungs, request.target.dim)
-    way = Way(request, request.plan(), tol, budget, watch)
+    way = Way(request, request.plan(), tol, budget)
     rungs = rungs[:1] + way.within_reason(rungs[1:])
     while rungs and not way.ended:
         if way.begins or ladder is not None:

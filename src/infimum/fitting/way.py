@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from infimum.base import processes
 from infimum.base.errors import UnsuitableError
 from infimum.base.extras import installed
 from infimum.base.memory import in_words
 from infimum.families import family_of
 from infimum.families._distribution import LARGEST_DENSE
 from infimum.families._family import Family, Measured, Searched, Stacking
+from infimum.fitting.budget import Budget
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import rank_by_promise
 from infimum.fitting.request import Request, check_memory
@@ -44,9 +43,7 @@ class Way:
     request: Request
     plan: Plan
     tol: float | None
-    budget: float | None
-    watch: Callable[..., Any]
-    begun: float = field(default_factory=time.perf_counter)
+    budget: Budget
     fits: list[Fit] = field(default_factory=list)
     placed: list[list[State]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -71,20 +68,13 @@ class Way:
             n_bytes = rung.n_bytes(dim) if isinstance(rung, Measured) else 8 * size
             why = f"its {size:,} parameters would take about {in_words(n_bytes)} of memory"
             self.skipped.append((rung.name, why))
-            self.watch(Progress("skipped", 0, np.inf, 0, 0, family=rung.name, note=why))
+            self.budget.watch(Progress("skipped", 0, np.inf, 0, 0, family=rung.name, note=why))
         return kept
 
     @property
     def begins(self) -> bool:
         """Whether no fit is there yet that another family could go on from."""
         return all(isinstance(fit.family, Searched) for fit in self.fits)
-
-    @property
-    def spent(self) -> float:
-        """Seconds of this climb, and of the runs that it goes on from."""
-        journal = self.request.target.journal
-        seconds = time.perf_counter() - self.begun if journal is None else journal.seconds
-        return processes.same(seconds) if self.request.shared else seconds
 
     def decide(self, make: Callable[[], Any]) -> Any:
         """Decide once what depends on time: a resumed climb repeats its decisions."""
@@ -106,12 +96,13 @@ class Way:
 
     def too_long(self, predicted: float) -> str:
         """Why a rung of so many seconds does not fit into the budget; empty if it does."""
-        if self.budget is None or not self.fits:
+        limit = self.budget.seconds
+        if limit is None or not self.fits:
             return ""
-        spent = self.spent
-        if spent + predicted <= self.budget:
+        spent = self.budget.spent
+        if spent + predicted <= limit:
             return ""
-        return f"it would take about {predicted:.0f} s of the {self.budget - spent:.0f} s left"
+        return f"it would take about {predicted:.0f} s of the {limit - spent:.0f} s left"
 
     def go(self, rung: Family, predicted: float) -> None:
         """Fit one rung, or note why it is skipped; see whether the climb has ended."""
@@ -128,8 +119,8 @@ class Way:
         self.fits.append(fit)
         self.placed.append(left)
         stopped = self.plan.stop.requested
-        if self._over() if stopped else self.decide(self._over):
-            self.ended = f"the budget of {self.budget:g} s is spent"
+        if self.budget.over() if stopped else self.decide(self.budget.over):
+            self.ended = f"the budget of {self.budget.seconds:g} s is spent"
         elif stopped:
             self.ended = "interrupted"
         elif fit.reason is Reason.IMPROPER:
@@ -157,20 +148,11 @@ class Way:
         return rung, []
 
     def _timed(self, progress: Progress) -> Any:
-        """Watch, and stop when the budget is spent."""
-        journal = self.request.target.journal
+        """Watch a rung of the climb, and stop when the budget is spent."""
         progress.rung = len(self.fits) + 1
         if self.fits:
             progress.kl = self.fits[-1].kl.value
-        if self.budget is None:
-            return self.watch(progress)
-        progress.left = max(0.0, self.budget - (time.perf_counter() - self.begun))
-        over = self._over() if journal is None else journal.time_is_up(self._over)
-        return self.watch(progress) or over
-
-    def _over(self) -> bool:
-        """Whether the budget is spent."""
-        return self.budget is not None and bool(self.spent >= self.budget)
+        return self.budget(progress)
 
 
 def _as_state(fit: Fit) -> State:

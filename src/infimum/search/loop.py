@@ -61,11 +61,14 @@ class Search:
         Batched calls of the target.
     n_scouted
         Gradients that scouts took; they belong to no start.
+    n_checks
+        Evaluations of log p̂ that moved no q, but judged one.
     """
 
     states: list[State] = field(default_factory=list)
     n_calls: int = 0
     n_scouted: int = 0
+    n_checks: int = 0
 
 
 def place_starts(
@@ -127,7 +130,9 @@ def _prune(target: Target, search: Search, seed: Seed) -> None:
             branches.setdefault(state.info.branch, []).append(state)
     for states in branches.values():
         if len(states) > 1:
-            best = choose_best(target, Search(states), seed)
+            trial = Search(states)
+            best = choose_best(target, trial, seed)
+            search.n_checks += trial.n_checks
             for state in states:
                 state.reason = state.reason if state is best else Reason.BEHIND
 
@@ -220,6 +225,7 @@ def _check_with_fresh_draws(
         log_p = target.values(z)
         result = outcome(log_q, log_p)
         search.n_calls += 1
+        search.n_checks += len(z)
         if not np.isfinite(result.loss):
             return
         spread = float(np.std((log_q - log_p)[result.inside]))
@@ -235,6 +241,7 @@ def choose_best(target: Target, search: Search, seed: Seed) -> State:
     for state in kept if len(kept) > 1 else []:
         z, log_q = next(fresh_draws(state.q, CHOICE_DRAWS, seed, CHOICE_STREAM))
         result = outcome(log_q, target.values(z))
+        search.n_checks += len(z)
         state.loss = result.loss if not np.isnan(result.loss) else np.inf
     return min(search.states, key=lambda state: (state.reason in DROPPED_REASONS, state.loss))
 

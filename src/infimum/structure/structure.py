@@ -10,7 +10,6 @@ import scipy.sparse
 import scipy.sparse.csgraph
 from jaxtyping import Bool, Int
 
-from infimum.base.extras import installed
 from infimum.structure.colours import colouring
 
 NAMED_SCALES = 6
@@ -40,11 +39,14 @@ class Structure:
         Pairs (row > column) of coordinates that are coupled, shape (2, n).
     scale_places
         The coordinates on which the curvature of the others hangs, if they were looked for.
+    n_colours
+        How many colours there are; None if that was not kept, as in files of earlier versions.
     """
 
     names: tuple[str, ...] = field(repr=False)
     edges: Int[np.ndarray, "2 n"] = field(repr=False)
     scale_places: tuple[int, ...] = ()
+    n_colours: int | None = None
 
     @property
     def pattern(self) -> scipy.sparse.csr_array:
@@ -76,8 +78,8 @@ class Structure:
     def __str__(self) -> str:
         d, n = len(self.names), self.edges.shape[1]
         line = f"{n:,} of {d * (d - 1) // 2:,} pairs coupled"
-        if installed("asdex"):  # a file is printed where nothing can be coloured, too
-            line += f", {self.colours.max() + 1} colours"
+        if self.n_colours is not None:  # a large pattern takes seconds to colour again
+            line += f", {self.n_colours} colours"
         if not self.scale_places:
             return line
         first = ", ".join(self.scales[:NAMED_SCALES])

@@ -14,6 +14,7 @@ from infimum.corrections.blocks.blocks import blocks
 from infimum.corrections.importance import importance
 from infimum.corrections.mcmc import mcmc
 from infimum.families._distribution import LARGEST_DENSE, SparseGaussian
+from infimum.families._host import Conditioned
 from infimum.fitting.fit import Fit
 
 CHAINS = 4
@@ -24,7 +25,7 @@ def correct(fit: Fit, n: int = 4000, *, seed: Seed = 0) -> Corrected:
     """Draw from p* by the first correction that passes its own checks.
 
     The corrections are tried in the order of their cost: importance resampling, if the fit's
-    weights can be believed; block by block, if q is a sparse Gaussian; chains in q's coordinates;
+    weights can be believed; block by block, if q has a pattern; chains in q's coordinates;
     annealing from q. If several optima are known, annealing comes before chains, because each chain
     would stay at one optimum.
 
@@ -76,7 +77,7 @@ def _candidates(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Co
     candidates: list[tuple[str, Callable[[], Corrected]]] = []
     if fit.verdict != "unreliable":
         candidates.append(("importance", lambda: importance(fit, n, seed=seed)))
-    if isinstance(fit.q, SparseGaussian):
+    if isinstance(fit.q, SparseGaussian | Conditioned):
         candidates.append(("blocks", lambda: blocks(fit, seed=seed)))
     if not target.differentiable:
         candidates.append(("independence", lambda: chains(kernel="independence")))

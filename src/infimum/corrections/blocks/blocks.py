@@ -31,6 +31,7 @@ from infimum.corrections._corrected import Corrected
 from infimum.corrections.blocks.marginal import DEGREE, MOST_TAIL_SPREAD, NODES, Marginal
 from infimum.corrections.blocks.split import split_of
 from infimum.families._distribution import SparseGaussian
+from infimum.families._host import Conditioned
 from infimum.fitting.fit import Fit
 from infimum.fitting.request import LEAST_DRAWS, Request
 from infimum.fitting.rung import fit_rung
@@ -73,14 +74,14 @@ class HubDraws(NamedTuple):
 def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     """Draw from p*, and estimate log Z, group by group given a few hubs.
 
-    Requires: a q of the family "sparse" whose pattern falls apart into groups of at most three
-    coordinates given at most eight hubs; a target with a gradient, whose groups are independent
-    given the hubs.
+    Requires: a fit of the family "sparse" or "nested" whose pattern falls apart into groups of at
+    most three coordinates given at most eight hubs; a target with a gradient, whose groups are
+    independent given the hubs.
 
     Parameters
     ----------
     fit
-        A fit of the sparse family.
+        The fit. If it is nested, a sparse Gaussian on its pattern is fitted first.
     n
         Number of draws that are returned. At least as many draws of the hubs are made, each with a
         draw of every group.
@@ -94,12 +95,12 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     Raises
     ------
     UnsuitableError
-        If q is not sparse, or its pattern does not fall apart.
+        If q has no pattern, or its pattern does not fall apart.
     ValueError
         If the target has no gradient, or the fit has no target because it was loaded from disk.
     """
     begun = time.perf_counter()
-    target, q = _suitable(fit)
+    target, q = _suitable(fit, seed)
     split = split_of(q)
     marginal = Marginal(target, q, split)
     marginal.check(generator(seed, CORRECT_STREAM, 10))
@@ -130,8 +131,8 @@ def blocks(fit: Fit, n: int = 500, *, seed: Seed = 0) -> Corrected:
     )
 
 
-def _suitable(fit: Fit) -> tuple[Target, SparseGaussian]:
-    """The target and q of a fit that can be corrected block by block.
+def _suitable(fit: Fit, seed: Seed) -> tuple[Target, SparseGaussian]:
+    """The target of a fit that can be corrected block by block, and a sparse Gaussian near q.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def _suitable(fit: Fit) -> tuple[Target, SparseGaussian]:
         If it can't.
     """
     target = fit.at_hand()
-    if not isinstance(fit.q, SparseGaussian):
+    if not isinstance(fit.q, SparseGaussian | Conditioned):
         raise coded_error(
             UnsuitableError, "E225", 'blocks needs the pattern of a fit with family="sparse"'
         )
@@ -149,7 +150,16 @@ def _suitable(fit: Fit) -> tuple[Target, SparseGaussian]:
             "E110",
             "blocks needs a gradient, and the target has none: give it one, or use importance",
         )
-    return target, fit.q
+    return target, fit.q if isinstance(fit.q, SparseGaussian) else _sparse(fit, fit.q, seed)
+
+
+def _sparse(fit: Fit, q: Conditioned, seed: Seed) -> SparseGaussian:
+    """The sparse Gaussian on the pattern of a nested q, searched for from where that is."""
+    request = Request(fit.at_hand(), seed, 1, LEAST_DRAWS).starting_at(fit)
+    family = families.family_of(families.Sparse(np.asarray(q.edges)))
+    sparse = fit_rung(request, request.plan(), family, lambda progress: False)[0].q
+    assert isinstance(sparse, SparseGaussian)
+    return sparse
 
 
 def _hub_proposal(marginal: Marginal, seed: Seed) -> Proposal:
