@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from infimum.answer.answer import Answer
+from infimum.answer.resampling import some_kept
 from infimum.base.errors import coded_error
 from infimum.base.seeds import PREDICT_STREAM, Seed, generator
 
@@ -58,7 +59,11 @@ def predict(
             "E430",
             f"predict takes a fit, not {fit!r}: infimum.predict(infimum.fit(target))",
         )
-    draws = fit.sample(n, seed=seed, weighted=weighted)
+    enough = isinstance(n, int) and 1 <= n <= fit.n_draws
+    if fit.weighed.kept is not None and enough and not weighted:
+        draws = some_kept(fit.weighed, n, seed)
+    else:
+        draws = fit.sample(n, seed=seed, weighted=weighted)
     return fit.model.predict(
         draws, int(generator(seed, PREDICT_STREAM).integers(2**31)), args, kwargs
     )

@@ -114,6 +114,12 @@ def some_points(
     return points(draws, None, n, seed, True) if weighted else draws.kept[:n]
 
 
+def some_kept(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:
+    """Any n of the draws of q whose points are kept, constrained."""
+    assert draws.kept is not None
+    return draws.space.draws(draws.kept[generator(seed, SAMPLE_STREAM).permutation(draws.n)[:n]])
+
+
 def some_stored(draws: WeighedDraws, n: int, seed: Seed) -> PyTree:
     """Any n of the stored draws of q.
 
