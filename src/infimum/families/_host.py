@@ -56,8 +56,8 @@ class Conditioned(HostOnly):
 
     @property
     @abc.abstractmethod
-    def cost(self) -> int:
-        """Gradients of log p̂ that one draw takes, and one density."""
+    def size(self) -> int:
+        """Numbers that a draw takes while it is made."""
 
     @abc.abstractmethod
     def scales(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n h"]:

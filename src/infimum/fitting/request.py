@@ -58,10 +58,8 @@ FEWEST_CHECKED = 512
 """Fewest check draws, however large d is: with fewer than 400 effective draws no fit is trusted. At
 d = 100,000 an exact one, checked by 167 draws, was not."""
 
-CONDITIONED_NUMBERS, CHECK_GRADIENTS = 8, 2**16
-"""Where a draw itself evaluates the target: how many times its numbers count, and the gradients of
-all draws. Half of `CHECK_DRAWS` are made at most: with a quarter one draw in the tail of log σ made
-up 8 % of its variance on radon."""
+CHECK_WORK = 2**28
+"""Numbers that all check draws may take while they are made, where each takes many: 3 s."""
 
 NAMED_COORDINATES = 8
 """Coordinates whose names a checkpoint spells out; the others have a digest."""
@@ -170,12 +168,10 @@ class Request:
         return int(self.draws or min(CHECK_DRAWS, max(FEWEST_CHECKED, fitting)))
 
     def n_draws_of(self, q: Distribution) -> int:
-        """Number of check draws of q: fewer where each of them takes many gradients."""
+        """Number of check draws of q: fewer where each of them is much work."""
         if self.draws or not isinstance(q, Conditioned):
             return self.n_draws
-        fitting = CHECK_NUMBERS // (CONDITIONED_NUMBERS * self.target.dim)
-        affordable = min(fitting, CHECK_GRADIENTS // q.cost, CHECK_DRAWS // 2)
-        return min(self.n_draws, max(FEWEST_CHECKED, affordable))
+        return min(self.n_draws, max(FEWEST_CHECKED, CHECK_WORK // q.size))
 
     @property
     def shared(self) -> bool:

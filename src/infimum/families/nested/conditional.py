@@ -1,216 +1,258 @@
-"""x given θ: a Gaussian field, or one whose independent coordinates have their own shapes.
+"""x given θ: a Gaussian field, or independent coordinates with shapes of their own.
 
-Both are pure functions of θ, and evaluate the target.
+Each is known at some θ, and interpolated between them by cubic radial functions and a plane. So a
+draw takes no evaluation of the target, and its density is that of the interpolated field, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import abc
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
 
-from infimum.families.nested.cells import NODES, cells_at
-from infimum.families.nested.field import Field, Modes, Precision
+from infimum.families.nested.shapes import NODES, POINTS, Shapes
+from infimum.families.nested.warp import Warp
+from infimum.gaussian.sparse import Layout
+from infimum.gaussian.sparse_solve import solve, times_transposed
 from infimum.gaussian.stack import LOG_2PI
-from infimum.structure.roles import log_det_slopes
 
-Predictor = Callable[[np.ndarray], np.ndarray]
-"""Takes θ, shape (n, h), to where the mode of x is expected, shape (n, k)."""
+LARGEST_CHUNK = 2**21
+"""Numbers of the draws that are worked on together: 16 MB."""
 
-STEPS = 1
-"""Newton steps from the predicted mode. The prediction interpolates modes that were found, and on
-seven hierarchies one step left errors of at most 3e-6 sds."""
+PINNED = 4.0
+"""Change of the log of a precision over all known θ above which a coordinate is pinned."""
 
 
-class GaussianField:
-    """x given θ as N(m - ½ H⁻¹ t, H⁻¹), with m and H at the mode and t the slope of log |H|.
-
-    The move of the mean is van Niekerk & Rue's (2021): it minimises the KL to the first order.
-    """
-
-    last: tuple[np.ndarray, np.ndarray] | None = None
-    """Points whose log q(x | θ) was computed last, and its values."""
-
-    def __init__(self, field: Field, predicted: Predictor) -> None:
-        self.field, self.predicted = field, predicted
-
-    @property
-    def cost(self) -> int:
-        """Gradients of a draw: of each look at the field, and of the slope of log |H|."""
-        looks = (1 + STEPS) * (1 + self.field.colouring.n_colours)
-        return looks + 2 * len(self.field.probes)
-
-    def modes(self, theta: Float[np.ndarray, "n h"]) -> Modes:
-        """The modes of x, as far as the fixed steps come."""
-        field = self.field
-        return field.climbed(field.look(field.place(theta, self.predicted(theta))), STEPS)
-
-    def moments(
-        self, theta: Float[np.ndarray, "n h"]
-    ) -> tuple[Float[np.ndarray, "n k"], Precision]:
-        """Means and precisions of x."""
-        field, modes = self.field, self.modes(theta)
-        moves = field.moves(modes.precision)
-        slope = log_det_slopes(field.gradients_at, modes.z, moves, modes.gradient)[:, field.rest]
-        pull = modes.gradient[:, field.rest] - 0.5 * slope
-        move = field.inverse_times(modes.precision, np.where(np.isfinite(pull), pull, 0.0))
-        return modes.z[:, field.rest] + move, modes.precision
-
-    def draw(
-        self, theta: Float[np.ndarray, "n h"], rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
-        """A draw of x for each row, and its log density."""
-        mean, precision = self.moments(theta)
-        eps = rng.standard_normal(mean.shape)
-        return mean + self.field.spread(precision, eps), _log_normal(eps, precision)
-
-    def log_density(
-        self, theta: Float[np.ndarray, "n h"], x: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, " n"]:
-        """log q(x | θ)."""
-        mean, precision = self.moments(theta)
-        return _log_normal(self.field.base(precision, x - mean), precision)
-
-
-class Dense(NamedTuple):
-    """The coordinates that others are coupled by, given θ, and how the others follow them.
+class Known(eqx.Module):
+    """The θ at which something of x is known.
 
     Attributes
     ----------
-    mean, root
-        Of their Gaussian, shapes (n, b) and (n, b, b).
-    rest
-        Means of the others, shape (n, k - b).
-    slope
-        By how much these move with them, shape (n, k - b, b).
+    warp
+        The coordinates u of θ.
+    u
+        Shape (n, h).
+    low, high
+        The box in u beyond which x is what it is at its sides, shapes (h,).
     """
 
-    mean: Float[np.ndarray, "n b"]
-    root: Float[np.ndarray, "n b b"]
-    rest: Float[np.ndarray, "n r"]
-    slope: Float[np.ndarray, "n r b"]
+    warp: Warp
+    u: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def shares(self, theta: Float[np.ndarray, "m h"]) -> Float[np.ndarray, "m n"]:
+        """The share that each known θ has in what is interpolated at others."""
+        u = np.clip(self.warp.u(theta), self.low, self.high)
+        terms = self._terms(self.u)
+        m = terms.shape[1]
+        system = np.block([[cdist(self.u, self.u) ** 3, terms], [terms.T, np.zeros((m, m))]])
+        right = np.concatenate([cdist(self.u, u) ** 3, self._terms(u).T])
+        return np.asarray(np.linalg.solve(system, right)[: len(self.u)].T)
+
+    def _terms(self, u: Float[np.ndarray, "n h"]) -> Float[np.ndarray, "n m"]:
+        """What is interpolated exactly: 1, u, and for a long tail θ and log(1 + exp(-2 θ)).
+
+        The last is how the log of a precision bends that is 1/σ² where σ is small, and that of the
+        data where it is not.
+        """
+        bent = (self.warp.left + self.warp.right) > 0
+        away = (self.warp.theta(u) - self.warp.centre)[:, bent]
+        ones = np.ones((len(u), 1))
+        return np.concatenate([ones, u, away, np.logaddexp(0.0, -2 * away)], axis=1)
 
 
-class ShapedField:
-    """x given θ as a Gaussian of its dense coordinates β, and the exact shapes of all others.
+class Conditional(eqx.Module):
+    """q(x | θ), as it is known at some θ."""
 
-    Given θ and β the others must be independent.
-
-    Parameters
-    ----------
-    dense
-        Places of β in x, shape (b,).
-    """
-
-    last: tuple[np.ndarray, np.ndarray] | None = None
-    """Points whose log q(x | θ) was computed last, and its values."""
-
-    def __init__(self, field: Field, predicted: Predictor, dense: Int[np.ndarray, " b"]) -> None:
-        self.field, self.dense = field, dense
-        self.gaussian = GaussianField(field, predicted)
-        self.others = np.setdiff1d(np.arange(len(field.rest)), dense)
-        self.inner = Field(
-            field.target,
-            np.concatenate([field.theta, field.rest[dense]]),
-            field.rest[self.others],
-            np.zeros((2, 0), np.int64),
-            field.scale[self.others],
-        )
+    known: eqx.AbstractVar[Known]
 
     @property
-    def cost(self) -> int:
-        """Gradients of a draw: of β, of the modes of the others, and of their shapes."""
-        outer = self.gaussian.cost if len(self.dense) else 0
-        return outer + 2 * (1 + STEPS) + NODES
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Numbers that a draw takes while it is made."""
 
-    def at_modes(self, modes: Modes, weight: Float[np.ndarray, " n"]) -> tuple[float, float]:
-        """What the exact shapes are worth, and what they lack, on a weighted mean of some modes.
+    @abc.abstractmethod
+    def draw_at(
+        self, shares: Float[np.ndarray, "m n"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+        """A draw of x for each row of shares, and its log density."""
 
-        Returns
-        -------
-        KL of the Gaussian field's shapes from the exact ones, and the sd of what Laplace's marginal
-        lacks, in nats, the larger of both; and the mass beyond the ends of the grids, over all
-        coordinates.
-        """
-        inner = self.inner
-        there = inner.look(modes.z)
-        laplace = inner.laplace(there)
-        worth, beyond, lack = (np.empty(len(weight)) for _ in range(3))
-        for rows, cells in cells_at(inner, there):
-            worth[rows], beyond[rows] = cells.excess(), cells.tails()
-            lack[rows] = cells.log_integral - laplace[rows]
-        part = weight / weight.sum()
-        spread = np.sqrt(part @ (lack - part @ lack) ** 2)
-        return float(max(part @ worth, spread)), float(part @ beyond)
-
-    def _outer(self, theta: Float[np.ndarray, "n h"]) -> Dense:
-        """β given θ."""
-        n, b, field = len(theta), len(self.dense), self.field
-        if not b:
-            mean = self.gaussian.predicted(theta)
-            return Dense(mean[:, :0], np.zeros((n, 0, 0)), mean, np.zeros((n, mean.shape[1], 0)))
-        mean, precision = self.gaussian.moments(theta)
-        columns = np.empty((b, *mean.shape))
-        for column, place in zip(columns, self.dense, strict=True):
-            unit = np.zeros(mean.shape)
-            unit[:, place] = 1.0
-            column[:] = field.inverse_times(precision, unit)
-        covariance = np.moveaxis(columns[:, :, self.dense], 0, -1)
-        covariance = 0.5 * (covariance + np.swapaxes(covariance, -1, -2))
-        across = np.moveaxis(columns[:, :, self.others], 0, -1)
-        slope = np.swapaxes(np.linalg.solve(covariance, np.swapaxes(across, -1, -2)), -1, -2)
-        root = np.linalg.cholesky(covariance)
-        return Dense(mean[:, self.dense], root, mean[:, self.others], slope)
-
-    def _inner(
-        self, theta: Float[np.ndarray, "n h"], dense: Float[np.ndarray, "n b"], outer: Dense
-    ) -> Modes:
-        """Modes of the others given θ and β."""
-        inner = self.inner
-        rest = outer.rest + np.einsum("nrb,nb->nr", outer.slope, dense - outer.mean)
-        both = np.concatenate([theta, dense], axis=1)
-        return inner.climbed(inner.look(inner.place(both, rest)), STEPS)
+    @abc.abstractmethod
+    def density_at(
+        self, shares: Float[np.ndarray, "m n"], x: Float[np.ndarray, "m k"]
+    ) -> Float[np.ndarray, " m"]:
+        """log q(x | θ), θ by its shares."""
 
     def draw(
-        self, theta: Float[np.ndarray, "n h"], rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
+        self, theta: Float[np.ndarray, "m h"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """A draw of x for each row, and its log density."""
-        outer = self._outer(theta)
-        eps = rng.standard_normal(outer.mean.shape)
-        dense = outer.mean + np.einsum("nab,nb->na", outer.root, eps)
-        x, density = np.empty((len(theta), len(self.field.rest))), _log_root(eps, outer.root)
-        x[:, self.dense] = dense
-        modes = self._inner(theta, dense, outer)
-        for rows, cells in cells_at(self.inner, modes):
-            centre = modes.z[rows][:, self.inner.rest]
-            x[rows, self.others], inside = cells.draw(centre, rng)
-            density[rows] += inside
-        return x, density
+        shares = self.known.shares(theta)
+        parts = [self.draw_at(shares[rows], rng) for rows in self._chunks(len(theta))]
+        x, density = zip(*parts, strict=True)
+        return np.concatenate(x), np.concatenate(density)
 
     def log_density(
-        self, theta: Float[np.ndarray, "n h"], x: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, " n"]:
+        self, theta: Float[np.ndarray, "m h"], x: Float[np.ndarray, "m k"]
+    ) -> Float[np.ndarray, " m"]:
         """log q(x | θ)."""
-        outer, dense = self._outer(theta), x[:, self.dense]
-        away = (dense - outer.mean)[..., None]
-        eps = np.linalg.solve(outer.root, away)[..., 0] if dense.size else away[..., 0]
-        density = _log_root(eps, outer.root)
-        modes = self._inner(theta, dense, outer)
-        for rows, cells in cells_at(self.inner, modes):
-            centre = modes.z[rows][:, self.inner.rest]
-            density[rows] += cells.log_density(x[rows][:, self.others] - centre)
-        return density
+        shares = self.known.shares(theta)
+        chunks = self._chunks(len(theta))
+        return np.concatenate([self.density_at(shares[rows], x[rows]) for rows in chunks])
+
+    def _chunks(self, n: int) -> list[slice]:
+        """Rows that are worked on together."""
+        step = max(1, LARGEST_CHUNK // self.size)
+        return [slice(start, start + step) for start in range(0, max(n, 1), step)]
 
 
-def _log_normal(eps: Float[np.ndarray, "n k"], precision: Precision) -> Float[np.ndarray, " n"]:
+class GaussianField(Conditional):
+    """x given θ as N(m, ((I + L) D (I + L)ᵀ)⁻¹), with sparse factors in their own order.
+
+    Where the precision of a coordinate grows without end, as that of an effect whose scale goes to
+    0, the coordinate is pinned to where the prior has it, and its mean and its row of the factor
+    are told times its precision: as the pull of the data, which does not change with the scale.
+
+    Attributes
+    ----------
+    centre
+        m at each known θ; of pinned coordinates D (I + L)ᵀ m. In the order of the factor, shape
+        (n, k).
+    log_pivots, below
+        log D and the entries of L, shapes (n, k) and (n, e); those of pinned coordinates' columns
+        times D.
+    pinned
+        1 for coordinates that are pinned, else 0, shape (k,).
+    order, starts, rows
+        The places of the entries of L, as of `Layout`.
+    """
+
+    known: Known
+    centre: np.ndarray
+    log_pivots: np.ndarray
+    below: np.ndarray
+    pinned: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        known: Known,
+        mean: Float[np.ndarray, "n k"],
+        pivots: Float[np.ndarray, "n k"],
+        below: Float[np.ndarray, "n e"],
+        layout: Layout,
+    ) -> GaussianField:
+        """The field of these means and factors at the known θ."""
+        log_pivots, centre = np.log(pivots), mean[:, layout.order]
+        pinned = np.ptp(log_pivots, axis=0) > PINNED
+        given = centre
+        if below.size:
+            pairs = zip(below, centre, strict=True)
+            given = np.stack([times_transposed(layout, b, row) for b, row in pairs])
+        centre = np.where(pinned, given * pivots, centre)
+        below = below * np.repeat(np.where(pinned, pivots, 1.0), np.diff(layout.starts), axis=1)
+        return cls(known, centre, log_pivots, below, pinned.astype(np.int64), *layout)
+
+    @property
+    def size(self) -> int:
+        """Mean, pivots and entries."""
+        return 2 * self.centre.shape[1] + self.below.shape[1]
+
+    @property
+    def layout(self) -> Layout:
+        """Where the entries of L stand."""
+        return Layout(self.order, self.starts, self.rows)
+
+    def draw_at(
+        self, shares: Float[np.ndarray, "m n"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+        """A draw of x for each row of shares, and its log density."""
+        mean, log_pivots, below = self._at(shares)
+        eps = rng.standard_normal(mean.shape)
+        x = np.empty(mean.shape)
+        x[:, self.order] = mean + self._solved(below, eps * np.exp(-0.5 * log_pivots))
+        return x, _log_normal(eps, log_pivots)
+
+    def density_at(
+        self, shares: Float[np.ndarray, "m n"], x: Float[np.ndarray, "m k"]
+    ) -> Float[np.ndarray, " m"]:
+        """log q(x | θ), θ by its shares."""
+        mean, log_pivots, below = self._at(shares)
+        away = x[:, self.order] - mean
+        if below.size:
+            layout, pairs = self.layout, zip(below, away, strict=True)
+            away = np.stack([times_transposed(layout, b, row) for b, row in pairs])
+        return _log_normal(away * np.exp(0.5 * log_pivots), log_pivots)
+
+    def _at(self, shares: Float[np.ndarray, "m n"]) -> tuple[np.ndarray, ...]:
+        """Means, log D and L, in the order of the factor."""
+        centre, log_pivots, below = (shares @ x for x in (self.centre, self.log_pivots, self.below))
+        if self.pinned.any():
+            sizes = np.diff(self.starts)
+            times = np.where(self.pinned == 1, np.exp(-log_pivots), 1.0)
+            below = below * np.repeat(times, sizes, axis=1)
+            centre = self._solved(below * np.repeat(self.pinned, sizes), centre * times)
+        return centre, log_pivots, below
+
+    def _solved(
+        self, below: Float[np.ndarray, "m e"], x: Float[np.ndarray, "m k"]
+    ) -> Float[np.ndarray, "m k"]:
+        """(I + L)⁻ᵀ x at each row."""
+        if not below.size:
+            return x
+        layout, pairs = self.layout, zip(below, x, strict=True)
+        return np.stack([solve(layout, b, row, True) for b, row in pairs])
+
+
+class ShapedField(Conditional):
+    """x given θ as independent coordinates, each with a shape of its own.
+
+    Attributes
+    ----------
+    mode, log_sd
+        Where and in which units the shapes are known at each known θ, shapes (n, k).
+    slopes
+        Derivatives of the log densities at the nodes of the shapes, shape (n, m, k).
+    """
+
+    known: Known
+    mode: np.ndarray
+    log_sd: np.ndarray
+    slopes: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Nodes, and the grid's points a few times."""
+        return (NODES + 4 * POINTS) * self.mode.shape[1]
+
+    def draw_at(
+        self, shares: Float[np.ndarray, "m n"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+        """A draw of x for each row of shares, and its log density."""
+        return self._shapes(shares).draw(shares @ self.mode, rng)
+
+    def density_at(
+        self, shares: Float[np.ndarray, "m n"], x: Float[np.ndarray, "m k"]
+    ) -> Float[np.ndarray, " m"]:
+        """log q(x | θ), θ by its shares."""
+        return self._shapes(shares).log_density(x - shares @ self.mode)
+
+    def _shapes(self, shares: Float[np.ndarray, "m n"]) -> Shapes:
+        flat = shares @ self.slopes.reshape(len(self.slopes), -1)
+        slopes = flat.reshape(len(shares), *self.slopes.shape[1:])
+        return Shapes.of(np.exp(shares @ self.log_sd), slopes)
+
+
+def _log_normal(
+    eps: Float[np.ndarray, "m k"], log_pivots: Float[np.ndarray, "m k"]
+) -> Float[np.ndarray, " m"]:
     """log density of the spread of ε."""
-    log_det = np.log(precision.pivots).sum(axis=1)
-    return np.asarray(0.5 * (log_det - (eps**2).sum(axis=1) - eps.shape[1] * LOG_2PI))
-
-
-def _log_root(eps: Float[np.ndarray, "n b"], root: Float[np.ndarray, "n b b"]) -> np.ndarray:
-    """log density of root ε."""
-    log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-    return np.asarray(-0.5 * ((eps**2).sum(axis=1) + eps.shape[1] * LOG_2PI) - log_det)
+    terms = log_pivots - eps**2 - LOG_2PI
+    return np.asarray(0.5 * terms.sum(axis=1))

@@ -9,15 +9,12 @@ with straight lines between their logarithms: it can be drawn from, and its log 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import chebyshev
-
-from infimum.families.nested.field import LARGEST_CHUNK, Field, Modes
 
 REACH = 7.5
 """sds that the grid reaches to either side of the mode."""
@@ -30,7 +27,6 @@ derivative of a logistic coordinate has poles at ±iπ: the error falls with the
 POINTS = 76
 """Points of the grid. The straight lines change a log density by 0.005 at most, and with 5,000
 coordinates the sd of a joint log weight by 0.1."""
-
 
 FLAT = 1e-6
 """Change of f over an interval below which its exponential is taken for a straight line."""
@@ -63,13 +59,11 @@ def rule() -> Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """The densities of k coordinates at n points of the rest.
+class Shapes:
+    """The densities of k coordinates, at n points of the rest.
 
     Attributes
     ----------
-    modes
-        Where they are centred.
     sd
         What a unit of the grid is, shape (n, k).
     f
@@ -83,17 +77,26 @@ class Cells:
         grid's ends, where the straight lines lack 0.3 %.
     """
 
-    modes: Modes
     sd: Float[np.ndarray, "n k"]
     f: Float[np.ndarray, "n p k"]
     mass: Float[np.ndarray, "n c k"]
     log_norm: Float[np.ndarray, "n k"]
     log_sum: Float[np.ndarray, "n k"]
 
+    @classmethod
+    def of(cls, sd: Float[np.ndarray, "n k"], slopes: Float[np.ndarray, "n m k"]) -> Shapes:
+        """The densities of these derivatives of f at the nodes, in units of the grid."""
+        f = rule().integral @ slopes
+        top = f.max(axis=1)
+        height = np.exp(f - top[:, None])
+        mass = _masses(f, height)
+        log_norm, log_sum = (top + np.log(x.sum(axis=1)) for x in (mass, height * _width()))
+        return cls(sd, f, mass, log_norm, log_sum)
+
     @property
     def log_integral(self) -> Float[np.ndarray, " n"]:
-        """log ∫ p̂ over all coordinates."""
-        return self.modes.log_p + (self.log_sum + np.log(self.sd)).sum(axis=1)
+        """log ∫ exp Σ_j f_j over all coordinates."""
+        return np.asarray((self.log_sum + np.log(self.sd)).sum(axis=1))
 
     def excess(self) -> Float[np.ndarray, " n"]:
         """KL of Gaussians of these means and of variance sd², over coordinates.
@@ -134,28 +137,6 @@ class Cells:
         value = low + (spot - cell[:, 0]) * (high - low) - self.log_norm - np.log(self.sd)
         inside = (spot >= 0) & (spot <= POINTS - 1)
         return np.asarray(np.where(inside, value, -np.inf).sum(axis=1))
-
-
-def cells_at(field: Field, modes: Modes) -> Iterator[tuple[slice, Cells]]:
-    """The densities at each of some modes of a field without edges, a chunk of rows at a time."""
-    nodes, _, integral = rule()
-    n, k, d = len(modes.z), len(field.rest), modes.z.shape[1]
-    size = max(1, LARGEST_CHUNK // (NODES * d + 4 * POINTS * k))
-    for start in range(0, n, size):
-        rows = slice(start, min(n, start + size))
-        part = modes.of(rows)
-        sd = 1 / np.sqrt(part.precision.pivots)
-        out = np.empty_like(sd)
-        out[:, field.analysis.layout.order] = sd
-        z = np.repeat(part.z[:, None], NODES, axis=1)
-        z[:, :, field.rest] += nodes[:, None] * out[:, None]
-        slopes = field.gradients_at(z.reshape(-1, d)).reshape(*z.shape)[:, :, field.rest]
-        f = integral @ (slopes * out[:, None])
-        top = f.max(axis=1)
-        height = np.exp(f - top[:, None])
-        mass = _masses(f, height)
-        log_norm, log_sum = (top + np.log(x.sum(axis=1)) for x in (mass, height * _width()))
-        yield rows, Cells(part, out, f, mass, log_norm, log_sum)
 
 
 def _width() -> float:

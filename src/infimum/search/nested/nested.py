@@ -10,33 +10,46 @@ from jaxtyping import Bool, Float, Int
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
-from infimum.families.nested.conditional import GaussianField, ShapedField
-from infimum.families.nested.field import Field, aside
+from infimum.families.nested.conditional import GaussianField, Known, ShapedField
+from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
+from infimum.families.nested.table import Table
 from infimum.families.sparse.sparse import Sparse
 from infimum.gaussian.sparse import SparseFactor
 from infimum.search.loop import Search, run_solvers
-from infimum.search.marginal import (
+from infimum.search.nested.cells import cells_at
+from infimum.search.nested.cloud import Cloud, cloud_around, density_of
+from infimum.search.nested.field import MOST_EXACT, Field, aside
+from infimum.search.nested.lattice import (
     DROP,
     MOST_ROUGH,
     MOST_TABULATED,
     SPACING,
     Lattice,
-    Marginal,
-    predictor_of,
+    lattice_around,
     table_of,
-    with_shapes,
+)
+from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.scales import (
+    MOST_SCALES,
+    chosen_scales,
+    marked_scales,
+    named_places,
+    scale_rows,
+    without_effects,
 )
 from infimum.search.path import best_on_path
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
-from infimum.search.scales import chosen_scales, marked_scales, named_places, scale_rows
 from infimum.search.starts import RADIUS
 from infimum.solvers._solver import Info, Reason, State
 from infimum.solvers.sparse_newton import SparseNewton
 from infimum.structure.pattern import find_edges
-from infimum.structure.roles import LEAST_ROLE, log_det_slopes, marks, own_slopes
+from infimum.structure.roles import LEAST_ROLE, marks, own_slopes
 from infimum.target.target import Target
+
+Explored = Lattice | Cloud
+"""Where the marginal was evaluated."""
 
 PATHS = 2
 """Ascents from random points; the better of two had the scales of seven hierarchies of seven."""
@@ -47,13 +60,17 @@ shows what is a scale, and where the search begins."""
 
 SHAPE_PAYS, DEAR_SHAPE_PAYS = 0.02, 0.2
 """Nats that the exact shapes of x must be worth to be used: of E KL[q(x | θ) ‖ p*], and of the sd
-over θ of what Laplace's log marginal lacks. The second where coordinates that the others are
-coupled by stay in x: a draw then takes twice the gradients, and on seeds 994 of 1,000 draws were
-effective without the shapes."""
+over θ of what Laplace's log marginal lacks. The second where the scales and the coordinates that
+the others are coupled by are too many for a table: on seeds 994 of 1,000 draws were effective
+without the shapes."""
 
-MOST_GRADIENTS = 50_000
-"""Gradients that the scales' marginal may take. On nine hierarchies the whole search took 800 to
-8,000; where the field has no mode of its own, or hangs together as a whole, it takes far more."""
+MOST_GRADIENTS, MOST_CLOUD_GRADIENTS = 50_000, 400_000
+"""Gradients that the marginal of few scales may take, and of many. On nine hierarchies the whole
+search took 800 to 8,000, and on five crossed effects 45,000 and 170,000; where the field has no
+mode of its own, or hangs together as a whole, it takes far more."""
+
+MOST_OFF = 0.1
+"""Nats that the density of many scales may be from their marginal."""
 
 MOST_BEYOND = 0.01
 """Mass beyond the ends of the exact shapes' grids, over all coordinates, above which they are not
@@ -105,7 +122,7 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         rough = _with_scales(plan, target, family, state)
         if watch(Progress("fitting", 1, state.loss, 1, state.info.n_gradients)):
             raise Stopped
-        q, loss = _member(target, family, rough)
+        q, loss = _member(plan, target, family, rough)
         state = State(q=q, info=rough.info, loss=loss, reason=Reason.CONVERGED)
         state.record(0.0)
     if plan.stop.requested:
@@ -113,70 +130,93 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
     return Search([state], 1), state
 
 
-def _member(target: Target, family: Nested, rough: Rough) -> tuple[NestedDistribution, float]:
+def _member(
+    plan: Plan, target: Target, family: Nested, rough: Rough
+) -> tuple[NestedDistribution, float]:
     """The q of the family, and its loss."""
     field = _field(target, rough, rough.theta)
     marginal, root = _first_marginal(field, rough), _root(rough)
     while True:
-        conditional, lattice = _nested(rough, field, marginal, root)
-        more = _further_scales(field, lattice, conditional, bool(family.scales))
+        explored = _explored(plan, field, marginal, root)
+        dense = _dense_with_shapes(field, explored)
+        rough.info.n_gradients += field.n_gradients
+        more = _further_scales(field, explored, dense, bool(family.scales))
         if not more.size:
             break
-        field, marginal, root = _widened(target, rough, field, lattice, more)
-    if isinstance(conditional, ShapedField):
-        before = conditional.inner.n_gradients
-        lattice = with_shapes(lattice, conditional.inner)
-        rough.info.n_gradients += conditional.inner.n_gradients - before
+        field, marginal, root = _widened(target, rough, field, explored, more)
+    conditional: GaussianField | ShapedField
+    before = field.n_gradients
+    if dense is not None and not dense.size:
+        explored, conditional = _with_shapes(field, explored)
+    else:
+        conditional = _gaussian(field, explored)
+    rough.info.n_gradients += field.n_gradients - before
     q = NestedDistribution(
-        outer=table_of(lattice),
+        outer=table_of(explored) if isinstance(explored, Lattice) else density_of(explored),
+        conditional=conditional,
         theta=field.theta,
         rest=field.rest,
         edges=np.asarray(rough.q.edges),
-        conditional=conditional,
     )
-    return q, -_log_mass(lattice)
+    return q, -_log_mass(explored, q.outer)
 
 
-def _nested(
-    rough: Rough, field: Field, marginal: Marginal, root: Float[np.ndarray, "h h"]
-) -> tuple[GaussianField | ShapedField, Lattice]:
-    """x given the scales, and the scales' marginal around its mode.
+def _explored(
+    plan: Plan, field: Field, marginal: Marginal, root: Float[np.ndarray, "h h"]
+) -> Explored:
+    """The scales' marginal where its mass is.
 
     Raises
     ------
     UnsuitableError
-        If the marginal has no end.
+        If it has no end, or x has no mode there.
     """
-    field.most_gradients = MOST_GRADIENTS
-    lattice = marginal.explored(*marginal.summit(root))
-    if not (lattice.closed and np.isfinite(lattice.values).any()):
+    few = len(field.theta) <= MOST_TABULATED
+    field.most_gradients = MOST_GRADIENTS if few else MOST_CLOUD_GRADIENTS
+    explored = _around_mode(plan, field, marginal, root, few)
+    if not (explored.closed and np.isfinite(explored.values).any()):
         raise aside(
             field.target,
             f"the marginal of {named_places(field.target, field.theta)} has no end within "
-            f"{len(lattice.values)} points, or does not fall by {DROP:g} nats on all sides",
+            f"{len(explored.values)} points, or does not fall by {DROP:g} nats on all sides",
         )
-    if (trouble := _trouble(field, lattice)) is not None:
+    if (trouble := _trouble(field, explored)) is not None:
         raise aside(field.target, trouble)
-    if lattice.roughness > MOST_ROUGH:
-        top = field.target.describe(lattice.best.z[0])
+    if isinstance(explored, Lattice):
+        off, most = explored.roughness, MOST_ROUGH
+    else:
+        off, most = explored.off, MOST_OFF
+    if not off <= most:
+        top = field.target.describe(explored.best.z[0])
         raise aside(
             field.target,
             f"the marginal of {named_places(field.target, field.theta)} is not smooth: it jumps by "
-            f"{lattice.roughness:.1f} nats, because the others have several modes given it. "
-            f"Look at {top}",
+            f"{off:.1f} nats, because the others have several modes given it. Look at {top}",
         )
-    conditional = _conditional(field, lattice)
     field.most_gradients = np.inf
-    rough.info.n_gradients += field.n_gradients
-    if isinstance(conditional, ShapedField):
-        rough.info.n_gradients += conditional.inner.n_gradients
-    return conditional, lattice
+    return explored
 
 
-def _trouble(field: Field, lattice: Lattice) -> str | None:
-    """What is wrong with the modes of x near the top of a lattice; None if nothing is."""
-    near = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
-    modes = lattice.modes.of(near)
+def _around_mode(
+    plan: Plan, field: Field, marginal: Marginal, root: Float[np.ndarray, "h h"], few: bool
+) -> Explored:
+    """A lattice around the mode of the marginal, or a cloud where the scales are many."""
+    if few:
+        return lattice_around(marginal, *marginal.summit(root))
+    if field.exact_probes is None:
+        raise aside(
+            field.target,
+            f"the slopes of the marginal of {named_places(field.target, field.theta)} take more "
+            f"than {MOST_EXACT} moves of the others, which hang together as a whole",
+        )
+    rng = generator(plan.seed, ADAPT_STREAM, 2)
+    return cloud_around(marginal, *marginal.sloped_summit(root), rng)
+
+
+def _trouble(field: Field, explored: Explored) -> str | None:
+    """What is wrong with the modes of x near the top; None if nothing is."""
+    near = np.flatnonzero(explored.values > explored.values.max() - NEAR)
+    modes = explored.modes.of(near)
     bad = np.flatnonzero(modes.precision.turned | (field.gain(modes) > MOST_LEFT))
     if not bad.size:
         return None
@@ -188,54 +228,54 @@ def _trouble(field: Field, lattice: Lattice) -> str | None:
 
 
 def _further_scales(
-    field: Field, lattice: Lattice, conditional: GaussianField | ShapedField, named: bool
+    field: Field, explored: Explored, dense: Int[np.ndarray, " b"] | None, named: bool
 ) -> Int[np.ndarray, " b"]:
-    """Places in x of what should be among the scales as well; none if a table can't hold them.
+    """Places in x of what should be among the scales as well.
 
     These are coordinates that are marked as scales where the others are at their best: around a
     rough fit some may not show. If there is none, they are those that the others are coupled by,
     where these have shapes of their own: nothing is then left that is taken for Gaussian.
     """
-    room = MOST_TABULATED - len(field.theta)
-    marked = np.zeros(0, int) if named else np.flatnonzero(_marks_within(field, lattice))
+    room = MOST_SCALES - len(field.theta)
+    marked = np.zeros(0, int) if named else np.flatnonzero(_marks_within(field, explored))
     if 0 < len(marked) <= room:
         return marked
-    dense = conditional.dense if isinstance(conditional, ShapedField) else np.zeros(0, int)
-    return dense if len(dense) <= room else np.zeros(0, int)
+    return np.zeros(0, int) if dense is None else dense
 
 
-def _marks_within(field: Field, lattice: Lattice) -> Bool[np.ndarray, " k"]:
-    """Which coordinates of x are marked as scales, at the best point of a lattice."""
-    best = lattice.best
+def _marks_within(field: Field, explored: Explored) -> Bool[np.ndarray, " k"]:
+    """Which coordinates of x are marked as scales, at the best point of all."""
+    best = explored.best
     d, rest, precision = field.target.dim, field.rest, best.precision
-    slope = log_det_slopes(field.gradients_at, best.z, field.moves(precision), best.gradient)
+    slope = field.log_det_slopes(best, field.exact_probes)
     factor = SparseFactor(precision.below[0], precision.pivots[0])
     sd = np.sqrt(field.analysis.inverse(factor)[: len(rest)])
     moves, colours = np.zeros(d), np.zeros(d, int)
     moves[rest], colours[rest] = sd, field.colouring.colours
     own = own_slopes(field.gradients_at, best.z[0], moves, colours)
-    others = (slope[0] - own)[rest]
-    others = np.where(np.isfinite(others), others, 0.0)
+    others = (slope[0] - np.where(np.isfinite(own), own, 0.0))[rest]
     moved = field.inverse_times(precision, others[None])[0]
-    return marks(others, moved, sd) > LEAST_ROLE
+    marked = np.zeros(d)
+    marked[rest] = marks(others, moved, sd)
+    return np.asarray(without_effects(field.target, marked)[rest] > LEAST_ROLE)
 
 
 def _widened(
-    target: Target, rough: Rough, field: Field, lattice: Lattice, more: Int[np.ndarray, " b"]
+    target: Target, rough: Rough, field: Field, explored: Explored, more: Int[np.ndarray, " b"]
 ) -> tuple[Field, Marginal, Float[np.ndarray, "g g"]]:
     """The field with some of x among the scales, their marginal, and a root of its covariance."""
     h = len(field.theta)
     both = np.concatenate([field.theta, field.rest[more]])
-    theta, order, best = np.sort(both), np.argsort(both), lattice.best
-    near = lattice.values > lattice.values.max() - NEAR
-    away = lattice.modes.z[near] - best.z
+    theta, order, best = np.sort(both), np.argsort(both), explored.best
+    near = explored.values > explored.values.max() - NEAR
+    away = explored.modes.z[near] - best.z
     slope = np.linalg.lstsq(away[:, field.theta], away[:, field.rest[more]], rcond=None)[0].T
     units = np.zeros((len(more), len(field.rest)))
     units[np.arange(len(more)), more] = 1.0
     precision = best.of([0] * len(more)).precision
     within = field.inverse_times(precision, units)[:, more]
     root = np.zeros((len(both), len(both)))
-    root[:h, :h], root[h:, :h] = lattice.root, slope @ lattice.root
+    root[:h, :h], root[h:, :h] = explored.warp.root, slope @ explored.warp.root
     root[h:, h:] = np.linalg.cholesky(0.5 * (within + within.T))
     wider = _field(target, rough, theta)
     still = np.zeros((len(wider.rest), len(theta)))
@@ -301,21 +341,52 @@ def _first_marginal(field: Field, rough: Rough) -> Marginal:
     return Marginal(field, mean[field.theta], mean[field.rest], slope)
 
 
-def _conditional(field: Field, lattice: Lattice) -> GaussianField | ShapedField:
-    """x given θ: a Gaussian, or with exact shapes where these pay; the lattice says which."""
-    predicted = predictor_of(lattice, field)
+def _dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"] | None:
+    """The coordinates that the others are coupled by, if exact shapes of these pay; else None."""
     dense = _dense(field)
     if dense is None:
-        return GaussianField(field, predicted)
-    shaped = ShapedField(field, predicted, dense)
-    mattering = np.flatnonzero(lattice.values > lattice.values.max() - NEAR)
-    weight = np.exp(lattice.values[mattering] - lattice.values.max())
-    worth, beyond = shaped.at_modes(lattice.modes.of(mattering), weight)
-    room = MOST_TABULATED - len(field.theta)
-    pays = SHAPE_PAYS if len(dense) <= room else DEAR_SHAPE_PAYS
-    if not (worth > pays and beyond < MOST_BEYOND):
-        return GaussianField(field, predicted)
-    return shaped
+        return None
+    others = np.setdiff1d(np.arange(len(field.rest)), dense)
+    theta = np.concatenate([field.theta, field.rest[dense]])
+    if len(theta) > MOST_SCALES:
+        return None
+    uncoupled = np.zeros((2, 0), np.int64)
+    inner = Field(field.target, theta, field.rest[others], uncoupled, field.scale[others])
+    near = np.flatnonzero(explored.values > explored.values.max() - NEAR)
+    modes = inner.look(explored.modes.z[near])
+    cells = cells_at(inner, modes)
+    field.n_gradients += inner.n_gradients
+    weight = np.exp(explored.values[near] - explored.values.max())
+    weight /= weight.sum()
+    lack = cells.log_integral - inner.laplace(modes)
+    worth = max(weight @ cells.excess, np.sqrt(weight @ (lack - weight @ lack) ** 2))
+    pays = SHAPE_PAYS if len(theta) <= MOST_TABULATED else DEAR_SHAPE_PAYS
+    return dense if worth > pays and weight @ cells.tails < MOST_BEYOND else None
+
+
+def _with_shapes(field: Field, explored: Explored) -> tuple[Explored, ShapedField]:
+    """Exact integrals over x in the place of Laplace's, and the shapes of x."""
+    modes = field.look(explored.modes.z)
+    cells = cells_at(field, modes)
+    conditional = ShapedField(_known(explored), modes.z[:, field.rest], cells.log_sd, cells.slopes)
+    values = explored.values + cells.log_integral - field.laplace(modes)
+    return explored.with_values(np.where(np.isfinite(values), values, -np.inf)), conditional
+
+
+def _gaussian(field: Field, explored: Explored) -> GaussianField:
+    """x as a Gaussian, its mean moved for its skew."""
+    modes = explored.modes
+    if isinstance(explored, Cloud):
+        slopes = explored.sloped.log_det_slopes
+    else:
+        slopes = field.log_det_slopes(modes)
+    mean = modes.z[:, field.rest] + field.pull(modes, slopes)
+    precision, layout = modes.precision, field.analysis.layout
+    return GaussianField.of(_known(explored), mean, precision.pivots, precision.below, layout)
+
+
+def _known(explored: Explored) -> Known:
+    return Known(explored.warp, explored.u, *explored.box)
 
 
 def _dense(field: Field) -> Int[np.ndarray, " b"] | None:
@@ -330,9 +401,12 @@ def _dense(field: Field) -> Int[np.ndarray, " b"] | None:
     return np.flatnonzero(taken)
 
 
-def _log_mass(lattice: Lattice) -> float:
-    """log Z from the lattice's own values: each stands for its cell."""
-    top = lattice.values.max()
-    h = lattice.u.shape[1]
-    volume = h * np.log(SPACING[h]) + np.linalg.slogdet(lattice.root)[1]
-    return float(top + np.log(np.exp(lattice.values - top).sum()) + volume)
+def _log_mass(explored: Explored, outer: Table | Emulated) -> float:
+    """log Z: on a lattice each value stands for its cell, in a cloud the density's norm."""
+    if isinstance(explored, Cloud) and isinstance(outer, Emulated):
+        return float(explored.heights().max() + outer.log_norm)
+    assert isinstance(explored, Lattice)
+    top = explored.values.max()
+    h, volume = explored.u.shape[1], np.linalg.slogdet(explored.warp.root)[1]
+    cells = np.log(np.exp(explored.values - top).sum()) + h * np.log(SPACING[h])
+    return float(top + cells + volume)

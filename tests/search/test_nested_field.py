@@ -1,0 +1,68 @@
+"""The field of the nested family: moves along it, and exact shapes of its coordinates."""
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+
+import infimum
+from infimum.families.nested.shapes import Shapes
+from infimum.search.nested.cells import cells_at
+from infimum.search.nested.field import Field, Precision
+from infimum.search.nested.marginal import Marginal
+
+
+class Quadratic:
+    """A stand-in for a target whose density is not asked for."""
+
+    dim = 13
+
+
+@pytest.mark.parametrize("kind", ["none", "arrow", "pairs"])
+def test_moves_add_up_to_the_inverse_where_the_field_couples(kind):
+    k = 12
+    pairs = {
+        "none": [],
+        "arrow": [(i, 0) for i in range(1, k)],
+        "pairs": [(i + 1, i) for i in range(0, k, 2)],
+    }[kind]
+    edges = np.array(pairs, int).reshape(-1, 2).T
+    field = Field(Quadratic, np.array([k]), np.arange(k), edges, np.ones(k))
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.full(k, 9.0), rng.normal(size=edges.shape[1])])
+    precision = field._factors(values[None])
+    rows = [0] * len(field.probes)
+    same = Precision(*(part[rows] for part in precision))
+    moves = field.spread(same, field.probes)
+    matrix = np.diag(values[:k])
+    matrix[edges[0], edges[1]] = matrix[edges[1], edges[0]] = values[k:]
+    inverse = np.linalg.inv(matrix)
+    outer = moves.T @ moves
+    np.testing.assert_allclose(np.diag(outer), np.diag(inverse), rtol=1e-12)
+    np.testing.assert_allclose(outer[edges[0], edges[1]], inverse[edges[0], edges[1]], rtol=1e-10)
+
+
+def test_shapes_of_single_coordinates_are_those_of_quadrature():
+    """exp(2 x - 3 log(1 + eˣ) - x²/2): the log integral, and a density that adds up to 1."""
+
+    def value_and_gradient(z):
+        x = z[:, 1:]
+        log_p = (2 * x - 3 * np.logaddexp(0, x) - 0.5 * x**2).sum(axis=1)
+        gradient = np.zeros(z.shape)
+        gradient[:, 1:] = 2 - 3 * scipy.special.expit(x) - x
+        return log_p, gradient
+
+    target = infimum.from_numpy(value_and_gradient, 4, batched=True)
+    field = Field(target, np.array([0]), np.arange(1, 4), np.zeros((2, 0), int), np.ones(3))
+    at = Marginal(field, np.zeros(1), np.zeros(3), np.zeros((3, 1)))
+    modes = at.modes(np.zeros((1, 1)), np.eye(1))
+    cells = cells_at(field, modes)
+    exact = scipy.integrate.quad(
+        lambda x: np.exp(2 * x - 3 * np.logaddexp(0, x) - 0.5 * x**2), -12, 12, epsabs=1e-13
+    )[0]
+    np.testing.assert_allclose(cells.log_integral, 3 * np.log(exact), atol=2e-5)
+    rng = np.random.default_rng(0)
+    centre, shapes = modes.z[:, 1:], Shapes.of(np.exp(cells.log_sd), cells.slopes)
+    draws = [shapes.draw(centre, rng) for _ in range(200)]
+    again = [shapes.log_density(x - centre)[0] for x, _ in draws]
+    np.testing.assert_allclose(again, [log_q[0] for _, log_q in draws], rtol=1e-9)
