@@ -24,7 +24,7 @@ from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
 from infimum.families._distribution import Distribution
 from infimum.families._family import Family
-from infimum.families._host import Conditioned
+from infimum.families._host import Conditioned, HostOnly
 from infimum.gaussian.student_t import StudentT
 from infimum.gaussian.student_t_mixture import StudentTMixture
 from infimum.solvers._solver import Reason
@@ -46,6 +46,11 @@ NO_CODE = (
 def _checked(member: Distribution) -> Distribution:
     """The member, once its arrays are known to have the shapes of one member."""
     if not _whole(member):
+        return member
+    if isinstance(member, HostOnly):
+        z = member.draw(np.random.default_rng(0), 1)
+        if z.shape != (1, member.dim) or member.log_density(z).shape != (1,):
+            raise ValueError("the arrays of its q have shapes that do not belong together")
         return member
     with double_precision():
         key = jax.eval_shape(lambda: jax.random.key(0))

@@ -44,7 +44,7 @@ def resample(draws: WeighedDraws, target: Target | None, n: int, seed: Seed) -> 
     """Choose n draws by their weights, among `PROPOSALS` times as many or more.
 
     They are chosen among the weighed draws themselves without a target, as in a loaded fit; and if
-    each draw takes gradients, and there are enough.
+    each draw is much work, and there are enough.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def points(
 def some_points(
     draws: WeighedDraws, target: Target | None, n: int, seed: Seed, weighted: bool = False
 ) -> Float[np.ndarray, "_ d"]:
-    """As `points`; if each draw takes gradients, those that are kept, and at most as many."""
+    """As `points`; if each draw is much work, those that are kept, and at most as many."""
     if draws.kept is None:
         return points(draws, target, n, seed, weighted)
     n = min(n, draws.n)

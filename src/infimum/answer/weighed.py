@@ -32,7 +32,7 @@ class WeighedDraws:
     """Draws that nothing was fitted to, and all that their weights are made of.
 
     The points themselves are not kept, as the proposal makes them again from the seed; unless each
-    of them takes gradients.
+    of them is much work.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class WeighedDraws:
     stored
         Constrained draws, in a loaded fit whose space can't make any; else None.
     kept
-        The points, shape (m, d), if each of them takes gradients; else None.
+        The points, shape (m, d), if each of them is much work; else None.
     """
 
     proposal: Proposal

@@ -29,7 +29,6 @@ from infimum.families._distribution import (
     SparseGaussian,
 )
 from infimum.families._family import Adaptive, Family, Growing, Searched
-from infimum.families._host import Conditioned
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
@@ -148,15 +147,9 @@ def _weigh(
         best.reason = Reason.INTERRUPTED
         draws = weigh(target, propose(best.q, None), LEAST_DRAWS, seed)
     # These scouts looked for what q does not cover; those of a mixture's search found it.
-    search.n_checks += search.n_scouted - scouted + _n_evaluations(draws)
+    search.n_checks += search.n_scouted - scouted + len(draws.log_p)
     search.n_scouted = scouted
     return draws
-
-
-def _n_evaluations(draws: WeighedDraws) -> int:
-    """Values of log p̂ at weighed draws, and the gradients that the draws themselves took."""
-    each = 1 + draws.q.cost if isinstance(draws.q, Conditioned) else 1
-    return each * len(draws.log_p)
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> tuple[np.ndarray | None, int]:

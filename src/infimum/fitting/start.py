@@ -176,7 +176,7 @@ def _of_fit(target: Target, fit: Answer, seed: Seed) -> StartValues:
 
 
 def _draws_of(fit: Answer) -> Float[np.ndarray, "n d"]:
-    """Draws of a fit's q; those at hand, if each new one takes gradients."""
+    """Draws of a fit's q; those at hand, if each new one is much work."""
     if isinstance(fit.q, Conditioned):
         return fit.weighed.points()[: fit.n_draws]
     n = min(FIT_DRAWS, max(FEWEST_FIT_DRAWS, FIT_NUMBERS // fit.q.dim))

@@ -37,8 +37,8 @@ def plot_sparsity(fit: Answer, *, axes: AxesLike | None = None) -> np.ndarray:
     Parameters
     ----------
     fit
-        A fit of the family "sparse", which may have been loaded from disk, or of "nested". The
-        correlations of a nested q are those of its check draws, and have their noise.
+        A fit of the family "sparse" or "nested". The correlations of a nested q are those of its
+        check draws, and have their noise.
     axes
         Two axes: for the partial correlations of two coordinates given all others, and for the
         correlations in the same places; a new figure by default.
@@ -51,7 +51,7 @@ def plot_sparsity(fit: Answer, *, axes: AxesLike | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the family has no pattern, or a nested fit was loaded from disk.
+        If the family has no pattern.
     """
     edges, partial, plain = _correlations(fit)
     panels = several_panels(axes, (2,), (9.2, 4.4))
@@ -84,13 +84,7 @@ def _correlations(
             "E225",
             f'the family is {fit.family.name!r}, which has no pattern: fit with family="sparse"',
         )
-    if fit.weighed.kept is None:
-        raise coded_error(
-            ValueError,
-            "E401",
-            "the file of this fit stores constrained draws only: use the original fit",
-        )
-    edges, z = np.asarray(q.edges), fit.weighed.kept[: fit.n_draws]
+    edges, z = np.asarray(q.edges), fit.weighed.points()[: fit.n_draws]
     away = (z - z.mean(axis=0)) / z.std(axis=0)
     pairs = [away[:, i] @ away[:, j] / len(z) for i, j in edges.T]
     partial = None

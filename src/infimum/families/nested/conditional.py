@@ -152,11 +152,11 @@ class GaussianField(Conditional):
         """The field of these means and factors at the known θ."""
         log_pivots, centre = np.log(pivots), mean[:, layout.order]
         pinned = np.ptp(log_pivots, axis=0) > PINNED
-        given = centre
+        apart = centre
         if below.size:
             pairs = zip(below, centre, strict=True)
-            given = np.stack([times_transposed(layout, b, row) for b, row in pairs])
-        centre = np.where(pinned, given * pivots, centre)
+            apart = np.stack([times_transposed(layout, b, row) for b, row in pairs])
+        centre = np.where(pinned, apart * pivots, centre)
         below = below * np.repeat(np.where(pinned, pivots, 1.0), np.diff(layout.starts), axis=1)
         return cls(known, centre, log_pivots, below, pinned.astype(np.int64), *layout)
 

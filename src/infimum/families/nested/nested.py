@@ -48,10 +48,10 @@ class Nested(Searched):
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> NestedDistribution:
         """The scales' density, and x given them."""
-        outer, given = _below("outer/", arrays), _below("conditional/", arrays)
-        box = {name: given[f"known/{name}"] for name in ("u", "low", "high")}
-        known = Known(Warp(**_below("known/warp/", given)), **box)
-        own = {name: x for name, x in given.items() if "/" not in name}
+        outer, inner = _below("outer/", arrays), _below("conditional/", arrays)
+        box = {name: inner[f"known/{name}"] for name in ("u", "low", "high")}
+        known = Known(Warp(**_below("known/warp/", inner)), **box)
+        own = {name: x for name, x in inner.items() if "/" not in name}
         return NestedDistribution(
             outer=Emulated.from_arrays(outer) if "ceiling" in outer else Table(**outer),
             conditional=(ShapedField if "slopes" in own else GaussianField)(known, **own),

@@ -1,4 +1,4 @@
-"""The search of the nested family: a rough fit, the scales that it shows, and their marginal."""
+"""The search of the nested family, from a rough fit to its scales and what hangs on them."""
 
 from __future__ import annotations
 
@@ -290,8 +290,9 @@ def _rough_start(plan: Plan, target: Target, watch: Watch) -> State:
     edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
     sparse = Sparse.on(target.dim, edges)
     starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
-    if target.example is not None:
-        starts[0] = target.example
+    first = target.example if plan.beginning is None else plan.beginning.point
+    if first is not None:
+        starts[0] = first
     paths = [best_on_path(target, edges, start, rng) for start in starts]
     best = max(paths, key=lambda path: path.elbo)
     if not np.isfinite(best.elbo):
