@@ -7,6 +7,7 @@ draw takes no evaluation of the target, and its density is that of the interpola
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
 
 import equinox as eqx
 import numpy as np
@@ -21,6 +22,13 @@ from infimum.gaussian.stack import LOG_2PI
 
 LARGEST_CHUNK = 2**21
 """Numbers of the draws that are worked on together: 16 MB."""
+
+NUMBERS = NODES + 4 * POINTS
+"""Numbers that one coordinate of a draw takes: its nodes, and the grid's points a few times."""
+
+ROWS, BLOCK = 64, 2**17
+"""Draws that are made together, and their numbers for as many coordinates at a time: 1 MB, as a
+whole row of 5,000 coordinates took four times as long."""
 
 PINNED = 4.0
 """Change of the log of a precision over all known θ above which a coordinate is pinned."""
@@ -65,10 +73,28 @@ class Known(eqx.Module):
         return np.concatenate([ones, u, away, np.logaddexp(0.0, -2 * away)], axis=1)
 
 
+class Latest:
+    """The points whose density was computed last: those of a draw are asked for at once again."""
+
+    def __init__(self) -> None:
+        self.points: list[np.ndarray] = []
+        self.density = np.empty(0)
+
+    def keep(self, points: list[np.ndarray], density: Float[np.ndarray, " m"]) -> None:
+        """Keep a copy."""
+        self.points, self.density = [x.copy() for x in points], density
+
+    def known(self, points: list[np.ndarray]) -> bool:
+        """Whether these are the points."""
+        pairs = zip(self.points, points, strict=True)
+        return bool(self.points) and all(np.array_equal(a, b) for a, b in pairs)
+
+
 class Conditional(eqx.Module):
     """q(x | θ), as it is known at some θ."""
 
     known: eqx.AbstractVar[Known]
+    latest: Latest = eqx.field(static=True, kw_only=True, default_factory=Latest, repr=False)
 
     @property
     @abc.abstractmethod
@@ -93,20 +119,27 @@ class Conditional(eqx.Module):
         """A draw of x for each row, and its log density."""
         shares = self.known.shares(theta)
         parts = [self.draw_at(shares[rows], rng) for rows in self._chunks(len(theta))]
-        x, density = zip(*parts, strict=True)
-        return np.concatenate(x), np.concatenate(density)
+        x, density = map(np.concatenate, zip(*parts, strict=True))
+        self.latest.keep([theta, x], density)
+        return x, density
 
     def log_density(
         self, theta: Float[np.ndarray, "m h"], x: Float[np.ndarray, "m k"]
     ) -> Float[np.ndarray, " m"]:
         """log q(x | θ)."""
-        shares = self.known.shares(theta)
-        chunks = self._chunks(len(theta))
-        return np.concatenate([self.density_at(shares[rows], x[rows]) for rows in chunks])
+        if not self.latest.known([theta, x]):
+            shares, chunks = self.known.shares(theta), self._chunks(len(theta))
+            parts = [self.density_at(shares[rows], x[rows]) for rows in chunks]
+            self.latest.keep([theta, x], np.concatenate(parts))
+        return self.latest.density.copy()
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, LARGEST_CHUNK // self.size)
 
     def _chunks(self, n: int) -> list[slice]:
         """Rows that are worked on together."""
-        step = max(1, LARGEST_CHUNK // self.size)
+        step = self._rows_at_once
         return [slice(start, start + step) for start in range(0, max(n, 1), step)]
 
 
@@ -230,24 +263,40 @@ class ShapedField(Conditional):
     @property
     def size(self) -> int:
         """Nodes, and the grid's points a few times."""
-        return (NODES + 4 * POINTS) * self.mode.shape[1]
+        return NUMBERS * self.mode.shape[1]
+
+    @property
+    def _rows_at_once(self) -> int:
+        return ROWS
 
     def draw_at(
         self, shares: Float[np.ndarray, "m n"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """A draw of x for each row of shares, and its log density."""
-        return self._shapes(shares).draw(shares @ self.mode, rng)
+        x, density = shares @ self.mode, np.zeros(len(shares))
+        for columns, shapes in self._shapes(shares):
+            x[:, columns], part = shapes.draw(x[:, columns], rng)
+            density += part
+        return x, density
 
     def density_at(
         self, shares: Float[np.ndarray, "m n"], x: Float[np.ndarray, "m k"]
     ) -> Float[np.ndarray, " m"]:
         """log q(x | θ), θ by its shares."""
-        return self._shapes(shares).log_density(x - shares @ self.mode)
+        away, density = x - shares @ self.mode, np.zeros(len(shares))
+        for columns, shapes in self._shapes(shares):
+            density += shapes.log_density(away[:, columns])
+        return density
 
-    def _shapes(self, shares: Float[np.ndarray, "m n"]) -> Shapes:
-        flat = shares @ self.slopes.reshape(len(self.slopes), -1)
-        slopes = flat.reshape(len(shares), *self.slopes.shape[1:])
-        return Shapes.of(np.exp(shares @ self.log_sd), slopes)
+    def _shapes(self, shares: Float[np.ndarray, "m n"]) -> Iterator[tuple[slice, Shapes]]:
+        """The shapes at each row, a few columns at a time."""
+        step = max(1, BLOCK // (NUMBERS * len(shares)))
+        sd = np.exp(shares @ self.log_sd)
+        for start in range(0, sd.shape[1], step):
+            columns = slice(start, start + step)
+            known = self.slopes[:, :, columns]
+            slopes = (shares @ known.reshape(len(known), -1)).reshape(-1, *known.shape[1:])
+            yield columns, Shapes.of(sd[:, columns], slopes)
 
 
 def _log_normal(

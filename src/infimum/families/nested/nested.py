@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -54,7 +54,7 @@ class Nested(Searched):
         own = {name: x for name, x in inner.items() if "/" not in name}
         return NestedDistribution(
             outer=Emulated.from_arrays(outer) if "ceiling" in outer else Table(**outer),
-            conditional=(ShapedField if "slopes" in own else GaussianField)(known, **own),
+            conditional=_conditional(known, own),
             theta=arrays["theta"],
             rest=arrays["rest"],
             edges=arrays["edges"],
@@ -68,6 +68,10 @@ class Nested(Searched):
         """Nearly all that is left of a hierarchy; nothing of few dimensions."""
         gain = 0.95 * (left.correlation + left.shape) if dim >= SMALLEST_DIM else 0.0
         return Promise(gain, 5e3, 0.5 + 1e-3 * dim)
+
+
+def _conditional(known: Known, arrays: dict[str, Any]) -> Conditional:
+    return (ShapedField if "slopes" in arrays else GaussianField)(known, **arrays)
 
 
 def _below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import chebyshev
 
+from infimum.families.nested.kernels import cells_of, interval_masses
+
 REACH = 7.5
 """sds that the grid reaches to either side of the mode."""
 
@@ -70,6 +72,8 @@ class Shapes:
         log densities at the points, up to constants, shape (n, p, k).
     mass
         Mass of each interval of the grid, up to a factor for each coordinate, shape (n, p - 1, k).
+    total
+        The sum of these, shape (n, k).
     log_norm
         log of the integral of the straight lines' exponentials, in the grid's units, shape (n, k).
     log_sum
@@ -80,6 +84,7 @@ class Shapes:
     sd: Float[np.ndarray, "n k"]
     f: Float[np.ndarray, "n p k"]
     mass: Float[np.ndarray, "n c k"]
+    total: Float[np.ndarray, "n k"]
     log_norm: Float[np.ndarray, "n k"]
     log_sum: Float[np.ndarray, "n k"]
 
@@ -89,9 +94,9 @@ class Shapes:
         f = rule().integral @ slopes
         top = f.max(axis=1)
         height = np.exp(f - top[:, None])
-        mass = _masses(f, height)
-        log_norm, log_sum = (top + np.log(x.sum(axis=1)) for x in (mass, height * _width()))
-        return cls(sd, f, mass, log_norm, log_sum)
+        mass, total = interval_masses(f, height, _width(), FLAT)
+        log_sum = top + np.log(height.sum(axis=1) * _width())
+        return cls(sd, f, mass, total, top + np.log(total), log_sum)
 
     @property
     def log_integral(self) -> Float[np.ndarray, " n"]:
@@ -117,9 +122,7 @@ class Shapes:
         self, x: Float[np.ndarray, "n k"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
         """A draw of every coordinate around x, and the log density of all together."""
-        levels = np.cumsum(self.mass, axis=1)
-        spots = rng.random(self.sd.shape) * levels[:, -1]
-        cell = np.minimum((levels < spots[:, None]).sum(axis=1), POINTS - 2)[:, None]
+        cell = cells_of(self.mass, rng.random(self.sd.shape) * self.total)[:, None]
         low, high = (np.take_along_axis(self.f, cell + i, axis=1)[:, 0] for i in (0, 1))
         rise, part = high - low, rng.random(self.sd.shape)
         steep = np.abs(rise) > FLAT
@@ -141,23 +144,3 @@ class Shapes:
 
 def _width() -> float:
     return 2 * REACH / (POINTS - 1)
-
-
-def _masses(
-    f: Float[np.ndarray, "n p k"], height: Float[np.ndarray, "n p k"]
-) -> Float[np.ndarray, "n c k"]:
-    """∫ of the exponentials of straight lines over each interval of the grid.
-
-    Parameters
-    ----------
-    height
-        exp f, up to a factor for each coordinate.
-    """
-    rise = np.diff(f, axis=1)
-    flat = np.abs(rise) < FLAT
-    rise[flat] = 1.0
-    mass = np.diff(height, axis=1)
-    mass /= rise
-    mass[flat] = (0.5 * (height[:, :-1] + height[:, 1:]))[flat]
-    mass *= _width()
-    return np.asarray(mass)

@@ -1,0 +1,107 @@
+"""A rough fit of everything, which shows the scales and where their marginal may be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.families._distribution import SparseGaussian
+from infimum.families.nested.nested import Nested
+from infimum.families.sparse.sparse import Sparse
+from infimum.search.loop import Search, run_solvers
+from infimum.search.nested.field import Field, aside
+from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.scales import chosen_scales, marked_scales, scale_rows
+from infimum.search.path import best_on_path
+from infimum.search.plan import Plan
+from infimum.search.progress import Progress, Watch
+from infimum.search.starts import RADIUS
+from infimum.solvers._solver import Info, State
+from infimum.solvers.sparse_newton import SparseNewton
+from infimum.structure.pattern import find_edges
+from infimum.target.target import Target
+
+PATHS = 2
+"""Ascents from random points; the better of two had the scales of seven hierarchies of seven."""
+
+ROUGH_STEPS, ROUGH_TOLERANCE = 25, 1.0
+"""Newton steps of the rough fit, and the nats a hundred coordinates that it may be off: it only
+shows what is a scale, and where the search begins."""
+
+
+class Rough(NamedTuple):
+    """A sparse Gaussian of everything, near enough to show what is a scale.
+
+    Attributes
+    ----------
+    q, info
+        The Gaussian, and what it cost.
+    theta
+        The scales.
+    """
+
+    q: SparseGaussian
+    info: Info
+    theta: Int[np.ndarray, " h"]
+
+
+def rough_start(plan: Plan, target: Target, watch: Watch) -> State:
+    """A sparse Gaussian of everything, after few Newton steps from the better of two paths."""
+    rng = generator(plan.seed, START_STREAM)
+    watch(Progress("starting", PATHS, np.inf, 0, 0))
+    edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
+    sparse = Sparse.on(target.dim, edges)
+    starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
+    first = target.example if plan.beginning is None else plan.beginning.point
+    if first is not None:
+        starts[0] = first
+    paths = [best_on_path(target, edges, start, rng) for start in starts]
+    best = max(paths, key=lambda path: path.elbo)
+    if not np.isfinite(best.elbo):
+        raise aside(target, "no point on two ascents has a Gaussian of finite density around it")
+    info = Info("ascent", n_gradients=sum(path.n_gradients for path in paths))
+    search = Search([State(q=sparse.init(best.mean, best.scale), info=info)])
+    solver = SparseNewton(max_steps=ROUGH_STEPS, tolerance=ROUGH_TOLERANCE)
+    run_solvers(target, search, [solver], plan.seed, watch, plan.stop)
+    return search.states[0]
+
+
+def with_scales(plan: Plan, target: Target, family: Nested, state: State) -> Rough:
+    """The rough fit with the scales that it shows, or that the user has named."""
+    assert isinstance(state.q, SparseGaussian)
+    if family.scales:
+        theta = chosen_scales(target, family.scales)
+    else:
+        rng = generator(plan.seed, ADAPT_STREAM, 1)
+        theta = marked_scales(target, state.q, state.info, rng)
+    return Rough(state.q, state.info, theta)
+
+
+def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
+    """x given θ, on the pattern of the rough fit."""
+    rest = np.setdiff1d(np.arange(target.dim), theta)
+    place = np.full(target.dim, -1)
+    place[rest] = np.arange(len(rest))
+    ends = place[np.asarray(rough.q.edges)]
+    inside = ends[:, (ends >= 0).all(axis=0)]
+    edges = np.stack([inside.max(axis=0), inside.min(axis=0)]) if inside.size else inside
+    scale = 1 / np.sqrt(rough.q.precision()[: target.dim])
+    return Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
+
+
+def root_of(rough: Rough) -> Float[np.ndarray, "h h"]:
+    """A root of the scales' covariance under the rough fit."""
+    rows = scale_rows(rough.q, rough.theta)
+    return np.linalg.cholesky(rows @ rows.T)
+
+
+def first_marginal(field: Field, rough: Rough) -> Marginal:
+    """The marginal, with the rough fit's own prediction of x."""
+    rows = scale_rows(rough.q, rough.theta)
+    across = np.asarray(rough.q.spread(rows))[:, field.rest]
+    mean = np.asarray(rough.q.mean)
+    slope = np.linalg.solve(rows @ rows.T, across).T
+    return Marginal(field, mean[field.theta], mean[field.rest], slope)
