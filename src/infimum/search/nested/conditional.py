@@ -44,6 +44,7 @@ def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"]
         return None
     uncoupled = np.zeros((2, 0), np.int64)
     inner = Field(field.target, theta, field.rest[others], uncoupled, field.scale[others])
+    inner.pause = field.pause
     near = np.flatnonzero(explored.values > explored.values.max() - NEAR)
     modes = inner.look(explored.modes.z[near])
     cells = cells_at(inner, modes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -145,17 +145,19 @@ class Field:
             scale,
         )
         self.n_gradients, self.most_gradients = 0, np.inf
+        self.pause: Callable[[int], None] = lambda n_gradients: None
         self.analysis = Analysis.of(len(rest), edges)
         self.colouring = colouring(len(rest), edges)
 
     def evaluate(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-        """log p̂ and its gradient, counted.
+        """log p̂ and its gradient, counted; `pause` is called with the count before.
 
         Raises
         ------
         UnsuitableError
             If there is a limit, and it is passed.
         """
+        self.pause(self.n_gradients)
         self.n_gradients += len(z)
         if self.n_gradients > self.most_gradients:
             raise aside(self.target, f"its search took more than {self.most_gradients:,} gradients")

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from infimum.base.seeds import ADAPT_STREAM, generator
-from infimum.base.stopping import Stopped
 from infimum.families.nested.conditional import GaussianField, ShapedField
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
@@ -46,7 +45,7 @@ from infimum.search.nested.scales import (
     without_effects,
 )
 from infimum.search.plan import Plan
-from infimum.search.progress import Progress, Watch
+from infimum.search.progress import Watch
 from infimum.solvers._solver import Reason, State
 from infimum.structure.roles import LEAST_ROLE, marks, own_slopes
 from infimum.target.target import Target
@@ -79,9 +78,7 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
     state = rough_start(plan, target, watch)
     with plan.stop.cut_short():
         plan.stop.check()
-        rough = with_scales(plan, target, family, state)
-        if watch(Progress("fitting", 1, state.loss, 1, state.info.n_gradients)):
-            raise Stopped
+        rough = with_scales(plan, target, family, state, watch)
         q, loss = _member(plan, target, family, rough)
         state = State(q=q, info=rough.info, loss=loss, reason=Reason.CONVERGED)
         state.record(0.0)

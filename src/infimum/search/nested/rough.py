@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
 from infimum.families.nested.nested import Nested
 from infimum.families.sparse.sparse import Sparse
@@ -41,11 +43,14 @@ class Rough(NamedTuple):
         The Gaussian, and what it cost.
     theta
         The scales.
+    pause
+        Function that is called with further gradients as they are taken, and may raise `Stopped`.
     """
 
     q: SparseGaussian
     info: Info
     theta: Int[np.ndarray, " h"]
+    pause: Callable[[int], None]
 
 
 def rough_start(plan: Plan, target: Target, watch: Watch) -> State:
@@ -69,7 +74,7 @@ def rough_start(plan: Plan, target: Target, watch: Watch) -> State:
     return search.states[0]
 
 
-def with_scales(plan: Plan, target: Target, family: Nested, state: State) -> Rough:
+def with_scales(plan: Plan, target: Target, family: Nested, state: State, watch: Watch) -> Rough:
     """The rough fit with the scales that it shows, or that the user has named."""
     assert isinstance(state.q, SparseGaussian)
     if family.scales:
@@ -77,7 +82,14 @@ def with_scales(plan: Plan, target: Target, family: Nested, state: State) -> Rou
     else:
         rng = generator(plan.seed, ADAPT_STREAM, 1)
         theta = marked_scales(target, state.q, state.info, rng)
-    return Rough(state.q, state.info, theta)
+    info = state.info
+
+    def pause(more: int) -> None:
+        plan.stop.check()
+        if watch(Progress("fitting", 1, state.loss, 1, info.n_gradients + more)):
+            raise Stopped
+
+    return Rough(state.q, info, theta, pause)
 
 
 def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
@@ -89,7 +101,9 @@ def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Fiel
     inside = ends[:, (ends >= 0).all(axis=0)]
     edges = np.stack([inside.max(axis=0), inside.min(axis=0)]) if inside.size else inside
     scale = 1 / np.sqrt(rough.q.precision()[: target.dim])
-    return Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
+    field = Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
+    field.pause = rough.pause
+    return field
 
 
 def root_of(rough: Rough) -> Float[np.ndarray, "h h"]:
