@@ -64,7 +64,7 @@ def find_edges(target: Target, rng: np.random.Generator, *, dense: bool = False)
     if target.twice_differentiable and target.program.structure.total <= LARGEST_PROGRAM_READ:
         edges = _read(target)
     if edges is None:
-        edges = _probe(target, _finite_point(target, rng), rng)
+        edges = _probe(target, finite_point(target, rng), rng)
     return _confirmed(target, edges, rng, MOST_FAILURES, dense)
 
 
@@ -122,7 +122,7 @@ def _is_dense(edges: np.ndarray, dim: int) -> bool:
     return dim > 1 and edges.shape[1] == dim * (dim - 1) // 2
 
 
-def _finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
+def finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
     """A random point at which density and Hessian are finite."""
     for attempt in range(20):
         z = rng.uniform(-RADIUS, RADIUS, target.dim) * 0.5**attempt
@@ -162,7 +162,7 @@ def _confirmed(
                 f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
                 'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
             )
-        z = np.stack([_finite_point(target, rng) for _ in range(CHECK_POINTS)])
+        z = np.stack([finite_point(target, rng) for _ in range(CHECK_POINTS)])
         wrong_rows = incomplete_rows(target, edges, z, rng)
         if not any(rows.size for rows in wrong_rows):
             return edges

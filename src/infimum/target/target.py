@@ -18,6 +18,7 @@ from infimum.base.program import Program, double_precision
 from infimum.target.bijection import Bijection
 from infimum.target.compiled import CompiledDensity, compile_density, target_name
 from infimum.target.density import Density
+from infimum.target.freed import FreedDensity
 from infimum.target.guarded import Failures
 from infimum.target.journal.journal import Journal
 from infimum.target.journal.remembered import RememberedDensity
@@ -154,6 +155,18 @@ class Target:
 
         density = CompiledDensity(Program(both, self.dim))
         return Target.of(self.space, density, self.name, example=self.example, model=self.model)
+
+    def freed(self, soft: np.ndarray, ridge: np.ndarray) -> Target:
+        """The same target without a soft constraint aᵀz ~ N(0, 1), held by N(0, 1/r_i) instead.
+
+        Parameters
+        ----------
+        soft, ridge
+            a and r, shape (d,).
+        """
+        target = copy.copy(self)
+        target._density = FreedDensity(self._density, soft, ridge)
+        return target
 
     given = RenamedAttribute("with_data")
     remembered = RenamedAttribute("with_journal")

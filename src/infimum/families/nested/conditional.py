@@ -162,6 +162,9 @@ class GaussianField(Conditional):
         1 for coordinates that are pinned, else 0, shape (k,).
     order, starts, rows
         The places of the entries of L, as of `Layout`.
+    soft
+        Weights a of a soft constraint aᵀx ~ N(0, 1), by which the precision is more by a aᵀ, shape
+        (k,); or none, shape (0,).
     """
 
     known: Known
@@ -172,6 +175,7 @@ class GaussianField(Conditional):
     order: np.ndarray
     starts: np.ndarray
     rows: np.ndarray
+    soft: np.ndarray
 
     @classmethod
     def of(
@@ -181,6 +185,7 @@ class GaussianField(Conditional):
         pivots: Float[np.ndarray, "n k"],
         below: Float[np.ndarray, "n e"],
         layout: Layout,
+        soft: Float[np.ndarray, " s"],
     ) -> GaussianField:
         """The field of these means and factors at the known θ."""
         log_pivots, centre = np.log(pivots), mean[:, layout.order]
@@ -191,7 +196,7 @@ class GaussianField(Conditional):
             apart = np.stack([times_transposed(layout, b, row) for b, row in pairs])
         centre = np.where(pinned, apart * pivots, centre)
         below = below * np.repeat(np.where(pinned, pivots, 1.0), np.diff(layout.starts), axis=1)
-        return cls(known, centre, log_pivots, below, pinned.astype(np.int64), *layout)
+        return cls(known, centre, log_pivots, below, pinned.astype(np.int64), *layout, soft)
 
     @property
     def size(self) -> int:
@@ -210,8 +215,17 @@ class GaussianField(Conditional):
         mean, log_pivots, below = self._at(shares)
         eps = rng.standard_normal(mean.shape)
         x = np.empty(mean.shape)
-        x[:, self.order] = mean + self._solved(below, eps * np.exp(-0.5 * log_pivots))
-        return x, _log_normal(eps, log_pivots)
+        away = self._solved(below, eps * np.exp(-0.5 * log_pivots))
+        density = _log_normal(eps, log_pivots)
+        if self.soft.size:
+            across, held = self._across(log_pivots, below)
+            free, weights = away, self.soft[self.order]
+            # Conditional simulation: the free draw is moved to where its sum is seen to be 0.
+            seen = free @ weights + rng.standard_normal(len(free))
+            away = free - (seen / held)[:, None] * across
+            density = self._held_density(log_pivots, below, away, held)
+        x[:, self.order] = mean + away
+        return x, density
 
     def density_at(
         self, shares: Float[np.ndarray, "m n"], x: Float[np.ndarray, "m k"]
@@ -219,10 +233,35 @@ class GaussianField(Conditional):
         """log q(x | θ), θ by its shares."""
         mean, log_pivots, below = self._at(shares)
         away = x[:, self.order] - mean
+        held = self._across(log_pivots, below)[1] if self.soft.size else np.ones(len(x))
+        return self._held_density(log_pivots, below, away, held)
+
+    def _held_density(
+        self,
+        log_pivots: Float[np.ndarray, "m k"],
+        below: Float[np.ndarray, "m e"],
+        away: Float[np.ndarray, "m k"],
+        held: Float[np.ndarray, " m"],
+    ) -> Float[np.ndarray, " m"]:
+        """log density so far from the mean, in the order of the factor."""
+        along = away @ self.soft[self.order] if self.soft.size else np.zeros(len(away))
         if below.size:
             layout, pairs = self.layout, zip(below, away, strict=True)
             away = np.stack([times_transposed(layout, b, row) for b, row in pairs])
-        return _log_normal(away * np.exp(0.5 * log_pivots), log_pivots)
+        free = _log_normal(away * np.exp(0.5 * log_pivots), log_pivots)
+        return np.asarray(free + 0.5 * (np.log(held) - along**2))
+
+    def _across(
+        self, log_pivots: Float[np.ndarray, "m k"], below: Float[np.ndarray, "m e"]
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+        """H⁻¹ a without the soft constraint, in the order of the factor, and 1 + aᵀ H⁻¹ a."""
+        weights = np.broadcast_to(self.soft[self.order], log_pivots.shape)
+        down = weights
+        if below.size:
+            layout, pairs = self.layout, zip(below, weights, strict=True)
+            down = np.stack([solve(layout, b, row.copy(), False) for b, row in pairs])
+        across = self._solved(below, down * np.exp(-log_pivots))
+        return across, 1 + (across * weights).sum(axis=1)
 
     def _at(self, shares: Float[np.ndarray, "m n"]) -> tuple[np.ndarray, ...]:
         """Means, log D and L, in the order of the factor."""

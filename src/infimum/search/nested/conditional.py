@@ -36,7 +36,7 @@ them."""
 def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"] | None:
     """The coordinates that the others are coupled by, if exact shapes of these pay; else None."""
     dense = _dense(field)
-    if dense is None:
+    if dense is None or field.soft.size:
         return None
     others = np.setdiff1d(np.arange(len(field.rest)), dense)
     theta = np.concatenate([field.theta, field.rest[dense]])
@@ -75,7 +75,9 @@ def gaussian_field(field: Field, explored: Explored) -> GaussianField:
         slopes = field.log_det_slopes(modes)
     mean = modes.z[:, field.rest] + field.pull(modes, slopes)
     precision, layout = modes.precision, field.analysis.layout
-    return GaussianField.of(_known(explored), mean, precision.pivots, precision.below, layout)
+    return GaussianField.of(
+        _known(explored), mean, precision.pivots, precision.below, layout, field.soft
+    )
 
 
 def _known(explored: Explored) -> Known:

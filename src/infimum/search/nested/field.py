@@ -46,6 +46,9 @@ LARGEST_CHUNK = 2**22
 """Numbers in the points that are evaluated together: 32 MB."""
 
 
+NONE = np.zeros(0)
+"""The weights of no soft constraint."""
+
 Rows = slice | Sequence[int] | np.ndarray
 """Which rows of an array."""
 
@@ -66,11 +69,20 @@ class Precision(NamedTuple):
         Shapes (n, entries) and (n, k).
     turned
         Whether H was not positive definite, and was made so, shape (n,).
+    across, held
+        With a soft constraint aᵀx ~ N(0, 1) beside, so that H + a aᵀ is the precision: H⁻¹ a and
+        1 + aᵀ H⁻¹ a, shapes (n, k) and (n,); without one, (n, 0) and ones.
     """
 
     below: Float[np.ndarray, "n e"]
     pivots: Float[np.ndarray, "n k"]
     turned: Bool[np.ndarray, " n"]
+    across: Float[np.ndarray, "n s"]
+    held: Float[np.ndarray, " n"]
+
+    def log_det(self) -> Float[np.ndarray, " n"]:
+        """log |H|, the soft constraint included."""
+        return np.asarray(np.log(self.pivots).sum(axis=1) + np.log(self.held))
 
 
 class Modes(NamedTuple):
@@ -127,6 +139,8 @@ class Field:
         Pairs (row > column) of x, by their places in `rest`, that H couples, shape (2, m).
     scale
         Typical sizes of x, shape (k,).
+    soft
+        The weights a of a soft constraint of x, shape (k,), or none, shape (0,).
     """
 
     def __init__(
@@ -136,21 +150,24 @@ class Field:
         rest: Int[np.ndarray, " k"],
         edges: Int[np.ndarray, "2 m"],
         scale: Float[np.ndarray, " k"],
+        soft: Float[np.ndarray, " s"] = NONE,
     ) -> None:
-        self.target, self.theta, self.rest, self.edges, self.scale = (
-            target,
-            theta,
-            rest,
-            edges,
-            scale,
-        )
+        self.target, self.theta, self.rest, self.edges = target, theta, rest, edges
+        self.scale, self.soft = scale, soft
+        weights = np.zeros(target.dim)
+        if soft.size:
+            weights[rest] = soft
+        self._weights = weights
+        self._freed = target.freed(weights, 0 * weights) if soft.size else target
         self.n_gradients, self.most_gradients = 0, np.inf
         self.pause: Callable[[int], None] = lambda n_gradients: None
         self.analysis = Analysis.of(len(rest), edges)
         self.colouring = colouring(len(rest), edges)
 
     def evaluate(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-        """log p̂ and its gradient, counted; `pause` is called with the count before.
+        """log p̂ and its gradient without the soft constraint, counted.
+
+        `pause` is called with the count before.
 
         Raises
         ------
@@ -161,11 +178,17 @@ class Field:
         self.n_gradients += len(z)
         if self.n_gradients > self.most_gradients:
             raise aside(self.target, f"its search took more than {self.most_gradients:,} gradients")
-        return self.target.value_and_gradient(z)
+        return self._freed.value_and_gradient(z)
 
     def gradients_at(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """The gradient of log p̂, counted."""
-        return self.evaluate(z)[1]
+        return self._held(z, self.evaluate(z)[1])
+
+    def _held(
+        self, z: Float[np.ndarray, "n d"], gradient: Float[np.ndarray, "n d"]
+    ) -> Float[np.ndarray, "n d"]:
+        """The gradient with the soft constraint's own."""
+        return gradient - (z @ self._weights)[:, None] * self._weights
 
     def place(
         self, theta: Float[np.ndarray, "n h"], x: Float[np.ndarray, "n k"]
@@ -179,7 +202,9 @@ class Field:
         """log p̂, its gradient and the precision of x at each point, wherever x is."""
         step = np.broadcast_to(FORWARD_STEP * self.scale, (len(z), len(self.rest)))
         evaluated = differenced(self.evaluate, self.colouring, z, step, self.rest)
-        return Modes(z, evaluated.log_p, evaluated.gradient, self._factors(-evaluated.values))
+        log_p = evaluated.log_p - 0.5 * (z @ self._weights) ** 2
+        gradient = self._held(z, evaluated.gradient)
+        return Modes(z, log_p, gradient, self._factors(-evaluated.values))
 
     def _factors(self, values: Float[np.ndarray, "n v"]) -> Precision:
         """Factors of H, made positive definite: pivots below a small part of the diagonal turn."""
@@ -193,7 +218,13 @@ class Field:
                     pivots[i], below[i] = factor.pivots, factor.below
         least = LEAST_PIVOT * diagonal + np.finfo(float).tiny
         turned = np.asarray(~(pivots > 0).all(axis=1))
-        return Precision(below, np.maximum(np.abs(pivots), least).reshape(-1, k), turned)
+        pivots = np.maximum(np.abs(pivots), least).reshape(-1, k)
+        n, soft = len(pivots), self.soft
+        free = Precision(below, pivots, turned, np.zeros((n, 0)), np.ones(n))
+        if not soft.size:
+            return free
+        across = self.inverse_times(free, np.broadcast_to(soft, (n, k)))
+        return free._replace(across=across, held=1 + across @ soft)
 
     def whitened(
         self, precision: Precision, x: Float[np.ndarray, "n k"]
@@ -237,25 +268,29 @@ class Field:
     def inverse_times(
         self, precision: Precision, x: Float[np.ndarray, "n k"]
     ) -> Float[np.ndarray, "n k"]:
-        """H⁻¹ x."""
-        return self.spread(precision, self.whitened(precision, x))
+        """H⁻¹ x, the soft constraint included."""
+        y = self.spread(precision, self.whitened(precision, x))
+        if not precision.across.shape[1]:
+            return y
+        along = (precision.across * x).sum(axis=1) / precision.held
+        return np.asarray(y - along[:, None] * precision.across)
 
     def step(self, modes: Modes) -> Float[np.ndarray, "n k"]:
         """The Newton step of x, no part of it longer than `LONGEST_MOVE`."""
         slope = modes.gradient[:, self.rest]
-        white = self.whitened(modes.precision, np.where(np.isfinite(slope), slope, 0.0))
-        longest = np.abs(white).max(axis=1, keepdims=True)
-        return self.spread(modes.precision, white / np.maximum(1.0, longest / LONGEST_MOVE))
+        step = self.inverse_times(modes.precision, np.where(np.isfinite(slope), slope, 0.0))
+        longest = np.abs(self.base(modes.precision, step)).max(axis=1, keepdims=True)
+        return np.asarray(step / np.maximum(1.0, longest / LONGEST_MOVE))
 
     def gain(self, modes: Modes) -> Float[np.ndarray, " n"]:
         """Nats that a whole Newton step would gain if log p̂ were quadratic in x."""
-        white = self.whitened(modes.precision, modes.gradient[:, self.rest])
-        return np.asarray(0.5 * (white**2).sum(axis=1))
+        slope = modes.gradient[:, self.rest]
+        return np.asarray(0.5 * (slope * self.inverse_times(modes.precision, slope)).sum(axis=1))
 
     def laplace(self, modes: Modes) -> Float[np.ndarray, " n"]:
         """Laplace's log ∫ p̂(θ, x) dx, if x is at its mode."""
-        log_det = np.log(modes.precision.pivots).sum(axis=1)
-        return np.asarray(modes.log_p - 0.5 * log_det + 0.5 * len(self.rest) * LOG_2PI)
+        half = 0.5 * len(self.rest) * LOG_2PI
+        return np.asarray(modes.log_p - 0.5 * modes.precision.log_det() + half)
 
     def moves(
         self, precision: Precision, probes: Float[np.ndarray, "m k"] | None = None
@@ -284,9 +319,13 @@ class Field:
         for start in range(0, len(out), size):
             part = modes.of(slice(start, start + size))
             moves = self.moves(part.precision, probes)
-            out[start : start + size] = log_det_slopes(
-                self.gradients_at, part.z, moves, part.gradient
-            )
+            slopes = log_det_slopes(self.gradients_at, part.z, moves, part.gradient)
+            if self.soft.size:  # H⁻¹ is less by the outer product of one more move
+                move = np.zeros((len(part.z), 1, self.target.dim))
+                root = np.sqrt(part.precision.held)[:, None]
+                move[:, 0, self.rest] = part.precision.across / root
+                slopes -= log_det_slopes(self.gradients_at, part.z, move, part.gradient)
+            out[start : start + size] = slopes
         return np.where(np.isfinite(out), out, 0.0)
 
     def pull(self, modes: Modes, slopes: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:

@@ -75,10 +75,10 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         raise aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
     if target.large is not None:
         raise aside(target, "its rows are read from blocks")
-    state = rough_start(plan, target, watch)
+    state, soft = rough_start(plan, target, watch)
     with plan.stop.cut_short():
         plan.stop.check()
-        rough = with_scales(plan, target, family, state, watch)
+        rough = with_scales(plan, target, family, state, soft, watch)
         q, loss = _member(plan, target, family, rough)
         state = State(q=q, info=rough.info, loss=loss, reason=Reason.CONVERGED)
         state.record(0.0)
@@ -206,7 +206,10 @@ def _marks_within(field: Field, explored: Explored) -> Bool[np.ndarray, " k"]:
     d, rest, precision = field.target.dim, field.rest, best.precision
     slope = field.log_det_slopes(best, field.exact_probes)
     factor = SparseFactor(precision.below[0], precision.pivots[0])
-    sd = np.sqrt(field.analysis.inverse(factor)[: len(rest)])
+    variance = field.analysis.inverse(factor)[: len(rest)]
+    if precision.across.shape[1]:
+        variance = variance - precision.across[0] ** 2 / precision.held[0]
+    sd = np.sqrt(variance)
     moves, colours = np.zeros(d), np.zeros(d, int)
     moves[rest], colours[rest] = sd, field.colouring.colours
     own = own_slopes(field.gradients_at, best.z[0], moves, colours)

@@ -14,16 +14,17 @@ from infimum.families._distribution import SparseGaussian
 from infimum.families.nested.nested import Nested
 from infimum.families.sparse.sparse import Sparse
 from infimum.search.loop import Search, run_solvers
-from infimum.search.nested.field import Field, aside
+from infimum.search.nested.field import NONE, Field, aside
 from infimum.search.nested.marginal import Marginal
-from infimum.search.nested.scales import chosen_scales, marked_scales, scale_rows
+from infimum.search.nested.scales import chosen_scales, marked_scales, named_places, scale_rows
 from infimum.search.path import best_on_path
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
 from infimum.search.starts import RADIUS
 from infimum.solvers._solver import Info, State
 from infimum.solvers.sparse_newton import SparseNewton
-from infimum.structure.pattern import find_edges
+from infimum.structure.pattern import find_edges, finite_point
+from infimum.structure.soft import soft_sum
 from infimum.target.target import Target
 
 PATHS = 2
@@ -43,6 +44,8 @@ class Rough(NamedTuple):
         The Gaussian, and what it cost.
     theta
         The scales.
+    soft
+        The weights of a soft constraint, shape (d,); zeros if there is none.
     pause
         Function that is called with further gradients as they are taken, and may raise `Stopped`.
     """
@@ -50,14 +53,27 @@ class Rough(NamedTuple):
     q: SparseGaussian
     info: Info
     theta: Int[np.ndarray, " h"]
+    soft: Float[np.ndarray, " d"]
     pause: Callable[[int], None]
 
 
-def rough_start(plan: Plan, target: Target, watch: Watch) -> State:
-    """A sparse Gaussian of everything, after few Newton steps from the better of two paths."""
+def rough_start(plan: Plan, target: Target, watch: Watch) -> tuple[State, Float[np.ndarray, " d"]]:
+    """A sparse Gaussian of everything, after few Newton steps from the better of two paths.
+
+    Returns
+    -------
+    It; and the weights a of a soft constraint, zeros if there is none. The Gaussian then is of the
+    density without it, where each a_i z_i is held to N(0, 1) instead.
+    """
     rng = generator(plan.seed, START_STREAM)
     watch(Progress("starting", PATHS, np.inf, 0, 0))
-    edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
+    looking = generator(plan.seed, ADAPT_STREAM)
+    soft = soft_sum(target, finite_point(target, looking), looking)
+    if soft is None:
+        soft = np.zeros(target.dim)
+    else:
+        target = target.freed(soft, soft**2)
+    edges = find_edges(target, looking, dense=True)
     sparse = Sparse.on(target.dim, edges)
     starts = [rng.uniform(-RADIUS, RADIUS, target.dim) for _ in range(PATHS)]
     first = target.example if plan.beginning is None else plan.beginning.point
@@ -71,17 +87,32 @@ def rough_start(plan: Plan, target: Target, watch: Watch) -> State:
     search = Search([State(q=sparse.init(best.mean, best.scale), info=info)])
     solver = SparseNewton(max_steps=ROUGH_STEPS, tolerance=ROUGH_TOLERANCE)
     run_solvers(target, search, [solver], plan.seed, watch, plan.stop)
-    return search.states[0]
+    return search.states[0], soft
 
 
-def with_scales(plan: Plan, target: Target, family: Nested, state: State, watch: Watch) -> Rough:
-    """The rough fit with the scales that it shows, or that the user has named."""
+def with_scales(
+    plan: Plan,
+    target: Target,
+    family: Nested,
+    state: State,
+    soft: Float[np.ndarray, " d"],
+    watch: Watch,
+) -> Rough:
+    """The rough fit with the scales that it shows, or that the user has named.
+
+    Raises
+    ------
+    UnsuitableError
+        If there are none, or too many, or a scale is softly constrained.
+    """
     assert isinstance(state.q, SparseGaussian)
     if family.scales:
         theta = chosen_scales(target, family.scales)
     else:
         rng = generator(plan.seed, ADAPT_STREAM, 1)
         theta = marked_scales(target, state.q, state.info, rng)
+    if soft[theta].any():
+        raise aside(target, f"{named_places(target, theta)} are in a sum that is held near 0")
     info = state.info
 
     def pause(more: int) -> None:
@@ -89,7 +120,7 @@ def with_scales(plan: Plan, target: Target, family: Nested, state: State, watch:
         if watch(Progress("fitting", 1, state.loss, 1, info.n_gradients + more)):
             raise Stopped
 
-    return Rough(state.q, info, theta, pause)
+    return Rough(state.q, info, theta, soft, pause)
 
 
 def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:
@@ -101,7 +132,8 @@ def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Fiel
     inside = ends[:, (ends >= 0).all(axis=0)]
     edges = np.stack([inside.max(axis=0), inside.min(axis=0)]) if inside.size else inside
     scale = 1 / np.sqrt(rough.q.precision()[: target.dim])
-    field = Field(target, theta, rest, edges.reshape(2, -1), scale[rest])
+    soft = rough.soft[rest] if rough.soft.any() else NONE
+    field = Field(target, theta, rest, edges.reshape(2, -1), scale[rest], soft)
     field.pause = rough.pause
     return field
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -107,7 +108,7 @@ def without_effects(target: Target, marked: Float[np.ndarray, " d"]) -> Float[np
     Effects that a nonlinear likelihood bends differ in how much they have of a scale; the members
     of a vector of scales are all scales.
     """
-    names = [name.partition("[")[0] for name in target.space.free_names]
+    names = [re.split(r"[\[~]", name)[0] for name in target.space.free_names]
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
