@@ -8,8 +8,12 @@ import scipy.special
 import infimum
 from infimum.families.nested.shapes import Shapes
 from infimum.search.nested.cells import cells_at
-from infimum.search.nested.field import Field, Precision
+from infimum.search.nested.conditional import with_exact_shapes
+from infimum.search.nested.field import Field
+from infimum.search.nested.lattice import lattice_around
 from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.modes import Precision
+from infimum.search.nested.skew import with_skew
 
 
 class Quadratic:
@@ -66,3 +70,36 @@ def test_shapes_of_single_coordinates_are_those_of_quadrature():
     draws = [shapes.draw(centre, rng) for _ in range(200)]
     again = [shapes.log_density(x - centre)[0] for x, _ in draws]
     np.testing.assert_allclose(again, [log_q[0] for _, log_q in draws], rtol=1e-9)
+
+
+def poisson_field(k=60):
+    """u_j ~ N(0, e^τ), counts of mean exp u_j, and τ ~ N(0, 1): skewed, independent given τ."""
+    count = np.random.default_rng(0).poisson(np.exp(0.8 * np.random.default_rng(1).normal(size=k)))
+
+    def value_and_gradient(z):
+        tau, u = z[:, :1], z[:, 1:]
+        precision = np.exp(-2 * tau)
+        value = (count * u - np.exp(u) - 0.5 * u**2 * precision - tau).sum(axis=1)
+        gradient = np.empty(z.shape)
+        gradient[:, 0] = (u**2 * precision - 1).sum(axis=1) - tau[:, 0]
+        gradient[:, 1:] = count - np.exp(u) - u * precision
+        return value - 0.5 * tau[:, 0] ** 2, gradient
+
+    target = infimum.from_numpy(value_and_gradient, k + 1, batched=True)
+    rest = np.arange(1, k + 1)
+    return Field(target, np.array([0]), rest, np.zeros((2, 0), int), np.full(k, 0.5))
+
+
+def test_further_terms_make_up_for_what_laplace_lacks():
+    """Against exact integrals over each coordinate."""
+    field = poisson_field()
+    k = len(field.rest)
+    at = Marginal(field, np.array([-0.3]), np.zeros(k), np.zeros((k, 1)))
+    lattice = lattice_around(at, *at.summit(np.full((1, 1), 0.2)))
+    near = lattice.values > lattice.values.max() - 4
+    exact = with_exact_shapes(field, lattice)[0].values[near]
+    better = with_skew(field, lattice).values[near]
+    laplace_off, off = exact - lattice.values[near], exact - better
+    assert np.abs(laplace_off).max() > 0.2
+    assert np.abs(off).max() < 0.25 * np.abs(laplace_off).max()
+    assert np.ptp(off) < 0.5 * np.ptp(laplace_off)

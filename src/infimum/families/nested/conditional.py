@@ -23,6 +23,9 @@ from infimum.gaussian.stack import LOG_2PI
 LARGEST_CHUNK = 2**21
 """Numbers of the draws that are worked on together: 16 MB."""
 
+NONE = np.zeros(0)
+"""What there is of a soft constraint where there is none."""
+
 NUMBERS = NODES + 4 * POINTS
 """Numbers that one coordinate of a draw takes: its nodes, and the grid's points a few times."""
 
@@ -212,18 +215,34 @@ class GaussianField(Conditional):
         self, shares: Float[np.ndarray, "m n"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """A draw of x for each row of shares, and its log density."""
+        eps = rng.standard_normal((len(shares), self.centre.shape[1]))
+        return self.pushed(
+            shares, eps, rng.standard_normal(len(shares)) if self.soft.size else NONE
+        )
+
+    def pushed(
+        self,
+        shares: Float[np.ndarray, "m n"],
+        eps: Float[np.ndarray, "m k"],
+        errors: Float[np.ndarray, " s"],
+    ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
+        """x for standard normal ε, and its log density.
+
+        Parameters
+        ----------
+        errors
+            With a soft constraint, standard normal errors of its sum, shape (m,); else empty.
+        """
         mean, log_pivots, below = self._at(shares)
-        eps = rng.standard_normal(mean.shape)
         x = np.empty(mean.shape)
         away = self._solved(below, eps * np.exp(-0.5 * log_pivots))
         density = _log_normal(eps, log_pivots)
         if self.soft.size:
-            across, held = self._across(log_pivots, below)
-            free, weights = away, self.soft[self.order]
+            across, stiffness = self._across(log_pivots, below)
             # Conditional simulation: the free draw is moved to where its sum is seen to be 0.
-            seen = free @ weights + rng.standard_normal(len(free))
-            away = free - (seen / held)[:, None] * across
-            density = self._held_density(log_pivots, below, away, held)
+            sums = away @ self.soft[self.order] + errors
+            away = away - (sums / stiffness)[:, None] * across
+            density = self._held_density(log_pivots, below, away, stiffness)
         x[:, self.order] = mean + away
         return x, density
 
@@ -233,15 +252,15 @@ class GaussianField(Conditional):
         """log q(x | θ), θ by its shares."""
         mean, log_pivots, below = self._at(shares)
         away = x[:, self.order] - mean
-        held = self._across(log_pivots, below)[1] if self.soft.size else np.ones(len(x))
-        return self._held_density(log_pivots, below, away, held)
+        stiffness = self._across(log_pivots, below)[1] if self.soft.size else np.ones(len(x))
+        return self._held_density(log_pivots, below, away, stiffness)
 
     def _held_density(
         self,
         log_pivots: Float[np.ndarray, "m k"],
         below: Float[np.ndarray, "m e"],
         away: Float[np.ndarray, "m k"],
-        held: Float[np.ndarray, " m"],
+        stiffness: Float[np.ndarray, " m"],
     ) -> Float[np.ndarray, " m"]:
         """log density so far from the mean, in the order of the factor."""
         along = away @ self.soft[self.order] if self.soft.size else np.zeros(len(away))
@@ -249,7 +268,7 @@ class GaussianField(Conditional):
             layout, pairs = self.layout, zip(below, away, strict=True)
             away = np.stack([times_transposed(layout, b, row) for b, row in pairs])
         free = _log_normal(away * np.exp(0.5 * log_pivots), log_pivots)
-        return np.asarray(free + 0.5 * (np.log(held) - along**2))
+        return np.asarray(free + 0.5 * (np.log(stiffness) - along**2))
 
     def _across(
         self, log_pivots: Float[np.ndarray, "m k"], below: Float[np.ndarray, "m e"]

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.families.nested.shapes import NODES, POINTS, Shapes, rule
-from infimum.search.nested.field import LARGEST_CHUNK, Field, Modes
+from infimum.search.nested.field import LARGEST_CHUNK, Field
+from infimum.search.nested.modes import Modes
 
 
 class Cells(NamedTuple):

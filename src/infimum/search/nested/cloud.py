@@ -14,8 +14,8 @@ from jaxtyping import Float
 from infimum.families.nested import radial
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.warp import Warp, growth
-from infimum.search.nested.field import Modes
 from infimum.search.nested.marginal import Marginal, Sloped, star_around
+from infimum.search.nested.modes import Modes
 
 WAVE = 16
 """Draws that are evaluated at a time."""

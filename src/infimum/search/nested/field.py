@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError, coded_error
+from infimum.families.nested.conditional import NONE
 from infimum.gaussian.sparse import Analysis
 from infimum.gaussian.sparse_solve import solve, times_transposed
 from infimum.gaussian.stack import LOG_2PI
+from infimum.search.nested.modes import Modes, Precision
 from infimum.structure.colours import colouring
 from infimum.structure.hessian import differenced
 from infimum.structure.roles import log_det_slopes
@@ -46,86 +47,11 @@ LARGEST_CHUNK = 2**22
 """Numbers in the points that are evaluated together: 32 MB."""
 
 
-NONE = np.zeros(0)
-"""The weights of no soft constraint."""
-
-Rows = slice | Sequence[int] | np.ndarray
-"""Which rows of an array."""
-
-
 def aside(target: Target, why: str) -> UnsuitableError:
     """The error by which the family steps aside for others."""
     return coded_error(
         UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
     )
-
-
-class Precision(NamedTuple):
-    """Precisions (I + L) diag(pivots) (I + L)ᵀ of n fields, in the order of their layout.
-
-    Attributes
-    ----------
-    below, pivots
-        Shapes (n, entries) and (n, k).
-    turned
-        Whether H was not positive definite, and was made so, shape (n,).
-    across, held
-        With a soft constraint aᵀx ~ N(0, 1) beside, so that H + a aᵀ is the precision: H⁻¹ a and
-        1 + aᵀ H⁻¹ a, shapes (n, k) and (n,); without one, (n, 0) and ones.
-    """
-
-    below: Float[np.ndarray, "n e"]
-    pivots: Float[np.ndarray, "n k"]
-    turned: Bool[np.ndarray, " n"]
-    across: Float[np.ndarray, "n s"]
-    held: Float[np.ndarray, " n"]
-
-    def log_det(self) -> Float[np.ndarray, " n"]:
-        """log |H|, the soft constraint included."""
-        return np.asarray(np.log(self.pivots).sum(axis=1) + np.log(self.held))
-
-
-class Modes(NamedTuple):
-    """Where fields have their modes, and how they are curved there.
-
-    Attributes
-    ----------
-    z
-        Points with θ, and x at its mode, shape (n, d).
-    log_p, gradient
-        log p̂ and its gradient there.
-    precision
-        H of x.
-    """
-
-    z: Float[np.ndarray, "n d"]
-    log_p: Float[np.ndarray, " n"]
-    gradient: Float[np.ndarray, "n d"]
-    precision: Precision
-
-    def of(self, rows: Rows) -> Modes:
-        """Some of the rows."""
-        precision = Precision(*(x[rows] for x in self.precision))
-        return Modes(self.z[rows], self.log_p[rows], self.gradient[rows], precision)
-
-    def joined(self, others: Sequence[Modes]) -> Modes:
-        """All rows of these and of others."""
-        every = [self, *others]
-        z, log_p, gradient, *precision = (
-            np.concatenate(parts)
-            for parts in zip(*((*m[:3], *m.precision) for m in every), strict=True)
-        )
-        return Modes(z, log_p, gradient, Precision(*precision))
-
-    def with_rows(self, rows: Rows, other: Modes) -> Modes:
-        """These rows replaced by those of another."""
-        mine, theirs = (*self[:3], *self.precision), (*other[:3], *other.precision)
-        whole = []
-        for a, b in zip(mine, theirs, strict=True):
-            whole.append(a.copy())
-            whole[-1][rows] = b
-        z, log_p, gradient, *precision = whole
-        return Modes(z, log_p, gradient, Precision(*precision))
 
 
 class Field:
@@ -174,11 +100,15 @@ class Field:
         UnsuitableError
             If there is a limit, and it is passed.
         """
+        self.count(len(z))
+        return self._freed.value_and_gradient(z)
+
+    def count(self, n: int) -> None:
+        """Note so many evaluations."""
         self.pause(self.n_gradients)
-        self.n_gradients += len(z)
+        self.n_gradients += n
         if self.n_gradients > self.most_gradients:
             raise aside(self.target, f"its search took more than {self.most_gradients:,} gradients")
-        return self._freed.value_and_gradient(z)
 
     def gradients_at(self, z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """The gradient of log p̂, counted."""
@@ -224,7 +154,7 @@ class Field:
         if not soft.size:
             return free
         across = self.inverse_times(free, np.broadcast_to(soft, (n, k)))
-        return free._replace(across=across, held=1 + across @ soft)
+        return free._replace(across=across, stiffness=1 + across @ soft)
 
     def whitened(
         self, precision: Precision, x: Float[np.ndarray, "n k"]
@@ -272,7 +202,7 @@ class Field:
         y = self.spread(precision, self.whitened(precision, x))
         if not precision.across.shape[1]:
             return y
-        along = (precision.across * x).sum(axis=1) / precision.held
+        along = (precision.across * x).sum(axis=1) / precision.stiffness
         return np.asarray(y - along[:, None] * precision.across)
 
     def step(self, modes: Modes) -> Float[np.ndarray, "n k"]:
@@ -309,6 +239,17 @@ class Field:
             out[:, i, self.rest] = self.spread(precision, eps)
         return out
 
+    def random_move(
+        self, precision: Precision, rng: np.random.Generator
+    ) -> Float[np.ndarray, "n d"]:
+        """A move of covariance H⁻¹ at each mode, from the same random signs."""
+        signs = rng.choice([-1.0, 1.0], len(self.rest))
+        move = self.spread(precision, np.broadcast_to(signs, precision.pivots.shape))
+        if self.soft.size:
+            sums = (move @ self.soft + rng.choice([-1.0, 1.0])) / precision.stiffness
+            move = move - sums[:, None] * precision.across
+        return self.place(np.zeros((len(move), len(self.theta))), move)
+
     def log_det_slopes(
         self, modes: Modes, probes: Float[np.ndarray, "m k"] | None = None
     ) -> Float[np.ndarray, "n d"]:
@@ -322,7 +263,7 @@ class Field:
             slopes = log_det_slopes(self.gradients_at, part.z, moves, part.gradient)
             if self.soft.size:  # H⁻¹ is less by the outer product of one more move
                 move = np.zeros((len(part.z), 1, self.target.dim))
-                root = np.sqrt(part.precision.held)[:, None]
+                root = np.sqrt(part.precision.stiffness)[:, None]
                 move[:, 0, self.rest] = part.precision.across / root
                 slopes -= log_det_slopes(self.gradients_at, part.z, move, part.gradient)
             out[start : start + size] = slopes

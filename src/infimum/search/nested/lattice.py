@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 
 from infimum.families.nested.table import Table
 from infimum.families.nested.warp import Warp
-from infimum.search.nested.field import Modes
 from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.modes import Modes
 
 DROP = 9.0
 """Nats below the largest value at which the lattice ends: beyond are 1e-4 of a normal's mass in two

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from infimum.search.nested.field import Field, Modes, Rows
+from infimum.search.nested.field import Field
+from infimum.search.nested.modes import Modes, Rows
 
 MOST_STEPS = 20
 """Newton steps to a mode of x, each shortened until log p̂ rises."""

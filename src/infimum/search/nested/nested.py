@@ -44,6 +44,7 @@ from infimum.search.nested.scales import (
     named_places,
     without_effects,
 )
+from infimum.search.nested.skew import with_skew
 from infimum.search.plan import Plan
 from infimum.search.progress import Watch
 from infimum.solvers._solver import Reason, State
@@ -107,6 +108,7 @@ def _member(
         explored, conditional = with_exact_shapes(field, explored)
     else:
         conditional = gaussian_field(field, explored)
+        explored = with_skew(field, explored)
     rough.info.n_gradients += field.n_gradients - before
     q = NestedDistribution(
         outer=table_of(explored) if isinstance(explored, Lattice) else density_of(explored),
@@ -208,7 +210,7 @@ def _marks_within(field: Field, explored: Explored) -> Bool[np.ndarray, " k"]:
     factor = SparseFactor(precision.below[0], precision.pivots[0])
     variance = field.analysis.inverse(factor)[: len(rest)]
     if precision.across.shape[1]:
-        variance = variance - precision.across[0] ** 2 / precision.held[0]
+        variance = variance - precision.across[0] ** 2 / precision.stiffness[0]
     sd = np.sqrt(variance)
     moves, colours = np.zeros(d), np.zeros(d, int)
     moves[rest], colours[rest] = sd, field.colouring.colours

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
+from infimum.families.nested.conditional import NONE
 from infimum.families.nested.nested import Nested
 from infimum.families.sparse.sparse import Sparse
 from infimum.search.loop import Search, run_solvers
-from infimum.search.nested.field import NONE, Field, aside
+from infimum.search.nested.field import Field, aside
 from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.scales import chosen_scales, marked_scales, named_places, scale_rows
 from infimum.search.path import best_on_path
