@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
 from infimum.families.nested.shapes import NODES, POINTS, Shapes
@@ -65,15 +65,15 @@ class Known(eqx.Module):
         return np.asarray(np.linalg.solve(system, right)[: len(self.u)].T)
 
     def _terms(self, u: Float[np.ndarray, "n h"]) -> Float[np.ndarray, "n m"]:
-        """What is interpolated exactly: 1, u, and for a long tail θ and log(1 + exp(-2 θ)).
+        """What is interpolated exactly: 1, u, log(1 + exp(-2 θ)), and θ where a tail is long.
 
-        The last is how the log of a precision bends that is 1/σ² where σ is small, and that of the
-        data where it is not.
+        The third is how the log of a precision bends that is 1/σ² where σ = exp θ is small, and
+        that of the data where it is not.
         """
         bent = (self.warp.left + self.warp.right) > 0
-        away = (self.warp.theta(u) - self.warp.centre)[:, bent]
-        ones = np.ones((len(u), 1))
-        return np.concatenate([ones, u, away, np.logaddexp(0.0, -2 * away)], axis=1)
+        away = self.warp.theta(u) - self.warp.centre
+        bend = np.logaddexp(0.0, -2 * away)
+        return np.concatenate([np.ones((len(u), 1)), u, bend, away[:, bent]], axis=1)
 
 
 class Latest:
@@ -150,8 +150,9 @@ class GaussianField(Conditional):
     """x given θ as N(m, ((I + L) D (I + L)ᵀ)⁻¹), with sparse factors in their own order.
 
     Where the precision of a coordinate grows without end, as that of an effect whose scale goes to
-    0, the coordinate is pinned to where the prior has it, and its mean and its row of the factor
-    are told times its precision: as the pull of the data, which does not change with the scale.
+    0, the coordinate is pinned to where the prior has it. Its mean, and how it follows the others,
+    are then known times its precision, as the pull of the data: this does not change with the
+    scale.
 
     Attributes
     ----------
@@ -159,8 +160,10 @@ class GaussianField(Conditional):
         m at each known θ; of pinned coordinates D (I + L)ᵀ m. In the order of the factor, shape
         (n, k).
     log_pivots, below
-        log D and the entries of L, shapes (n, k) and (n, e); those of pinned coordinates' columns
-        times D.
+        log D and the entries of L, shapes (n, k) and (n, e); of pinned coordinates' columns what
+        they are more than `limit`, times D.
+    limit
+        The entries where the coordinate is pinned most, shape (e,); 0 where it is not pinned.
     pinned
         1 for coordinates that are pinned, else 0, shape (k,).
     order, starts, rows
@@ -174,6 +177,7 @@ class GaussianField(Conditional):
     centre: np.ndarray
     log_pivots: np.ndarray
     below: np.ndarray
+    limit: np.ndarray
     pinned: np.ndarray
     order: np.ndarray
     starts: np.ndarray
@@ -198,8 +202,11 @@ class GaussianField(Conditional):
             pairs = zip(below, centre, strict=True)
             apart = np.stack([times_transposed(layout, b, row) for b, row in pairs])
         centre = np.where(pinned, apart * pivots, centre)
-        below = below * np.repeat(np.where(pinned, pivots, 1.0), np.diff(layout.starts), axis=1)
-        return cls(known, centre, log_pivots, below, pinned.astype(np.int64), *layout, soft)
+        column = np.repeat(np.arange(len(pinned)), np.diff(layout.starts))
+        limit = np.where(pinned[column], _limit(pivots, below, column), 0.0)
+        below = (below - limit) * np.where(pinned, pivots, 1.0)[:, column]
+        where = pinned.astype(np.int64)
+        return cls(known, centre, log_pivots, below, limit, where, *layout, soft)
 
     @property
     def size(self) -> int:
@@ -288,7 +295,7 @@ class GaussianField(Conditional):
         if self.pinned.any():
             sizes = np.diff(self.starts)
             times = np.where(self.pinned == 1, np.exp(-log_pivots), 1.0)
-            below = below * np.repeat(times, sizes, axis=1)
+            below = self.limit + below * np.repeat(times, sizes, axis=1)
             centre = self._solved(below * np.repeat(self.pinned, sizes), centre * times)
         return centre, log_pivots, below
 
@@ -355,6 +362,23 @@ class ShapedField(Conditional):
             known = self.slopes[:, :, columns]
             slopes = (shares @ known.reshape(len(known), -1)).reshape(-1, *known.shape[1:])
             yield columns, Shapes.of(sd[:, columns], slopes)
+
+
+def _limit(
+    pivots: Float[np.ndarray, "n k"], below: Float[np.ndarray, "n e"], column: Int[np.ndarray, " e"]
+) -> Float[np.ndarray, " e"]:
+    """Where the entries of L tend to as the pivot of their column grows.
+
+    They come as near to it as the pivot is large: from the two most pinned θ follows the limit.
+    """
+    entry = np.arange(len(column))
+    first = np.argmax(pivots, axis=0)
+    most = pivots[first, np.arange(len(first))]
+    second = np.argmax(np.where(pivots < most / np.e, pivots, 0.0), axis=0)
+    p, q = most[column], pivots[second, np.arange(len(first))][column]
+    return np.asarray(
+        (below[first[column], entry] * p - below[second[column], entry] * q) / (p - q)
+    )
 
 
 def _log_normal(

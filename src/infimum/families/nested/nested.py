@@ -22,7 +22,7 @@ SMALLEST_DIM = 9
 class Nested(Searched):
     """Q = {q(θ) q(x | θ)}: θ are the scales of a hierarchy, x is all the rest.
 
-    q(θ) is a table, or the exponential of a smooth function where the scales are more than three.
+    q(θ) is a table, or the exponential of a smooth function where the scales are more than two.
     q(x | θ) is a Gaussian at the mode of x given θ, whose mean is moved for its skew; or the exact
     shape of each coordinate of x, where these are independent given θ and a Gaussian would not do.
     A Gaussian of everything can't have effects whose spread depends on their scale. (Tierney &

@@ -1,4 +1,4 @@
-"""Points where the marginal of more than three scales has its mass, and the density they make.
+"""Points where the marginal of more than two scales has its mass, and the density they make.
 
 A smooth function goes through the values and slopes at a star around the mode. Draws of its
 exponential say how far it is off, and are points of the next one.
@@ -24,7 +24,7 @@ NEAR_ENOUGH = 0.01
 """Nats that the density may be from the marginal: half the variance of what the function is off."""
 
 MOST_WAVES = 8
-"""Waves at most; five crossed effects took one with 1,500 rows, and eight with 300."""
+"""Waves at most; five crossed effects took one with 1,500 rows, and five with 300."""
 
 FALLEN_AT, SHORT, LONGEST_TAIL = 3.0, 0.3, 50.0
 """Distance in sds at which a normal's tails are compared with the marginal's, by how much these may
