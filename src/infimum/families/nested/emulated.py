@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import chi2 as chi_squared
-from scipy.stats import norm, qmc
+from scipy.special import gammaincinv, ndtri
 
 from infimum.families._host import HostOnly
 from infimum.families.nested import radial
@@ -155,10 +154,12 @@ def _smooth(
 
 def _even_draws(h: int) -> Float[np.ndarray, "n h"]:
     """Draws of the standard t, spread evenly (Sobol')."""
+    from scipy.stats import qmc  # slow to import
+
     even = qmc.Sobol(h + 1, rng=np.random.default_rng(0)).random(PILOTS)
     even = np.clip(even, np.finfo(float).eps, 1 - np.finfo(float).eps)
-    radii = np.sqrt(FREEDOM / chi_squared.ppf(even[:, :1], FREEDOM))
-    return np.asarray(norm.ppf(even[:, 1:]) * radii)
+    radii = np.sqrt(0.5 * FREEDOM / gammaincinv(0.5 * FREEDOM, even[:, :1]))
+    return np.asarray(ndtri(even[:, 1:]) * radii)
 
 
 def _moments(

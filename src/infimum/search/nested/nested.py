@@ -80,7 +80,9 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
     with plan.stop.cut_short():
         plan.stop.check()
         rough = with_scales(plan, target, family, state, soft, watch)
-        q, loss = _member(plan, target, family, rough)
+        # Far from the mass densities and slopes may be infinite; such points are left out.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            q, loss = _member(plan, target, family, rough)
         state = State(q=q, info=rough.info, loss=loss, reason=Reason.CONVERGED)
         state.record(0.0)
     if plan.stop.requested:
@@ -188,7 +190,7 @@ def _trouble(field: Field, explored: Explored) -> str | None:
 
 def _further_scales(
     field: Field, explored: Explored, dense: Int[np.ndarray, " b"] | None, named: bool
-) -> Int[np.ndarray, " b"]:
+) -> Int[np.ndarray, " m"]:
     """Places in x of what should be among the scales as well.
 
     These are coordinates that are marked as scales where the others are at their best: around a
