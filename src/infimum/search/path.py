@@ -31,6 +31,14 @@ LONGEST = 2.0
 """sds of the Newton step from a point of the path to the mean of its Gaussian, at most."""
 
 
+HUB_DEGREE = 3
+"""Times the median number of couplings from which a coordinate counts as one that others hang on,
+where a start is raised."""
+
+RAISE_ITERATIONS, RAISE_GAIN = 50, 1e-5
+"""Iterations of the ascent that raises a start, and the relative gain that ends it."""
+
+
 class Local(NamedTuple):
     """A Gaussian of independent coordinates somewhere on a path.
 
@@ -97,3 +105,34 @@ def best_on_path(
         if elbo > best.elbo:
             best = Local(elbo, mean, sd, spent)
     return best._replace(n_gradients=spent)
+
+
+def raised_start(
+    target: Target, edges: Int[np.ndarray, "2 m"], start: Float[np.ndarray, " d"]
+) -> Float[np.ndarray, " d"]:
+    """The start after an ascent that holds the coordinates that many others hang on.
+
+    From afar an ascent first shrinks the scales of a hierarchy around effects that are all alike,
+    and ends where these scales are nearly zero. With effects that already follow the data it does
+    not: of rats' optima at -568 and -650 nats it led to the first from two starts of three, the
+    plain one to the second from all.
+    """
+    degree = np.bincount(edges.ravel(), minlength=target.dim)
+    free = np.flatnonzero(degree <= HUB_DEGREE * np.median(degree))
+    if len(free) in (0, target.dim):
+        return start
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        z = start.copy()
+        z[free] = x
+        log_p, gradient = target.value_and_gradient(z[None])
+        fine = bool(np.isfinite(log_p[0]) and np.isfinite(gradient).all())
+        return (-float(log_p[0]), -gradient[0, free]) if fine else (np.inf, np.zeros(len(free)))
+
+    options = {"maxiter": RAISE_ITERATIONS, "ftol": RAISE_GAIN}
+    ended = scipy.optimize.minimize(
+        loss, start[free], jac=True, method="L-BFGS-B", options=options
+    )
+    raised = start.copy()
+    raised[free] = ended.x
+    return raised if np.isfinite(ended.x).all() and np.isfinite(ended.fun) else start

@@ -180,6 +180,26 @@ def _confirmed(
         edges = _unique(np.concatenate([edges, *more], axis=1), target.dim)
 
 
+def widened(
+    target: Target,
+    edges: np.ndarray,
+    z: np.ndarray,
+    scale: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The pattern, with the entries that it lacks at a point z (d,) of coordinates of this scale.
+
+    Where the target is twice differentiable, nothing is hidden by rounding, and nothing lacks.
+    """
+    if target.twice_differentiable or _is_dense(edges, target.dim):
+        return edges
+    if not incomplete_rows(target, edges, z[None], rng, scale)[0].size:
+        return edges
+    noise = scale * product_noise(target, z, rng, scale)
+    pairs = probe(lambda v: scale * hessian_times(target, z, scale * v, scale), target.dim, rng, noise)
+    return _unique(np.concatenate([edges, pairs], axis=1), target.dim)
+
+
 def incomplete_rows(
     target: Target,
     edges: np.ndarray,

@@ -12,7 +12,7 @@ under q is known, so that the loss is as exact as the steps are.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import numpy as np
@@ -22,6 +22,7 @@ from infimum.families._distribution import Distribution, SparseGaussian
 from infimum.objective.loss import outcome
 from infimum.solvers._solver import TOLERANCE, Damped, Info, Reason, Solver
 from infimum.solvers.sparse_newton.acceleration import Acceleration, MeanPrecision
+from infimum.solvers.sparse_newton.averaging import BATCHES_EACH, Averaging
 from infimum.solvers.sparse_newton.expected_hessian import (
     GROUPS,
     TOLERANCE_DIM,
@@ -122,6 +123,8 @@ class SparseNewtonState(Damped):
         sds of q that a damped step may move any coordinate.
     narrowings
         Times that the start was made half as wide.
+    average
+        Of the points that fresh draws have led to; None while the draws are fixed.
     """
 
     q: SparseGaussian
@@ -140,11 +143,12 @@ class SparseNewtonState(Damped):
     trust: float = FIRST_TRUST
     acceleration: Acceleration = field(default_factory=Acceleration)
     narrowings: int = 0
+    average: Averaging | None = None
 
 
 @dataclass(frozen=True)
 class SparseNewton(Solver):
-    """Damped, accelerated natural-gradient steps on 8 draws, multiplied while they are too few.
+    """Damped, accelerated natural-gradient steps on 8 draws, and what follows if these are too few.
 
     Requires: second derivatives of log p̂; a Gaussian q with a sparse precision, whose edges hold
     every entry of the Hessian.
@@ -157,12 +161,16 @@ class SparseNewton(Solver):
         Nats of KL, for every hundred coordinates, that may be lost to the finite number of draws.
     draws
         How many draws to begin with, rounded up to a multiple of 8.
+    end
+        What follows where the first draws end if they are too few for the tolerance: "multiply"
+        them; "average" the points that fresh draws lead to, which takes fewer; or "stop".
     """
 
     order: ClassVar[int] = 1
     max_steps: int = 150
     tolerance: float = TOLERANCE
     draws: int = FIRST_DRAWS
+    end: Literal["multiply", "average", "stop"] = "multiply"
 
     def accepts(self, q: Distribution) -> bool:
         """Whether q is a Gaussian with a sparse precision."""
@@ -202,7 +210,9 @@ class SparseNewton(Solver):
                 state.reason = Reason.OUTRUN
 
     def grow(self, state: SparseNewtonState) -> bool:
-        """Go on with as many draws as the error calls for, at least twice as many."""
+        """Go on with as many draws as the error calls for, at least twice as many; or average."""
+        if self.end != "multiply":
+            return self.end == "average" and self._go_on(state)
         growth = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
         most = min(MOST_DRAWS, MOST_NUMBERS // state.q.dim)
         n = int(min(most // (2 * GROUPS) * 2 * GROUPS, growth * len(state.eps)))
@@ -237,7 +247,9 @@ class SparseNewton(Solver):
         estimates = None
         if np.isfinite(result.loss):
             estimates = look(q, state.eps, z, evaluated, result)
-        if estimates is None:
+        if state.average is not None:
+            self._take_in(state, state.average, estimates)
+        elif estimates is None:
             self._reject(state)
         else:
             log_p = evaluated.log_p[result.inside]
@@ -276,6 +288,48 @@ class SparseNewton(Solver):
         state.acceleration.remember(state.point, state.goal)
         if not self._settled(state):
             self._aim(state)
+
+    def _go_on(self, state: SparseNewtonState) -> bool:
+        """Go on with fresh draws; if there were some before, to a smaller error."""
+        if state.average is None:
+            state.average = Averaging()
+        else:
+            state.average.factor *= 0.5
+        if state.average.n_draws >= MOST_DRAWS:
+            return False
+        state.trial, state.candidate, state.reason = state.point, state.q, None
+        state.eps = stratified_draws(state.rng, len(state.eps), state.q.dim)
+        return True
+
+    def _take_in(
+        self, state: SparseNewtonState, average: Averaging, estimates: GroupEstimates | None
+    ) -> None:
+        """Put where fresh draws lead into the average; end, or go on from there."""
+        lost = estimates is None or estimates.loss - estimates.doubt > state.loss + BEHIND_NATS
+        batch = average.batch(state.candidate, state.trial, None if lost else estimates)
+        n = len(state.eps)
+        if batch is None or estimates is None:  # back to the average, and on in shorter steps
+            average.part *= 0.5
+            state.trial, state.candidate = state.point, state.q
+        else:
+            errors = sampling_error(state.candidate, estimates, state.rng)
+            state.trial, state.candidate = batch
+            state.point = average.add(state.trial, estimates.loss, *errors, n)
+            state.q = state.candidate.placed(*state.point) or state.candidate
+            state.loss, state.n_draws = average.loss, average.n_draws
+            state.error, state.total = average.error, average.total
+            state.decrement = state.total
+            state.record(state.total)
+            n *= 1 if average.n_batches % BATCHES_EACH else 2
+        if average.part < SMALLEST_STEP:
+            state.stall(False)
+        elif average.settled(self.tolerance):
+            state.reason = Reason.CONVERGED
+        elif average.n_draws >= MOST_DRAWS:
+            state.reason = Reason.DRAWS
+        else:
+            most = max(1, MOST_NUMBERS // state.q.dim // (2 * GROUPS)) * 2 * GROUPS
+            state.eps = stratified_draws(state.rng, min(n, most), state.q.dim)
 
     def _aim(self, state: SparseNewtonState) -> None:
         """Next try an accelerated step, if whole steps succeed; else a plain one."""
@@ -334,6 +388,9 @@ class SparseNewton(Solver):
             return
         # With too few draws that say something, their noise hides the way down: take more.
         lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
+        if hidden and lost and self.end == "stop":
+            state.reason = Reason.DRAWS
+            return
         if hidden and lost and self.grow(state):
             return
         # A step this short gains less than the rounding of the loss: there is no way down.

@@ -1,0 +1,202 @@
+"""Gaussians by Newton steps on the pattern of the Hessian: the search of "fullrank" and "sparse".
+
+The precision of the best of all Gaussians is E_q[-∇²log p̂], and so has the zeros of the Hessian.
+Where there are many of them, a few gradients give the Hessian at a point, one for each colour of
+the pattern, and the best full-rank Gaussian is found on it. The search begins with the best
+Gaussians on the paths of a few ascents. From each of them go Newton steps with the same few draws;
+from those that are near the best, steps with fresh draws, whose average is q.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from infimum.base.errors import UnsuitableError
+from infimum.base.extras import installed
+from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.families._distribution import LARGEST_DENSE, SparseGaussian
+from infimum.families._family import Family
+from infimum.families.fullrank import FullRank
+from infimum.families.sparse.sparse import Sparse
+from infimum.search.loop import (
+    DROPPED_REASONS,
+    RIVAL_GAP,
+    Search,
+    choose_best,
+    merge_starts,
+    run_solvers,
+)
+from infimum.search.path import Local, best_on_path, raised_start
+from infimum.search.plan import Plan
+from infimum.search.progress import Progress, Watch
+from infimum.search.starts import random_points, usable_points
+from infimum.solvers._solver import Info, Reason, State
+from infimum.solvers.sparse_newton import SparseNewton
+from infimum.structure.colours import colouring
+from infimum.structure.pattern import find_edges, widened
+from infimum.target.target import Target
+
+SMALLEST_DIM = 9
+"""Dimensions from which the pattern is looked for: below, every search takes few gradients."""
+
+MOST_COLOURS = 0.4
+"""Colours of the pattern, as a part of d, up to which "fullrank" is searched on it. Beyond, much
+is coupled to much, and gradients at draws say as much of the curvature as differences do."""
+
+TOLERANCE = 0.1
+"""Nats for every hundred coordinates that the finite number of draws may cost."""
+
+STARTS_A_PATH = 2
+"""Random starts of a fit for each ascent whose path is looked at: two for the default of four."""
+
+
+def newton_optima(
+    plan: Plan, family: Family, watch: Watch, below: Sequence[State]
+) -> Search | None:
+    """The optima of a Gaussian family, best first; None if other solvers suit it better.
+
+    Parameters
+    ----------
+    below
+        Optima of another family to start from; without any, starts are found.
+    """
+    if not _suits(plan, family):
+        return None
+    target = plan.searched
+    target = target.by_gradients() if isinstance(family, FullRank) else target
+    before = target.counter.n_gradients
+    watch(Progress("starting", 0, np.inf, 0, 0))
+    sparse = _on_pattern(plan, target, family)
+    if sparse is None:
+        return None
+    search = Search(n_scouted=target.counter.n_gradients - before)
+    search.states = _below(sparse, below) if below else _starts(plan, target, sparse)
+    if not search.states:
+        return None
+    try:
+        _search(plan, target, search, watch)
+    except UnsuitableError:  # the pattern has lacked an entry
+        if isinstance(family, Sparse):
+            raise
+        return None
+    if isinstance(family, FullRank):
+        for state in search.states:
+            state.q = family.start_from(state.q)
+    return search
+
+
+def _suits(plan: Plan, family: Family) -> bool:
+    """Whether the family is a Gaussian one whose search may be this one."""
+    target = plan.target
+    return (
+        isinstance(family, FullRank | Sparse)
+        and SMALLEST_DIM <= target.dim <= LARGEST_DENSE
+        and target.differentiable
+        and target.large is None
+        and not plan.own_solvers
+        and all(map(installed, Sparse.libraries))
+    )
+
+
+def _on_pattern(plan: Plan, target: Target, family: Family) -> Sparse | None:
+    """The sparse family on the target's pattern; None if that has too many colours."""
+    if isinstance(family, Sparse):
+        return family
+    try:
+        edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
+        few = colouring(target.dim, edges).n_colours <= MOST_COLOURS * target.dim
+        return Sparse.on(target.dim, edges) if few else None
+    except UnsuitableError:
+        return None
+
+
+def _below(sparse: Sparse, below: Sequence[State]) -> list[State]:
+    """States at the optima of another family; none if the search can't begin at one of them."""
+    try:
+        return [
+            State(q=sparse.start_from(state.q), info=Info("climb", branch))
+            for branch, state in enumerate(below)
+        ]
+    except TypeError:
+        return []
+
+
+def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
+    """The best Gaussians on the paths of a few ascents; what the user gave comes first."""
+    rng = generator(plan.seed, START_STREAM)
+    n, states = -(-plan.n_starts // STARTS_A_PATH), []
+    beginning = plan.beginning
+    placed = None if beginning is None else beginning.member(sparse)
+    points = random_points(target.dim, rng)
+    log_p, _, usable = usable_points(target, points)
+    kinds = ["ascent"] * n
+    chosen = list(points[usable][:n])
+    if beginning is not None and placed is None:
+        kinds, chosen = ["start", *kinds][:n], [beginning.point, *chosen][:n]
+    elif target.example is not None:
+        kinds, chosen = ["example", *kinds][:n], [target.example, *chosen][:n]
+    if placed is not None:
+        states.append(State(q=placed, info=Info("start")))
+        chosen = chosen[: n - 1]
+    for k, (kind, start) in enumerate(zip(kinds, chosen, strict=False)):
+        before = target.counter.n_gradients
+        edges = np.asarray(sparse.edges)
+        if k % 2:
+            start = raised_start(target, edges, start)
+        local = best_on_path(target, edges, start, rng)
+        if not np.isfinite(local.elbo):
+            continue
+        sparse = _widened(target, sparse, local, rng)
+        info = Info(kind, n_gradients=target.counter.n_gradients - before)
+        states.append(State(q=sparse.init(local.mean, local.scale), info=info))
+    return [dataclasses.replace(state, q=_on(sparse, state.q)) for state in states]
+
+
+def _on(sparse: Sparse, q: SparseGaussian) -> SparseGaussian:
+    """The same Gaussian with room for all entries of the pattern."""
+    if np.array_equal(q.edges, sparse.edges):
+        return q
+    return sparse.start_from(q)
+
+
+def _widened(
+    target: Target, sparse: Sparse, local: Local, rng: np.random.Generator
+) -> Sparse:
+    """The family on the pattern with the entries that show where the mass is.
+
+    At points far out differences of huge gradients hide small entries.
+    """
+    edges: Int[np.ndarray, "2 m"] = np.asarray(sparse.edges)
+    z: Float[np.ndarray, " d"] = local.mean + local.scale * rng.standard_normal(target.dim)
+    more = widened(target, edges, z, local.scale, rng)
+    return sparse if more.shape == edges.shape else Sparse.on(target.dim, more)
+
+
+def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
+    """Newton steps from all starts, then averages from those that are near the best."""
+    [solver] = plan.solvers_for(search.states[0].q)
+    assert isinstance(solver, SparseNewton)
+    tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
+    rough = dataclasses.replace(solver, tolerance=tolerance, end="stop")
+    run_solvers(target, search, [rough], plan.seed, watch, plan.stop)
+    if plan.stop.requested:
+        search.states.sort(key=lambda state: state.loss)
+        return
+    if len(search.states) > 1:
+        best = choose_best(target, search, plan.seed)
+        for state in search.states:
+            if state.reason not in DROPPED_REASONS and state.loss > best.loss + RIVAL_GAP:
+                state.reason = Reason.OUTRUN
+    kept = [s for s in search.states if s.reason not in (*DROPPED_REASONS, Reason.OUTRUN)]
+    others = [state for state in search.states if all(state is not x for x in kept)]
+    search.states = kept
+    fine = dataclasses.replace(rough, end="average")
+    run_solvers(target, search, [fine], plan.seed, watch, plan.stop)
+    merge_starts(search.states)
+    best = choose_best(target, search, plan.seed)
+    rest = [state for state in search.states if state is not best]
+    search.states = [best, *rest, *others]
