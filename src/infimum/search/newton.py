@@ -17,11 +17,13 @@ from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError
 from infimum.base.extras import installed
-from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
+from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, START_STREAM, generator
+from infimum.base.stopping import Stopped
 from infimum.families._distribution import LARGEST_DENSE, SparseGaussian
 from infimum.families._family import Family
 from infimum.families.fullrank import FullRank
 from infimum.families.sparse.sparse import Sparse
+from infimum.search.leaps import leap
 from infimum.search.loop import (
     DROPPED_REASONS,
     RIVAL_GAP,
@@ -49,6 +51,9 @@ is coupled to much, and gradients at draws say as much of the curvature as diffe
 
 TOLERANCE = 0.1
 """Nats for every hundred coordinates that the finite number of draws may cost."""
+
+LOOKS, LOOK_DRAWS = 10, 4
+"""Points of a path at which an ELBO is estimated, and draws of each estimate."""
 
 STARTS_A_PATH = 2
 """Random starts of a fit for each ascent whose path is looked at: two for the default of four."""
@@ -128,7 +133,7 @@ def _below(sparse: Sparse, below: Sequence[State]) -> list[State]:
 def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
     """The best Gaussians on the paths of a few ascents; what the user gave comes first."""
     rng = generator(plan.seed, START_STREAM)
-    n, states = -(-plan.n_starts // STARTS_A_PATH), []
+    n, states, elbos = -(-plan.n_starts // STARTS_A_PATH), [], []
     beginning = plan.beginning
     placed = None if beginning is None else beginning.member(sparse)
     points = random_points(target.dim, rng)
@@ -141,19 +146,26 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
         kinds, chosen = ["example", *kinds][:n], [target.example, *chosen][:n]
     if placed is not None:
         states.append(State(q=placed, info=Info("start")))
+        elbos.append(np.inf)
         chosen = chosen[: n - 1]
     for k, (kind, start) in enumerate(zip(kinds, chosen, strict=False)):
         before = target.counter.n_gradients
         edges = np.asarray(sparse.edges)
         if k % 2:
             start = raised_start(target, edges, start)
-        local = best_on_path(target, edges, start, rng)
+        local = best_on_path(target, edges, start, rng, LOOKS, LOOK_DRAWS)
         if not np.isfinite(local.elbo):
             continue
         sparse = _widened(target, sparse, local, rng)
         info = Info(kind, n_gradients=target.counter.n_gradients - before)
         states.append(State(q=sparse.init(local.mean, local.scale), info=info))
-    return [dataclasses.replace(state, q=_on(sparse, state.q)) for state in states]
+        elbos.append(local.elbo)
+    top = max(elbos, default=-np.inf)
+    for state, elbo in zip(states, elbos, strict=True):
+        state.q = _on(sparse, state.q)
+        if elbo < top - RIVAL_GAP and np.isfinite(top):
+            state.loss, state.reason = -elbo, Reason.OUTRUN
+    return states
 
 
 def _on(sparse: Sparse, q: SparseGaussian) -> SparseGaussian:
@@ -182,16 +194,17 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     assert isinstance(solver, SparseNewton)
     tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
     rough = dataclasses.replace(solver, tolerance=tolerance, end="stop")
+    behind = [state for state in search.states if state.reason is not None]
+    search.states = [state for state in search.states if state.reason is None]
     run_solvers(target, search, [rough], plan.seed, watch, plan.stop)
+    with plan.stop.cut_short():
+        plan.stop.check()
+        _leap(plan, target, search, watch)
     if plan.stop.requested:
-        search.states.sort(key=lambda state: state.loss)
+        search.states.sort(key=lambda state: (state.reason in DROPPED_REASONS, state.loss))
+        search.states += behind
         return
-    if len(search.states) > 1:
-        best = choose_best(target, search, plan.seed)
-        for state in search.states:
-            if state.reason not in DROPPED_REASONS and state.loss > best.loss + RIVAL_GAP:
-                state.reason = Reason.OUTRUN
-    kept = [s for s in search.states if s.reason not in (*DROPPED_REASONS, Reason.OUTRUN)]
+    kept = _near_best(plan, target, search)
     others = [state for state in search.states if all(state is not x for x in kept)]
     search.states = kept
     fine = dataclasses.replace(rough, end="average")
@@ -199,4 +212,25 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     merge_starts(search.states)
     best = choose_best(target, search, plan.seed)
     rest = [state for state in search.states if state is not best]
-    search.states = [best, *rest, *others]
+    search.states = [best, *rest, *others, *behind]
+
+
+def _leap(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
+    """Let the scales of every start leap to where they are best."""
+    for state in search.states:
+        if state.reason in (*DROPPED_REASONS, Reason.LOST, Reason.OUTRUN):
+            continue
+        leap(target, state, generator(plan.seed, CURVATURE_STREAM, 1))
+        if watch(Progress("fitting", 1, state.loss, search.n_calls, state.info.n_gradients)):
+            raise Stopped
+    merge_starts(search.states)
+
+
+def _near_best(plan: Plan, target: Target, search: Search) -> list[State]:
+    """The starts that may be the best, or an optimum beside it; the others are outrun."""
+    best = choose_best(target, search, plan.seed)
+    for state in search.states:
+        if state.reason not in DROPPED_REASONS and state.loss > best.loss + RIVAL_GAP:
+            state.reason = Reason.OUTRUN
+    gone = (*DROPPED_REASONS, Reason.OUTRUN)
+    return [state for state in search.states if state.reason not in gone]

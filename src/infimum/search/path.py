@@ -63,6 +63,8 @@ def best_on_path(
     edges: Int[np.ndarray, "2 m"],
     start: Float[np.ndarray, " d"],
     rng: np.random.Generator,
+    n_looks: int = LOOKS,
+    n_draws: int = LOOK_DRAWS,
 ) -> Local:
     """Ascend log p̂ by L-BFGS, and return the best of the Gaussians along the way.
 
@@ -70,6 +72,8 @@ def best_on_path(
     ----------
     edges
         Pairs that the Hessian couples: its diagonal gives each Gaussian its scale.
+    n_looks, n_draws
+        Points of the path at which an ELBO is estimated, and draws of each estimate.
     """
     path: list[tuple[float, np.ndarray]] = []
 
@@ -86,7 +90,7 @@ def best_on_path(
     spent = int(ended.nfev)
     if not path:
         return Local(-np.inf, start, np.ones(len(start)), spent)
-    places = np.unique(np.linspace(0, len(path) - 1, LOOKS).astype(int))
+    places = np.unique(np.linspace(0, len(path) - 1, n_looks).astype(int))
     looks = hessians(target, edges, np.stack([path[i][1] for i in places]), len(places))
     spent += len(places) + looks.n_more
     best = Local(-np.inf, path[0][1], np.ones(len(start)), spent)
@@ -95,11 +99,11 @@ def best_on_path(
         if not (np.isfinite(curvature).all() and curvature.any()):
             continue
         variance = 1 / np.maximum(curvature, LEAST_CURVATURE * curvature.max())
-        half = rng.standard_normal((LOOK_DRAWS // 2, len(start)))
+        half = rng.standard_normal((n_draws // 2, len(start)))
         eps, sd = np.concatenate([half, -half]), np.sqrt(variance)
         mean = path[i][1] + np.clip(variance * gradient, -LONGEST * sd, LONGEST * sd)
         log_p = target.values(mean + sd * eps)
-        spent += LOOK_DRAWS
+        spent += n_draws
         elbo = float(np.mean(log_p + 0.5 * (eps**2).sum(1)) + np.log(sd).sum())
         elbo += 0.5 * len(start) * LOG_2PI
         if elbo > best.elbo:

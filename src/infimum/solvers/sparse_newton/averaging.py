@@ -28,7 +28,7 @@ number, against that of a plain average."""
 LONGEST = 2.0
 """sds of q that a step may move any coordinate."""
 
-FEWEST_BATCHES = 6
+FEWEST_BATCHES = 8
 """Fewest batches of an average: the first of them still show where the search came from."""
 
 BATCHES_EACH = 16
