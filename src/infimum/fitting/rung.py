@@ -28,7 +28,7 @@ from infimum.families._distribution import (
     NaturalGaussian,
     SparseGaussian,
 )
-from infimum.families._family import Adaptive, Family, Growing, Searched
+from infimum.families._family import Adaptive, Family, Growing
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast

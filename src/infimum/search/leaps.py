@@ -97,9 +97,7 @@ def leap(target: Target, state: State, rng: np.random.Generator) -> None:
     state.info.n_gradients += target.counter.n_gradients - before
 
 
-def _scales(
-    target: Target, q: SparseGaussian, rng: np.random.Generator
-) -> Int[np.ndarray, " h"]:
+def _scales(target: Target, q: SparseGaussian, rng: np.random.Generator) -> Int[np.ndarray, " h"]:
     """The coordinates that move log |A| most, and are moved by it."""
     probes = rng.choice([-1.0, 1.0], (PROBES, q.dim))
     moves = np.asarray(q.spread(probes)) / np.sqrt(PROBES)

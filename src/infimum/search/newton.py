@@ -39,7 +39,7 @@ from infimum.search.starts import random_points, usable_points
 from infimum.solvers._solver import Info, Reason, State
 from infimum.solvers.sparse_newton import SparseNewton
 from infimum.structure.colours import colouring
-from infimum.structure.pattern import find_edges, widened
+from infimum.structure.pattern import probed_edges, widened
 from infimum.target.target import Target
 
 SMALLEST_DIM = 9
@@ -54,6 +54,9 @@ TOLERANCE = 0.1
 
 LOOKS, LOOK_DRAWS = 10, 4
 """Points of a path at which an ELBO is estimated, and draws of each estimate."""
+
+PATH_GAIN = 1e-6
+"""Relative gain of log p̂ at which an ascent ends: the mass is met before."""
 
 STARTS_A_PATH = 2
 """Random starts of a fit for each ascent whose path is looked at: two for the default of four."""
@@ -112,7 +115,7 @@ def _on_pattern(plan: Plan, target: Target, family: Family) -> Sparse | None:
     if isinstance(family, Sparse):
         return family
     try:
-        edges = find_edges(target, generator(plan.seed, ADAPT_STREAM), dense=True)
+        edges = probed_edges(target, generator(plan.seed, ADAPT_STREAM))
         few = colouring(target.dim, edges).n_colours <= MOST_COLOURS * target.dim
         return Sparse.on(target.dim, edges) if few else None
     except UnsuitableError:
@@ -137,7 +140,7 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
     beginning = plan.beginning
     placed = None if beginning is None else beginning.member(sparse)
     points = random_points(target.dim, rng)
-    log_p, _, usable = usable_points(target, points)
+    usable = usable_points(target, points)[2]
     kinds = ["ascent"] * n
     chosen = list(points[usable][:n])
     if beginning is not None and placed is None:
@@ -151,13 +154,15 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
     for k, (kind, start) in enumerate(zip(kinds, chosen, strict=False)):
         before = target.counter.n_gradients
         edges = np.asarray(sparse.edges)
-        if k % 2:
-            start = raised_start(target, edges, start)
-        local = best_on_path(target, edges, start, rng, LOOKS, LOOK_DRAWS)
+        begun = raised_start(target, edges, start) if k % 2 else start
+        raising = target.counter.n_gradients - before
+        local = best_on_path(target, edges, begun, rng, LOOKS, LOOK_DRAWS, PATH_GAIN)
         if not np.isfinite(local.elbo):
             continue
+        before = target.counter.n_gradients
         sparse = _widened(target, sparse, local, rng)
-        info = Info(kind, n_gradients=target.counter.n_gradients - before)
+        spent = raising + local.n_gradients + target.counter.n_gradients - before
+        info = Info(kind, n_gradients=spent)
         states.append(State(q=sparse.init(local.mean, local.scale), info=info))
         elbos.append(local.elbo)
     top = max(elbos, default=-np.inf)
@@ -175,9 +180,7 @@ def _on(sparse: Sparse, q: SparseGaussian) -> SparseGaussian:
     return sparse.start_from(q)
 
 
-def _widened(
-    target: Target, sparse: Sparse, local: Local, rng: np.random.Generator
-) -> Sparse:
+def _widened(target: Target, sparse: Sparse, local: Local, rng: np.random.Generator) -> Sparse:
     """The family on the pattern with the entries that show where the mass is.
 
     At points far out differences of huge gradients hide small entries.

@@ -21,6 +21,9 @@ from infimum.target.target import Target
 MOST_ITERATIONS = 200
 """Iterations of the ascent."""
 
+LEAST_GAIN = 2.220446049250313e-09
+"""Relative gain of log p̂ at which the ascent ends: the default of SciPy."""
+
 LOOKS = 12
 """Points of the path at which an ELBO is estimated."""
 
@@ -65,6 +68,7 @@ def best_on_path(
     rng: np.random.Generator,
     n_looks: int = LOOKS,
     n_draws: int = LOOK_DRAWS,
+    gain: float = LEAST_GAIN,
 ) -> Local:
     """Ascend log p̂ by L-BFGS, and return the best of the Gaussians along the way.
 
@@ -74,6 +78,8 @@ def best_on_path(
         Pairs that the Hessian couples: its diagonal gives each Gaussian its scale.
     n_looks, n_draws
         Points of the path at which an ELBO is estimated, and draws of each estimate.
+    gain
+        Relative gain of log p̂ below which the ascent ends.
     """
     path: list[tuple[float, np.ndarray]] = []
 
@@ -84,9 +90,8 @@ def best_on_path(
             path.append((float(log_p[0]), z.copy()))
         return (-float(log_p[0]), -gradient[0]) if fine else (np.inf, np.zeros(len(z)))
 
-    ended = scipy.optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS}
-    )
+    options = {"maxiter": MOST_ITERATIONS, "ftol": gain}
+    ended = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     spent = int(ended.nfev)
     if not path:
         return Local(-np.inf, start, np.ones(len(start)), spent)
@@ -134,9 +139,7 @@ def raised_start(
         return (-float(log_p[0]), -gradient[0, free]) if fine else (np.inf, np.zeros(len(free)))
 
     options = {"maxiter": RAISE_ITERATIONS, "ftol": RAISE_GAIN}
-    ended = scipy.optimize.minimize(
-        loss, start[free], jac=True, method="L-BFGS-B", options=options
-    )
+    ended = scipy.optimize.minimize(loss, start[free], jac=True, method="L-BFGS-B", options=options)
     raised = start.copy()
     raised[free] = ended.x
     return raised if np.isfinite(ended.x).all() and np.isfinite(ended.fun) else start

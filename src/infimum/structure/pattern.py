@@ -68,6 +68,17 @@ def find_edges(target: Target, rng: np.random.Generator, *, dense: bool = False)
     return _confirmed(target, edges, rng, MOST_FAILURES, dense)
 
 
+def probed_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
+    """Pairs (row > column) that the Hessian couples at one point, shape (2, n), not checked.
+
+    Raises
+    ------
+    UnsuitableError
+        If the Hessian is not finite at any of the points tried.
+    """
+    return _probe(target, _finite_point(target, rng), rng)
+
+
 def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pairs that a user gave, each once and in order, checked like a pattern that was found.
 
@@ -196,7 +207,9 @@ def widened(
     if not incomplete_rows(target, edges, z[None], rng, scale)[0].size:
         return edges
     noise = scale * product_noise(target, z, rng, scale)
-    pairs = probe(lambda v: scale * hessian_times(target, z, scale * v, scale), target.dim, rng, noise)
+    pairs = probe(
+        lambda v: scale * hessian_times(target, z, scale * v, scale), target.dim, rng, noise
+    )
     return _unique(np.concatenate([edges, pairs], axis=1), target.dim)
 
 

@@ -11,7 +11,7 @@ under q is known, so that the loss is as exact as the steps are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -20,8 +20,8 @@ import numpy as np
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._distribution import Distribution, SparseGaussian
 from infimum.objective.loss import outcome
-from infimum.solvers._solver import TOLERANCE, Damped, Info, Reason, Solver
-from infimum.solvers.sparse_newton.acceleration import Acceleration, MeanPrecision
+from infimum.solvers._solver import TOLERANCE, Info, Reason, Solver
+from infimum.solvers.sparse_newton.acceleration import MeanPrecision
 from infimum.solvers.sparse_newton.averaging import BATCHES_EACH, Averaging
 from infimum.solvers.sparse_newton.expected_hessian import (
     GROUPS,
@@ -33,6 +33,7 @@ from infimum.solvers.sparse_newton.expected_hessian import (
     sampling_error,
     stratified_draws,
 )
+from infimum.solvers.sparse_newton.state import SparseNewtonState
 from infimum.structure.hessian import Evaluated, hessians
 from infimum.structure.pattern import incomplete_rows
 from infimum.target.target import Target
@@ -89,12 +90,6 @@ MOST_NOISE = 0.5
 """Nats of sampling error, for every `TOLERANCE_DIM` coordinates, above which the estimate says
 nothing yet: q is far from the optimum. On the same models 0.1 took the same steps."""
 
-FIRST_TRUST = 2.0
-"""sds of q that the first step may move any coordinate, given those that come after the coordinate
-in the order. A step that succeeds doubles it, a step that fails halves it. Otherwise, from a cold
-start, scales of hierarchies of 30,000 groups leap to where the density overflows. On smaller models
-0.5 and 10 took the same steps."""
-
 HOPELESS_FACTOR = 100.0
 BEHIND_NATS = 50.0
 """A start ends if it is behind another one by so many times what it is about to gain, and by so
@@ -104,57 +99,6 @@ is wide and flat, and its loss is hundreds of nats higher."""
 MOST_NARROWINGS = 20
 """Times that a start is made half as wide because too few of its draws have a density: the last is
 1e-6 as wide."""
-
-
-@dataclass(kw_only=True)
-class SparseNewtonState(Damped):
-    """A start, and the step from it.
-
-    Attributes
-    ----------
-    eps
-        Base draws, shape (n, d).
-    point, trial
-        Coordinates of `q`, and of `candidate`, which is evaluated next.
-    pull
-        Mean score under q, shape (d,).
-    goal
-        Where a whole step from q leads; None until q has been evaluated with these draws.
-    decrement
-        Nats that are predicted to be left.
-    doubt
-        Twice the standard error of the loss, in nats.
-    error
-        Nats for every `TOLERANCE_DIM` coordinates that the draws' sampling error costs.
-    total
-        Nats that it costs in all.
-    rounding
-        Nats of the loss that are rounding.
-    trust
-        sds of q that a damped step may move any coordinate.
-    narrowings
-        Times that the start was made half as wide.
-    average
-        Of the points that fresh draws have led to; None while the draws are fixed.
-    """
-
-    q: SparseGaussian
-    rng: np.random.Generator
-    eps: np.ndarray
-    point: MeanPrecision
-    trial: MeanPrecision
-    candidate: SparseGaussian
-    pull: np.ndarray | None = None
-    goal: MeanPrecision | None = None
-    decrement: float = np.inf
-    doubt: float = 0.0
-    error: float = np.inf
-    total: float = np.inf
-    rounding: float = 0.0
-    trust: float = FIRST_TRUST
-    acceleration: Acceleration = field(default_factory=Acceleration)
-    narrowings: int = 0
-    average: Averaging | None = None
 
 
 @dataclass(frozen=True)
@@ -407,7 +351,8 @@ class SparseNewton(Solver):
         # With too few draws that say something, their noise hides the way down: take more.
         lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
         near = state.decrement <= NEAR_NATS * max(1.0, state.q.dim / TOLERANCE_DIM)
-        if self.end != "multiply" and near and not accelerated:
+        inexact = self.end != "multiply" and state.error > EXACT_PART * self.tolerance
+        if inexact and near and not accelerated:
             self.settle(state, False)
             return
         if hidden and lost and self.grow(state):
