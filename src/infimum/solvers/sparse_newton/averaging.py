@@ -15,6 +15,7 @@ import numpy as np
 from infimum.families._distribution import SparseGaussian
 from infimum.solvers.sparse_newton.acceleration import MeanPrecision
 from infimum.solvers.sparse_newton.expected_hessian import GroupEstimates, bounded
+from infimum.solvers.sparse_newton.profile import Profile, scaled
 
 AVERAGED_STEP = 0.5
 """Part of a Newton step with fresh draws. On seven hierarchies with eight draws a step whole steps
@@ -27,6 +28,13 @@ number, against that of a plain average."""
 
 LONGEST = 2.0
 """sds of q that a step may move any coordinate."""
+
+LONGEST_MOVE = 0.5
+"""By how much a step may move a scale, which is a logarithm."""
+
+FLATTEST = 0.25
+"""Smallest curvature of the profile that counts, as a part of the plain one: with 0.05 the noise of
+eight draws drove two of 21 fits 1 to 2 nats off."""
 
 FEWEST_BATCHES = 8
 """Fewest batches of an average: the first of them still show where the search came from."""
@@ -51,6 +59,8 @@ class Averaging:
         Part of a Newton step that each batch takes.
     factor
         Part of the tolerance that has to be met.
+    profile
+        How the scales move; None before the first batch, or if there are none.
     """
 
     point: MeanPrecision | None = None
@@ -59,6 +69,7 @@ class Averaging:
     n_draws: int = 0
     part: float = AVERAGED_STEP
     factor: float = 1.0
+    profile: Profile | None = None
     _error: float = 0.0
     _total: float = 0.0
 
@@ -76,7 +87,12 @@ class Averaging:
         whole = moved.whiten(estimates.pulls.mean(axis=0))
         step = np.asarray(q.pull_back(moved.push(self.part * whole)))
         mean = np.asarray(q.push(np.clip(step, -LONGEST, LONGEST)))
-        return MeanPrecision(mean, precision), eqx.tree_at(lambda q: q.mean, moved, mean)
+        if self.profile is None:
+            return MeanPrecision(mean, precision), eqx.tree_at(lambda q: q.mean, moved, mean)
+        move = self.profile.move(mean - np.asarray(q.mean), LONGEST_MOVE)
+        point = MeanPrecision(mean + move.mean, scaled(q, precision, move.growth))
+        placed = q.placed(*point)
+        return None if placed is None else (point, placed)
 
     def add(
         self, point: MeanPrecision, loss: float, error: float, total: float, n_draws: int

@@ -22,7 +22,7 @@ from infimum.families._distribution import Distribution, SparseGaussian
 from infimum.objective.loss import outcome
 from infimum.solvers._solver import TOLERANCE, Info, Reason, Solver
 from infimum.solvers.sparse_newton.acceleration import MeanPrecision
-from infimum.solvers.sparse_newton.averaging import BATCHES_EACH, Averaging
+from infimum.solvers.sparse_newton.averaging import BATCHES_EACH, FLATTEST, Averaging
 from infimum.solvers.sparse_newton.expected_hessian import (
     GROUPS,
     TOLERANCE_DIM,
@@ -33,6 +33,7 @@ from infimum.solvers.sparse_newton.expected_hessian import (
     sampling_error,
     stratified_draws,
 )
+from infimum.solvers.sparse_newton.profile import profile_at, scales_of
 from infimum.solvers.sparse_newton.state import SparseNewtonState
 from infimum.structure.hessian import Evaluated, hessians
 from infimum.structure.pattern import incomplete_rows
@@ -149,6 +150,8 @@ class SparseNewton(Solver):
     def step(self, states: list[SparseNewtonState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         for state in states:
+            if state.average is not None and not state.average.n_batches:
+                self._find_profile(state, state.average, target)
             z = state.candidate.push(state.eps)
             scale = 1 / np.sqrt(state.trial.precision[: state.q.dim])
             evaluated = hessians(target, state.q.edges, z, GROUPS, scale)
@@ -255,6 +258,18 @@ class SparseNewton(Solver):
         state.trial, state.candidate, state.reason = state.point, state.q, None
         state.eps = stratified_draws(state.rng, len(state.eps), state.q.dim)
         return True
+
+    def _find_profile(self, state: SparseNewtonState, average: Averaging, target: Target) -> None:
+        """See which coordinates are scales, and how the others follow them."""
+        before = target.counter.n_gradients
+        theta = scales_of(target, state.q, state.rng)
+        goal = (
+            None if state.goal is None else state.q.placed(state.point.mean, state.goal.precision)
+        )
+        average.profile = (
+            profile_at(target, goal or state.q, theta, FLATTEST) if len(theta) else None
+        )
+        state.info.n_gradients += target.counter.n_gradients - before
 
     def _take_in(
         self, state: SparseNewtonState, average: Averaging, estimates: GroupEstimates | None
