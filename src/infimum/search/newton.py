@@ -55,8 +55,12 @@ TOLERANCE = 0.1
 LOOKS, LOOK_DRAWS = 10, 4
 """Points of a path at which an ELBO is estimated, and draws of each estimate."""
 
-PATH_GAIN = 1e-6
-"""Relative gain of log p̂ at which an ascent ends: the mass is met before."""
+PATH_GAIN, PATH_ITERATIONS = 1e-6, 100
+"""Relative gain of log p̂ at which an ascent ends, and its iterations at most: the mass is met
+before."""
+
+PATH = (LOOKS, LOOK_DRAWS, PATH_GAIN, PATH_ITERATIONS)
+"""How a path is looked at."""
 
 STARTS_A_PATH = 2
 """Random starts of a fit for each ascent whose path is looked at: two for the default of four."""
@@ -156,7 +160,7 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
         edges = np.asarray(sparse.edges)
         begun = raised_start(target, edges, start) if k % 2 else start
         raising = target.counter.n_gradients - before
-        local = best_on_path(target, edges, begun, rng, LOOKS, LOOK_DRAWS, PATH_GAIN)
+        local = best_on_path(target, edges, begun, rng, *PATH)
         if not np.isfinite(local.elbo):
             continue
         before = target.counter.n_gradients
@@ -210,7 +214,7 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     kept = _near_best(plan, target, search)
     others = [state for state in search.states if all(state is not x for x in kept)]
     search.states = kept
-    fine = dataclasses.replace(rough, end="average")
+    fine = dataclasses.replace(rough, end="average", at_once=True)
     run_solvers(target, search, [fine], plan.seed, watch, plan.stop)
     merge_starts(search.states)
     best = choose_best(target, search, plan.seed)

@@ -69,6 +69,7 @@ def best_on_path(
     n_looks: int = LOOKS,
     n_draws: int = LOOK_DRAWS,
     gain: float = LEAST_GAIN,
+    most: int = MOST_ITERATIONS,
 ) -> Local:
     """Ascend log p̂ by L-BFGS, and return the best of the Gaussians along the way.
 
@@ -78,8 +79,8 @@ def best_on_path(
         Pairs that the Hessian couples: its diagonal gives each Gaussian its scale.
     n_looks, n_draws
         Points of the path at which an ELBO is estimated, and draws of each estimate.
-    gain
-        Relative gain of log p̂ below which the ascent ends.
+    gain, most
+        Relative gain of log p̂ below which the ascent ends, and its iterations at most.
     """
     path: list[tuple[float, np.ndarray]] = []
 
@@ -90,7 +91,7 @@ def best_on_path(
             path.append((float(log_p[0]), z.copy()))
         return (-float(log_p[0]), -gradient[0]) if fine else (np.inf, np.zeros(len(z)))
 
-    options = {"maxiter": MOST_ITERATIONS, "ftol": gain}
+    options = {"maxiter": most, "ftol": gain}
     ended = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     spent = int(ended.nfev)
     if not path:

@@ -36,7 +36,7 @@ FLATTEST = 0.25
 """Smallest curvature of the profile that counts, as a part of the plain one: with 0.05 the noise of
 eight draws drove two of 21 fits 1 to 2 nats off."""
 
-FEWEST_BATCHES = 8
+FEWEST_BATCHES = 6
 """Fewest batches of an average: the first of them still show where the search came from."""
 
 BATCHES_EACH = 16

@@ -120,6 +120,8 @@ class SparseNewton(Solver):
     end
         What follows where the first draws end if they are too few for the tolerance: "multiply"
         them; "average" the points that fresh draws lead to, which takes fewer; or "stop".
+    at_once
+        Whether to average from the start, because q is near the optimum.
     """
 
     order: ClassVar[int] = 1
@@ -127,6 +129,7 @@ class SparseNewton(Solver):
     tolerance: float = TOLERANCE
     draws: int = FIRST_DRAWS
     end: Literal["multiply", "average", "stop"] = "multiply"
+    at_once: bool = False
 
     def accepts(self, q: Distribution) -> bool:
         """Whether q is a Gaussian with a sparse precision."""
@@ -145,6 +148,7 @@ class SparseNewton(Solver):
             trial=point,
             candidate=q,
             n_draws=len(eps),
+            average=Averaging() if self.at_once else None,
         )
 
     def step(self, states: list[SparseNewtonState], target: Target) -> None:
