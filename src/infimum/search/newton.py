@@ -19,7 +19,7 @@ from infimum.base.errors import UnsuitableError
 from infimum.base.extras import installed
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
-from infimum.families._distribution import LARGEST_DENSE, SparseGaussian
+from infimum.families._distribution import LARGEST_DENSE, Distribution, SparseGaussian
 from infimum.families._family import Family
 from infimum.families.fullrank import FullRank
 from infimum.families.sparse.sparse import Sparse
@@ -62,6 +62,9 @@ before."""
 PATH = (LOOKS, LOOK_DRAWS, PATH_GAIN, PATH_ITERATIONS)
 """How a path is looked at."""
 
+NEAR_SDS = 5.0
+"""sds of a q within which the start of another search leads to the same q, and is left out."""
+
 STARTS_A_PATH = 2
 """Random starts of a fit for each ascent whose path is looked at: two for the default of four."""
 
@@ -69,7 +72,7 @@ STARTS_A_PATH = 2
 def newton_optima(
     plan: Plan, family: Family, watch: Watch, below: Sequence[State]
 ) -> Search | None:
-    """The optima of a Gaussian family, best first; None if other solvers suit it better.
+    """The optima of a Gaussian family, best first; None if other solvers have to find them.
 
     Parameters
     ----------
@@ -82,11 +85,14 @@ def newton_optima(
     target = target.by_gradients() if isinstance(family, FullRank) else target
     before = target.counter.n_gradients
     watch(Progress("starting", 0, np.inf, 0, 0))
-    sparse = _on_pattern(plan, target, family)
+    sparse = None
+    with plan.stop.cut_short():
+        sparse = _on_pattern(plan, target, family)
     if sparse is None:
         return None
     search = Search(n_scouted=target.counter.n_gradients - before)
-    search.states = _below(sparse, below) if below else _starts(plan, target, sparse)
+    with plan.stop.cut_short():
+        search.states = _below(sparse, below) if below else _starts(plan, target, sparse)
     if not search.states:
         return None
     try:
@@ -94,6 +100,9 @@ def newton_optima(
     except UnsuitableError:  # the pattern has lacked an entry
         if isinstance(family, Sparse):
             raise
+        return None
+    best = search.states[0]
+    if not (plan.stop.requested or (best.reason is not None and best.reason.converged)):
         return None
     if isinstance(family, FullRank):
         for state in search.states:
@@ -169,12 +178,13 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
         info = Info(kind, n_gradients=spent)
         states.append(State(q=sparse.init(local.mean, local.scale), info=info))
         elbos.append(local.elbo)
-    top = max(elbos, default=-np.inf)
+    top = max((elbo for elbo in elbos if elbo < np.inf), default=-np.inf)
     for state, elbo in zip(states, elbos, strict=True):
-        state.q = _on(sparse, state.q)
-        if elbo < top - RIVAL_GAP and np.isfinite(top):
-            state.loss, state.reason = -elbo, Reason.OUTRUN
-    return states
+        state.q, state.loss = _on(sparse, state.q), np.inf if elbo == np.inf else -elbo
+        if elbo < top - RIVAL_GAP:
+            state.reason = Reason.OUTRUN
+    order = sorted(range(len(states)), key=lambda i: -elbos[i])
+    return [states[i] for i in order]
 
 
 def _on(sparse: Sparse, q: SparseGaussian) -> SparseGaussian:
@@ -201,12 +211,20 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     assert isinstance(solver, SparseNewton)
     tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
     rough = dataclasses.replace(solver, tolerance=tolerance, end="stop")
-    behind = [state for state in search.states if state.reason is not None]
-    search.states = [state for state in search.states if state.reason is None]
-    run_solvers(target, search, [rough], plan.seed, watch, plan.stop)
-    with plan.stop.cut_short():
-        plan.stop.check()
-        _leap(plan, target, search, watch)
+    waiting, search.states = search.states[1:], search.states[:1]
+    _advance(plan, target, search, rough, watch)
+    first = search.states[0]
+    for state in waiting:
+        if state.reason is None and _near(first.q, state.q):
+            state.reason = Reason.MERGED
+    if not plan.stop.requested and any(state.reason is None for state in waiting):
+        more = Search([state for state in waiting if state.reason is None])
+        _advance(plan, target, more, rough, watch)
+        search.states += more.states
+        search.n_calls, search.n_checks = search.n_calls + more.n_calls, more.n_checks
+        merge_starts(search.states)
+    behind = [state for state in waiting if all(state is not x for x in search.states)]
+    behind = [state for state in behind if state.reason is not None]
     if plan.stop.requested:
         search.states.sort(key=lambda state: (state.reason in DROPPED_REASONS, state.loss))
         search.states += behind
@@ -222,15 +240,24 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     search.states = [best, *rest, *others, *behind]
 
 
-def _leap(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
-    """Let the scales of every start leap to where they are best."""
-    for state in search.states:
-        if state.reason in (*DROPPED_REASONS, Reason.LOST, Reason.OUTRUN):
-            continue
-        leap(target, state, generator(plan.seed, CURVATURE_STREAM, 1))
-        if watch(Progress("fitting", 1, state.loss, search.n_calls, state.info.n_gradients)):
-            raise Stopped
-    merge_starts(search.states)
+def _advance(plan: Plan, target: Target, search: Search, rough: SparseNewton, watch: Watch) -> None:
+    """Newton steps with few draws, and then leaps of the scales."""
+    run_solvers(target, search, [rough], plan.seed, watch, plan.stop)
+    with plan.stop.cut_short():
+        plan.stop.check()
+        for state in search.states:
+            if state.reason in (*DROPPED_REASONS, Reason.LOST, Reason.OUTRUN):
+                continue
+            leap(target, state, generator(plan.seed, CURVATURE_STREAM, 1))
+            if watch(Progress("fitting", 1, state.loss, search.n_calls, state.info.n_gradients)):
+                raise Stopped
+
+
+def _near(q: Distribution, other: Distribution) -> bool:
+    """Whether the mean of one Gaussian is where the other has mass."""
+    assert isinstance(q, SparseGaussian)
+    assert isinstance(other, SparseGaussian)
+    return bool(np.abs(q.pull_back(np.asarray(other.mean))).max() <= NEAR_SDS)
 
 
 def _near_best(plan: Plan, target: Target, search: Search) -> list[State]:

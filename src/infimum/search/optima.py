@@ -37,10 +37,13 @@ def find_optima(
     """
     if isinstance(family, Nested):
         return nested_optimum(plan, family, watch)
-    search = newton_optima(plan, family, watch, below)
-    if search is not None:
-        return search, search.states[0]
+    before = plan.searched.counter.n_gradients
+    found = newton_optima(plan, family, watch, below)
+    if found is not None:
+        return found, found.states[0]
+    spent = plan.searched.counter.n_gradients - before
     search = _begin(plan, family, watch, below)
+    search.n_scouted += spent
     best = _minimise(plan, plan.searched, family, search, watch)
     if plan.surrogate is not None:
         best = _correct_surrogate(plan, family, search, best, watch)
