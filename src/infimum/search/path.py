@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from infimum.families._distribution import LEAST_CURVATURE
 from infimum.gaussian.stack import LOG_2PI
+from infimum.structure.colours import colouring
 from infimum.structure.hessian import hessians
 from infimum.target.target import Target
 
@@ -34,9 +35,8 @@ LONGEST = 2.0
 """sds of the Newton step from a point of the path to the mean of its Gaussian, at most."""
 
 
-HUB_DEGREE = 3
-"""Times the median number of couplings from which a coordinate counts as one that others hang on,
-where a start is raised."""
+FREE_PART = 0.1
+"""Part of all coordinates that one colour must hold for these to move while a start is raised."""
 
 RAISE_ITERATIONS, RAISE_GAIN = 50, 1e-5
 """Iterations of the ascent that raises a start, and the relative gain that ends it."""
@@ -122,13 +122,14 @@ def raised_start(
 ) -> Float[np.ndarray, " d"]:
     """The start after an ascent that holds the coordinates that many others hang on.
 
-    From afar an ascent first shrinks the scales of a hierarchy around effects that are all alike,
-    and ends where these scales are nearly zero. With effects that already follow the data it does
-    not: of rats' optima at -568 and -650 nats it led to the first from two starts of three, the
-    plain one to the second from all.
+    Those have colours of their own, or share them with few: the many that are independent given
+    them share one. From afar an ascent first shrinks the scales of a hierarchy around effects that
+    are all alike, and ends where these scales are nearly zero. With effects that already follow the
+    data it does not: of rats' optima at -568 and -650 nats it led to the first from two starts of
+    three, the plain one to the second from all.
     """
-    degree = np.bincount(edges.ravel(), minlength=target.dim)
-    free = np.flatnonzero(degree <= HUB_DEGREE * np.median(degree))
+    colours = colouring(target.dim, edges).colours
+    free = np.flatnonzero(np.bincount(colours)[colours] >= FREE_PART * target.dim)
     if len(free) in (0, target.dim):
         return start
 
