@@ -62,6 +62,9 @@ before."""
 PATH = (LOOKS, LOOK_DRAWS, PATH_GAIN, PATH_ITERATIONS)
 """How a path is looked at."""
 
+ROUGH_STEPS = 25
+"""Newton steps with the same few draws: more of them fit these draws."""
+
 NEAR_SDS = 5.0
 """sds of a q within which the start of another search leads to the same q, and is left out."""
 
@@ -210,7 +213,8 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     [solver] = plan.solvers_for(search.states[0].q)
     assert isinstance(solver, SparseNewton)
     tolerance = TOLERANCE if plan.tolerance is None else plan.tolerance
-    rough = dataclasses.replace(solver, tolerance=tolerance, end="stop")
+    steps = min(solver.max_steps, ROUGH_STEPS)
+    rough = dataclasses.replace(solver, tolerance=tolerance, end="stop", max_steps=steps)
     waiting, search.states = search.states[1:], search.states[:1]
     _advance(plan, target, search, rough, watch)
     first = search.states[0]
@@ -232,7 +236,8 @@ def _search(plan: Plan, target: Target, search: Search, watch: Watch) -> None:
     kept = _near_best(plan, target, search)
     others = [state for state in search.states if all(state is not x for x in kept)]
     search.states = kept
-    fine = dataclasses.replace(rough, end="average", at_once=True)
+    steps = solver.max_steps
+    fine = dataclasses.replace(rough, end="average", at_once=True, max_steps=steps)
     run_solvers(target, search, [fine], plan.seed, watch, plan.stop)
     merge_starts(search.states)
     best = choose_best(target, search, plan.seed)

@@ -39,6 +39,10 @@ eight draws drove two of 21 fits 1 to 2 nats off."""
 FEWEST_BATCHES = 6
 """Fewest batches of an average: the first of them still show where the search came from."""
 
+DRIFT = 0.4
+"""Nats by which the average loss, later batches weighing more, may be below the plain one. Otherwise
+the search is still on its way, and a new average begins."""
+
 BATCHES_EACH = 16
 """Batches after which they grow to twice as many draws."""
 
@@ -70,6 +74,7 @@ class Averaging:
     part: float = AVERAGED_STEP
     factor: float = 1.0
     profile: Profile | None = None
+    _losses: float = 0.0
     _error: float = 0.0
     _total: float = 0.0
 
@@ -108,6 +113,7 @@ class Averaging:
         self.point = before.plus(point.plus(before, -1.0), weight)
         self.loss += weight * (loss - self.loss)
         self.n_batches += 1
+        self._losses += loss
         self._error += (n_draws * error - self._error) / self.n_batches
         self._total += (n_draws * total - self._total) / self.n_batches
         self.n_draws += n_draws
@@ -116,6 +122,12 @@ class Averaging:
     def settled(self, tolerance: float) -> bool:
         """Whether the error of all draws is within its part of the tolerance."""
         return self.n_batches >= FEWEST_BATCHES and self.error <= self.factor * tolerance
+
+    @property
+    def drifts(self) -> bool:
+        """Whether later losses are lower than earlier ones: the average holds back what moves."""
+        fallen = self._losses / self.n_batches - self.loss
+        return self.n_batches >= FEWEST_BATCHES and fallen > DRIFT
 
     @property
     def error(self) -> float:

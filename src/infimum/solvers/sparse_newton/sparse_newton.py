@@ -297,6 +297,9 @@ class SparseNewton(Solver):
             n *= 1 if average.n_batches % BATCHES_EACH else 2
         if average.part < SMALLEST_STEP:
             state.stall(False)
+        elif average.drifts:
+            state.average = Averaging(part=average.part, factor=average.factor)
+            state.point, state.q = state.trial, state.candidate
         elif average.settled(self.tolerance):
             state.reason = Reason.CONVERGED
         elif average.n_draws >= MOST_DRAWS:
