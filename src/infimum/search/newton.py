@@ -93,11 +93,13 @@ def newton_optima(
         sparse = _on_pattern(plan, target, family)
     if sparse is None:
         return None
-    search = Search(n_scouted=target.counter.n_gradients - before)
+    search = Search()
     with plan.stop.cut_short():
         search.states = _below(sparse, below) if below else _starts(plan, target, sparse)
     if not search.states:
         return None
+    booked = sum(state.info.n_gradients for state in search.states)
+    search.n_scouted = max(0, target.counter.n_gradients - before - booked)
     try:
         _search(plan, target, search, watch)
     except UnsuitableError:  # the pattern has lacked an entry
@@ -156,7 +158,9 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
     beginning = plan.beginning
     placed = None if beginning is None else beginning.member(sparse)
     points = random_points(target.dim, rng)
-    usable = usable_points(target, points)[2]
+    log_p, _gradient, usable = usable_points(target, points)
+    if np.any(log_p == np.inf):
+        return []  # other searches say what is wrong with that
     kinds = ["ascent"] * n
     chosen = list(points[usable][:n])
     if beginning is not None and placed is None:
@@ -183,18 +187,11 @@ def _starts(plan: Plan, target: Target, sparse: Sparse) -> list[State]:
         elbos.append(local.elbo)
     top = max((elbo for elbo in elbos if elbo < np.inf), default=-np.inf)
     for state, elbo in zip(states, elbos, strict=True):
-        state.q, state.loss = _on(sparse, state.q), np.inf if elbo == np.inf else -elbo
+        state.q, state.loss = sparse.start_from(state.q), np.inf if elbo == np.inf else -elbo
         if elbo < top - RIVAL_GAP:
             state.reason = Reason.OUTRUN
     order = sorted(range(len(states)), key=lambda i: -elbos[i])
     return [states[i] for i in order]
-
-
-def _on(sparse: Sparse, q: SparseGaussian) -> SparseGaussian:
-    """The same Gaussian with room for all entries of the pattern."""
-    if np.array_equal(q.edges, sparse.edges):
-        return q
-    return sparse.start_from(q)
 
 
 def _widened(target: Target, sparse: Sparse, local: Local, rng: np.random.Generator) -> Sparse:

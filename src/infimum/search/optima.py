@@ -38,9 +38,9 @@ def find_optima(
     if isinstance(family, Nested):
         return nested_optimum(plan, family, watch)
     before = plan.searched.counter.n_gradients
-    found = newton_optima(plan, family, watch, below)
-    if found is not None:
-        return found, found.states[0]
+    optima = newton_optima(plan, family, watch, below)
+    if optima is not None:
+        return optima, optima.states[0]
     spent = plan.searched.counter.n_gradients - before
     search = _begin(plan, family, watch, below)
     search.n_scouted += spent

@@ -40,8 +40,8 @@ FEWEST_BATCHES = 6
 """Fewest batches of an average: the first of them still show where the search came from."""
 
 DRIFT = 0.4
-"""Nats by which the average loss, later batches weighing more, may be below the plain one. Otherwise
-the search is still on its way, and a new average begins."""
+"""Nats by which the average loss, later batches weighing more, may be below the plain one. If it is
+lower, the search is still on its way, and a new average begins."""
 
 BATCHES_EACH = 16
 """Batches after which they grow to twice as many draws."""
