@@ -5,6 +5,8 @@ Where there are many of them, a few gradients give the Hessian at a point, one f
 the pattern, and the best full-rank Gaussian is found on it. The search begins with the best
 Gaussians on the paths of a few ascents. From each of them go Newton steps with the same few draws;
 from those that are near the best, steps with fresh draws, whose average is q.
+
+Khan & Rue (2023) for the steps; Zhang, Carpenter, Gelman & Vehtari (2022) for the paths.
 """
 
 from __future__ import annotations
@@ -42,14 +44,16 @@ from infimum.structure.colours import colouring
 from infimum.structure.pattern import probed_edges, widened
 from infimum.target.target import Target
 
-SMALLEST_DIM = 9
-"""Dimensions from which the pattern is looked for: below, every search takes few gradients."""
+SMALLEST_DIM = 12
+"""Dimensions from which the pattern is looked for. Below, every search is cheap, and a tenth of a nat
+decides whether weights are of use: for the eight schools (d = 10) this search, 750 gradients in
+place of 15,000 to 32,000, ended 0.05 to 0.35 nats lower, and no verdict was "reweight"."""
 
 MOST_COLOURS = 0.4
 """Colours of the pattern, as a part of d, up to which "fullrank" is searched on it. Beyond, much
 is coupled to much, and gradients at draws say as much of the curvature as differences do."""
 
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 """Nats for every hundred coordinates that the finite number of draws may cost."""
 
 LOOKS, LOOK_DRAWS = 10, 4
