@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import infimum
-from infimum.search.path import best_on_path
+from infimum.search.path import best_on_path, raised_start
 
 NONE = np.zeros((2, 0), int)
 
@@ -39,6 +39,26 @@ def test_the_mass_of_a_hierarchy_is_met_before_the_end():
     hubs = np.stack([np.arange(1, 41), np.zeros(40, int)])
     local = best_on_path(target, hubs, rng.uniform(-1, 1, 41), rng)
     assert -2.0 < local.mean[0] < 1.0
+
+
+def test_a_raised_start_lets_effects_follow_the_data():
+    """The scale and the mean are held; without effects that share a colour nothing moves."""
+    y = np.random.default_rng(0).standard_normal(40)
+
+    def value_and_gradient(z):
+        tau, u = z[:, :1], z[:, 1:]
+        value = (-0.5 * u**2 * np.exp(-2 * tau) - tau - 0.5 * (y - u) ** 2 / 0.25).sum(1)
+        slope = ((u**2 * np.exp(-2 * tau)) - 1).sum(1, keepdims=True)
+        return value, np.concatenate([slope, -u * np.exp(-2 * tau) + (y - u) / 0.25], axis=1)
+
+    target = infimum.from_numpy(value_and_gradient, 41, batched=True)
+    hubs = np.stack([np.arange(1, 41), np.zeros(40, int)])
+    start = np.concatenate([[0.5], np.zeros(40)])
+    raised = raised_start(target, hubs, start)
+    assert raised[0] == 0.5
+    np.testing.assert_allclose(raised[1:], y / (1 + 0.25 * np.exp(-1.0)), atol=0.02)
+    every = np.array(np.tril_indices(41, -1))
+    np.testing.assert_array_equal(raised_start(target, every, start), start)
 
 
 def test_a_start_without_density_says_so():

@@ -11,6 +11,7 @@ import infimum
 from infimum import families
 from infimum.solvers import Info, Reason, SparseNewton
 from infimum.solvers.sparse_newton.acceleration import Acceleration, MeanPrecision
+from infimum.solvers.sparse_newton.averaging import Averaging
 from infimum.solvers.sparse_newton.expected_hessian import GROUPS, stratified_draws
 
 
@@ -57,6 +58,47 @@ def test_a_gaussian_takes_a_few_steps_with_eight_draws():
     assert state.steps < 8
     np.testing.assert_allclose(state.q.mean, mean, atol=1e-7)
     np.testing.assert_allclose(state.q.variance(), np.diag(np.linalg.inv(precision)), rtol=1e-7)
+
+
+def test_averages_of_fresh_draws_reach_the_optimum():
+    """An average of few draws a step is as near as many fixed draws, and says when it is enough."""
+    target = logistic(12, 5)
+    start = families.Sparse().adapted(target, np.random.default_rng(0))
+    start = start.init(np.zeros(target.dim), np.full(target.dim, 0.3))
+    fixed = run(SparseNewton(draws=2048, tolerance=1e-3), start, target)
+    averaged = run(SparseNewton(end="average", tolerance=0.02), start, target)
+    assert averaged.reason is Reason.CONVERGED
+    assert averaged.error <= 0.02
+    apart = np.asarray(fixed.q.pull_back(np.asarray(averaged.q.mean)))
+    assert 0.5 * (apart**2).sum() < 0.1
+    np.testing.assert_allclose(averaged.q.variance() / fixed.q.variance(), 1.0, atol=0.25)
+    before = averaged.n_draws
+    assert SparseNewton(end="average", tolerance=0.02).grow(averaged)
+    assert averaged.average.factor == 0.5
+    assert averaged.n_draws == before
+
+
+def test_a_search_may_stop_where_the_first_draws_end():
+    target = logistic(12, 5)
+    start = families.Sparse().adapted(target, np.random.default_rng(0))
+    start = start.init(np.zeros(target.dim), np.full(target.dim, 0.3))
+    state = run(SparseNewton(end="stop"), start, target)
+    assert state.reason is Reason.DRAWS
+    assert state.n_draws == 8
+
+
+def test_an_average_that_drifts_is_noticed():
+    average = Averaging()
+    point = MeanPrecision(np.zeros(1), np.ones(1))
+    for loss in np.linspace(20.0, 0.0, 8):
+        average.add(point, float(loss), 0.1, 0.1, 8)
+    assert average.drifts
+    still = Averaging()
+    for loss in (1.1, 0.9, 1.0, 1.0, 1.1, 0.9, 1.0, 1.0):
+        still.add(point, loss, 0.8, 1.6, 8)
+    assert not still.drifts
+    assert still.error == pytest.approx(0.8 / 8 * 4 / 3)
+    assert still.total == pytest.approx(2 * still.error)
 
 
 def test_draws_are_stratified_in_groups():

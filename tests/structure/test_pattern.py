@@ -92,3 +92,19 @@ def test_an_entry_that_is_missing_shows_in_differences_too():
     assert not pattern.incomplete_rows(foreign, edges, z, np.random.default_rng(2))[0].size
     missing = pattern.incomplete_rows(foreign, edges[:, 1:], z, np.random.default_rng(2))[0]
     assert set(edges[:, 0]) <= set(missing.tolist())
+
+
+def test_a_pattern_is_widened_where_it_lacks_entries():
+    """By differences of gradients, in coordinates of very different sizes."""
+    dim, rng = 30, np.random.default_rng(0)
+    scale = 10.0 ** rng.uniform(-3, 3, dim)
+    matrix = 2 * np.eye(dim) - 0.5 * np.eye(dim, k=1) - 0.5 * np.eye(dim, k=-1)
+    precision = matrix / np.outer(scale, scale)
+    target = infimum.from_numpy(
+        lambda z: (-0.5 * ((z @ precision) * z).sum(axis=1), -z @ precision), dim, batched=True
+    )
+    every = np.stack([np.arange(1, dim), np.arange(dim - 1)])
+    point = scale * rng.standard_normal(dim)
+    for edges in (every, every[:, ::2]):
+        wide = pattern.widened(target, edges, point, scale, rng)
+        np.testing.assert_array_equal(wide, every)

@@ -187,7 +187,15 @@ class Request:
             If the density is zero or undefined where the user wants the search to begin.
         """
         beginning = None if self.start is None else self.start.beginning(self.target)
-        return Plan(self.target, self.seed, self.n_starts, self.solvers_for, beginning=beginning)
+        return Plan(
+            self.target,
+            self.seed,
+            self.n_starts,
+            self.solvers_for,
+            beginning=beginning,
+            own_solvers=self.solver is not None,
+            tolerance=self.tolerance,
+        )
 
     def solvers_for(self, q: Distribution) -> list[Solver]:
         """The solvers that move this q, with the user's limits.

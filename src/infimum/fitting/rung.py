@@ -28,7 +28,7 @@ from infimum.families._distribution import (
     NaturalGaussian,
     SparseGaussian,
 )
-from infimum.families._family import Adaptive, Family, Growing, Searched
+from infimum.families._family import Adaptive, Family, Growing
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
@@ -65,12 +65,15 @@ def fit_rung(
     check_search(request, family)
     target.failures.clear()
     watch = _Watch(tell, family)
+    before = plan.searched.counter.n_gradients
     family = _make_ready(request, plan, family, watch)
+    pattern = plan.searched.counter.n_gradients - before
     search, best = find_optima(plan, family, watch, placed)
+    search.n_scouted += pattern
     improper = improper_direction(plan, best)
     watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
-    if isinstance(family, Searched) and isinstance(best.q, SparseGaussian):
-        family = Sparse.on(target.dim, np.asarray(best.q.edges))  # a stop left where it begins
+    if isinstance(best.q, SparseGaussian):  # of another family if a stop left where that begins
+        family = Sparse.on(target.dim, np.asarray(best.q.edges))
     if isinstance(family, Growing):
         family = family.settled(best.q)
     draws = _weigh(request, plan, family, search, best, improper)

@@ -60,7 +60,7 @@ class Search:
     n_calls
         Batched calls of the target.
     n_scouted
-        Gradients that scouts took; they belong to no start.
+        Gradients that scouts and the pattern of the Hessian took; they belong to no start.
     n_checks
         Evaluations of log p̂ that moved no q, but judged one.
     """

@@ -14,6 +14,7 @@ from infimum.search.improper import direction
 from infimum.search.loop import Search, choose_best, place_starts, remaining_optima, run_solvers
 from infimum.search.modes import gaussian_at, take_in_modes
 from infimum.search.nested import nested_optimum
+from infimum.search.newton import newton_optima
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
 from infimum.search.surrogate import MOST_PASSES
@@ -36,7 +37,13 @@ def find_optima(
     """
     if isinstance(family, Nested):
         return nested_optimum(plan, family, watch)
+    before = plan.searched.counter.n_gradients
+    optima = newton_optima(plan, family, watch, below)
+    if optima is not None:
+        return optima, optima.states[0]
+    spent = plan.searched.counter.n_gradients - before
     search = _begin(plan, family, watch, below)
+    search.n_scouted += spent
     best = _minimise(plan, plan.searched, family, search, watch)
     if plan.surrogate is not None:
         best = _correct_surrogate(plan, family, search, best, watch)

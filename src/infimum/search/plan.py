@@ -36,6 +36,10 @@ class Plan:
         Whether the call is to end early.
     beginning
         Where the user wants the search to begin, if that was said.
+    own_solvers
+        Whether the user has named the solvers.
+    tolerance
+        Nats that the finite number of draws may cost, if the user has said so.
     """
 
     target: Target
@@ -45,6 +49,8 @@ class Plan:
     atlas: Atlas = field(default_factory=Atlas)
     stop: Stop = field(default_factory=Stop)
     beginning: Beginning | None = None
+    own_solvers: bool = False
+    tolerance: float | None = None
 
     @functools.cached_property
     def surrogate(self) -> Surrogate | None:

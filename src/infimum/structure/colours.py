@@ -10,7 +10,7 @@ import numpy as np
 
 from infimum.base.extras import required
 
-HUB_SIZES = (8, 32, 128, 512)
+HUB_SIZES = (8, 16, 32, 64, 128, 256, 512)
 """Entries in a row above which a coordinate gets a colour of its own; the size that needs the
 fewest colours is taken. Without it the greedy colouring gives two hubs one colour, and then needs
 a colour for each of their neighbours."""

@@ -215,6 +215,8 @@ def hessians(
     if not target.twice_differentiable:  # a journal keeps the gradients, not what follows from them
         return hessian_on(target, edges)(z, groups, scale)
 
+    target.counter.n_gradients += len(z)
+
     def compute() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         evaluated = hessian_on(target, edges)(z, groups)
         return evaluated.log_p, evaluated.gradient, evaluated.values

@@ -68,6 +68,17 @@ def find_edges(target: Target, rng: np.random.Generator, *, dense: bool = False)
     return _confirmed(target, edges, rng, MOST_FAILURES, dense)
 
 
+def probed_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
+    """Pairs (row > column) that the Hessian couples at one point, shape (2, n), not checked.
+
+    Raises
+    ------
+    UnsuitableError
+        If the Hessian is not finite at any of the points tried.
+    """
+    return _probe(target, _finite_point(target, rng), rng)
+
+
 def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pairs that a user gave, each once and in order, checked like a pattern that was found.
 
@@ -178,6 +189,28 @@ def _confirmed(
         most_failures -= 1
         more = [_probe(target, x, rng) for x, rows in zip(z, wrong_rows, strict=True) if rows.size]
         edges = _unique(np.concatenate([edges, *more], axis=1), target.dim)
+
+
+def widened(
+    target: Target,
+    edges: np.ndarray,
+    z: np.ndarray,
+    scale: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The pattern, with the entries that it lacks at a point z (d,) of coordinates of this scale.
+
+    Where the target is twice differentiable, nothing is hidden by rounding, and nothing lacks.
+    """
+    if target.twice_differentiable or _is_dense(edges, target.dim):
+        return edges
+    if not incomplete_rows(target, edges, z[None], rng, scale)[0].size:
+        return edges
+    noise = scale * product_noise(target, z, rng, scale)
+    pairs = probe(
+        lambda v: scale * hessian_times(target, z, scale * v, scale), target.dim, rng, noise
+    )
+    return _unique(np.concatenate([edges, pairs], axis=1), target.dim)
 
 
 def incomplete_rows(

@@ -69,6 +69,7 @@ def hessian_times(
     """
     if not target.twice_differentiable:
         return _differences(target, z, v, scale, STEP)
+    target.counter.n_gradients += len(v)
     program = _program(target, "the pattern")
 
     def compute() -> np.ndarray:

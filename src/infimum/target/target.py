@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -130,6 +131,7 @@ class Target:
         )
         self._plain: Target | None = None
         self._by_gradients = False
+        self.counter = Counter()
 
     def with_data(self, data: PyTree, model: Model) -> Target:
         """The same target on other data of the same shapes; nothing is traced again.
@@ -202,6 +204,7 @@ class Target:
         -------
         log_p of shape (n,), in nats, and its gradient of shape (n, d), both float64.
         """
+        self.counter.n_gradients += len(z)
         return self._density(z)
 
     def values(self, z: np.ndarray, planned: int = 0) -> np.ndarray:
@@ -302,6 +305,13 @@ class Target:
 
     def __repr__(self) -> str:
         return f"Target({self.name!r}, d = {self.dim})"
+
+
+@dataclass
+class Counter:
+    """Gradients that a target, and the copies of it, have been asked for so far."""
+
+    n_gradients: int = 0
 
 
 class LargeData(abc.ABC):

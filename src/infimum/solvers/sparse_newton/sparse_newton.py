@@ -11,8 +11,8 @@ under q is known, so that the loss is as exact as the steps are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import numpy as np
@@ -20,8 +20,9 @@ import numpy as np
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._distribution import Distribution, SparseGaussian
 from infimum.objective.loss import outcome
-from infimum.solvers._solver import TOLERANCE, Damped, Info, Reason, Solver
-from infimum.solvers.sparse_newton.acceleration import Acceleration, MeanPrecision
+from infimum.solvers._solver import TOLERANCE, Info, Reason, Solver
+from infimum.solvers.sparse_newton.acceleration import MeanPrecision
+from infimum.solvers.sparse_newton.averaging import BATCHES_EACH, FLATTEST, Averaging
 from infimum.solvers.sparse_newton.expected_hessian import (
     GROUPS,
     TOLERANCE_DIM,
@@ -32,6 +33,8 @@ from infimum.solvers.sparse_newton.expected_hessian import (
     sampling_error,
     stratified_draws,
 )
+from infimum.solvers.sparse_newton.profile import profile_at, scales_of
+from infimum.solvers.sparse_newton.state import SparseNewtonState
 from infimum.structure.hessian import Evaluated, hessians
 from infimum.structure.pattern import incomplete_rows
 from infimum.target.target import Target
@@ -55,6 +58,17 @@ ROUGH_PART = 1.0
 With a third of that, two crossed sets of effects at d = 20,003 took 59 steps, 22 of them on too few
 draws."""
 
+ROUGH_NATS = 0.2
+"""The same in nats for every hundred coordinates, if an average over fresh draws follows."""
+
+NEAR_NATS = 1.0
+"""Nats for every hundred coordinates that may be left where a rejected step lets fresh draws
+follow."""
+
+EXACT_PART = 1e-3
+"""Part of the tolerance below which the first draws are enough, and nothing follows: their error is
+an estimate from four groups, and was up to twenty times too small after a fit to eight draws."""
+
 SETTLED_PART = 0.1
 """Part of the draws' error below which a search that finds no way down has arrived. The loss and
 the steps are estimated from the same draws in two ways, which agree no better than that."""
@@ -77,12 +91,6 @@ MOST_NOISE = 0.5
 """Nats of sampling error, for every `TOLERANCE_DIM` coordinates, above which the estimate says
 nothing yet: q is far from the optimum. On the same models 0.1 took the same steps."""
 
-FIRST_TRUST = 2.0
-"""sds of q that the first step may move any coordinate, given those that come after the coordinate
-in the order. A step that succeeds doubles it, a step that fails halves it. Otherwise, from a cold
-start, scales of hierarchies of 30,000 groups leap to where the density overflows. On smaller models
-0.5 and 10 took the same steps."""
-
 HOPELESS_FACTOR = 100.0
 BEHIND_NATS = 50.0
 """A start ends if it is behind another one by so many times what it is about to gain, and by so
@@ -94,57 +102,9 @@ MOST_NARROWINGS = 20
 1e-6 as wide."""
 
 
-@dataclass(kw_only=True)
-class SparseNewtonState(Damped):
-    """A start, and the step from it.
-
-    Attributes
-    ----------
-    eps
-        Base draws, shape (n, d).
-    point, trial
-        Coordinates of `q`, and of `candidate`, which is evaluated next.
-    pull
-        Mean score under q, shape (d,).
-    goal
-        Where a whole step from q leads; None until q has been evaluated with these draws.
-    decrement
-        Nats that are predicted to be left.
-    doubt
-        Twice the standard error of the loss, in nats.
-    error
-        Nats for every `TOLERANCE_DIM` coordinates that the draws' sampling error costs.
-    total
-        Nats that it costs in all.
-    rounding
-        Nats of the loss that are rounding.
-    trust
-        sds of q that a damped step may move any coordinate.
-    narrowings
-        Times that the start was made half as wide.
-    """
-
-    q: SparseGaussian
-    rng: np.random.Generator
-    eps: np.ndarray
-    point: MeanPrecision
-    trial: MeanPrecision
-    candidate: SparseGaussian
-    pull: np.ndarray | None = None
-    goal: MeanPrecision | None = None
-    decrement: float = np.inf
-    doubt: float = 0.0
-    error: float = np.inf
-    total: float = np.inf
-    rounding: float = 0.0
-    trust: float = FIRST_TRUST
-    acceleration: Acceleration = field(default_factory=Acceleration)
-    narrowings: int = 0
-
-
 @dataclass(frozen=True)
 class SparseNewton(Solver):
-    """Damped, accelerated natural-gradient steps on 8 draws, multiplied while they are too few.
+    """Damped, accelerated natural-gradient steps on 8 draws, and what follows if these are too few.
 
     Requires: second derivatives of log p̂; a Gaussian q with a sparse precision, whose edges hold
     every entry of the Hessian.
@@ -157,12 +117,19 @@ class SparseNewton(Solver):
         Nats of KL, for every hundred coordinates, that may be lost to the finite number of draws.
     draws
         How many draws to begin with, rounded up to a multiple of 8.
+    end
+        What follows where the first draws end if they are too few for the tolerance: "multiply"
+        them; "average" the points that fresh draws lead to, which takes fewer; or "stop".
+    at_once
+        Whether to average from the start, because q is near the optimum.
     """
 
     order: ClassVar[int] = 1
     max_steps: int = 150
     tolerance: float = TOLERANCE
     draws: int = FIRST_DRAWS
+    end: Literal["multiply", "average", "stop"] = "multiply"
+    at_once: bool = False
 
     def accepts(self, q: Distribution) -> bool:
         """Whether q is a Gaussian with a sparse precision."""
@@ -181,11 +148,14 @@ class SparseNewton(Solver):
             trial=point,
             candidate=q,
             n_draws=len(eps),
+            average=Averaging() if self.at_once else None,
         )
 
     def step(self, states: list[SparseNewtonState], target: Target) -> None:
         """Evaluate every candidate; move to it or damp the step."""
         for state in states:
+            if state.average is not None and not state.average.n_batches:
+                self._find_profile(state, state.average, target)
             z = state.candidate.push(state.eps)
             scale = 1 / np.sqrt(state.trial.precision[: state.q.dim])
             evaluated = hessians(target, state.q.edges, z, GROUPS, scale)
@@ -202,7 +172,9 @@ class SparseNewton(Solver):
                 state.reason = Reason.OUTRUN
 
     def grow(self, state: SparseNewtonState) -> bool:
-        """Go on with as many draws as the error calls for, at least twice as many."""
+        """Go on with as many draws as the error calls for, at least twice as many; or average."""
+        if self.end != "multiply":
+            return self.end == "average" and self._go_on(state)
         growth = 2.0 ** np.ceil(np.log2(max(2.0, min(4.0, state.error / self.tolerance))))
         most = min(MOST_DRAWS, MOST_NUMBERS // state.q.dim)
         n = int(min(most // (2 * GROUPS) * 2 * GROUPS, growth * len(state.eps)))
@@ -237,7 +209,9 @@ class SparseNewton(Solver):
         estimates = None
         if np.isfinite(result.loss):
             estimates = look(q, state.eps, z, evaluated, result)
-        if estimates is None:
+        if state.average is not None:
+            self._take_in(state, state.average, estimates)
+        elif estimates is None:
             self._reject(state)
         else:
             log_p = evaluated.log_p[result.inside]
@@ -277,6 +251,63 @@ class SparseNewton(Solver):
         if not self._settled(state):
             self._aim(state)
 
+    def _go_on(self, state: SparseNewtonState) -> bool:
+        """Go on with fresh draws; if there were some before, to a smaller error."""
+        if state.average is None:
+            state.average = Averaging()
+        else:
+            state.average.factor *= 0.5
+        if state.average.n_draws >= MOST_DRAWS:
+            return False
+        state.trial, state.candidate, state.reason = state.point, state.q, None
+        state.eps = stratified_draws(state.rng, len(state.eps), state.q.dim)
+        return True
+
+    def _find_profile(self, state: SparseNewtonState, average: Averaging, target: Target) -> None:
+        """See which coordinates are scales, and how the others follow them."""
+        before = target.counter.n_gradients
+        theta = scales_of(target, state.q, state.rng)
+        goal = (
+            None if state.goal is None else state.q.placed(state.point.mean, state.goal.precision)
+        )
+        average.profile = (
+            profile_at(target, goal or state.q, theta, FLATTEST) if len(theta) else None
+        )
+        state.info.n_gradients += target.counter.n_gradients - before
+
+    def _take_in(
+        self, state: SparseNewtonState, average: Averaging, estimates: GroupEstimates | None
+    ) -> None:
+        """Put where fresh draws lead into the average; end, or go on from there."""
+        lost = estimates is None or estimates.loss - estimates.doubt > state.loss + BEHIND_NATS
+        batch = average.batch(state.candidate, state.trial, None if lost else estimates)
+        n = len(state.eps)
+        if batch is None or estimates is None:  # back to the average, and on in shorter steps
+            average.part *= 0.5
+            state.trial, state.candidate = state.point, state.q
+        else:
+            errors = sampling_error(state.candidate, estimates, state.rng)
+            state.trial, state.candidate = batch
+            state.point = average.add(state.trial, estimates.loss, *errors, n)
+            state.q = state.candidate.placed(*state.point) or state.candidate
+            state.loss, state.n_draws = average.loss, average.n_draws
+            state.error, state.total = average.error, average.total
+            state.decrement = state.total
+            state.record(state.total)
+            n *= 1 if average.n_batches % BATCHES_EACH else 2
+        if average.part < SMALLEST_STEP:
+            state.stall(False)
+        elif average.drifts:
+            state.average = Averaging(part=average.part, factor=average.factor)
+            state.point, state.q = state.trial, state.candidate
+        elif average.settled(self.tolerance):
+            state.reason = Reason.CONVERGED
+        elif average.n_draws >= MOST_DRAWS:
+            state.reason = Reason.DRAWS
+        else:
+            most = max(1, MOST_NUMBERS // state.q.dim // (2 * GROUPS)) * 2 * GROUPS
+            state.eps = stratified_draws(state.rng, min(n, most), state.q.dim)
+
     def _aim(self, state: SparseNewtonState) -> None:
         """Next try an accelerated step, if whole steps succeed; else a plain one."""
         ahead = state.acceleration.trial(state.q) if state.rho == 1.0 else None
@@ -288,9 +319,15 @@ class SparseNewton(Solver):
 
     def _settled(self, state: SparseNewtonState) -> bool:
         """End, or go on with more draws, if next to nothing is left; False if something is."""
-        enough = state.error <= self.tolerance
-        noise = min(state.total, MOST_NOISE * max(1.0, state.q.dim / TOLERANCE_DIM))
-        part = NEGLIGIBLE_PART * state.error if enough else ROUGH_PART * noise
+        hundreds = max(1.0, state.q.dim / TOLERANCE_DIM)
+        noise = min(state.total, MOST_NOISE * hundreds)
+        if self.end == "multiply":
+            enough = state.error <= self.tolerance
+            rough = ROUGH_PART * noise
+        else:
+            enough = state.error <= EXACT_PART * self.tolerance
+            rough = max(noise, ROUGH_NATS * hundreds)
+        part = NEGLIGIBLE_PART * state.error if enough else rough
         left = max(EXACT_NATS, state.rounding / 8, part)
         if state.decrement > left:
             return False
@@ -317,7 +354,8 @@ class SparseNewton(Solver):
         if state.goal is None:
             self._narrow(state)
             return
-        if state.acceleration.in_use:
+        accelerated = state.acceleration.in_use
+        if accelerated:
             state.acceleration.fail()
         else:
             state.shorten()
@@ -334,6 +372,11 @@ class SparseNewton(Solver):
             return
         # With too few draws that say something, their noise hides the way down: take more.
         lost = state.rho < SMALLEST_STEP or state.decrement <= state.total
+        near = state.decrement <= NEAR_NATS * max(1.0, state.q.dim / TOLERANCE_DIM)
+        inexact = self.end != "multiply" and state.error > EXACT_PART * self.tolerance
+        if inexact and near and not accelerated:
+            self.settle(state, False)
+            return
         if hidden and lost and self.grow(state):
             return
         # A step this short gains less than the rounding of the loss: there is no way down.
