@@ -76,7 +76,7 @@ def probed_edges(target: Target, rng: np.random.Generator) -> np.ndarray:
     UnsuitableError
         If the Hessian is not finite at any of the points tried.
     """
-    return _probe(target, _finite_point(target, rng), rng)
+    return _probe(target, finite_point(target, rng), rng)
 
 
 def check_edges(target: Target, edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
