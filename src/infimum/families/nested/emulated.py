@@ -117,6 +117,11 @@ class Emulated(HostOnly):
         """t."""
         return StudentT(self.mean, self.factor, FREEDOM)
 
+    @property
+    def acceptance(self) -> float:
+        """Share of the t's draws that are kept."""
+        return float(np.exp(self.log_norm - self.ceiling))
+
     def draw_inside(
         self, rng: np.random.Generator, n: int
     ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, " n"]]:
