@@ -33,7 +33,7 @@ def test_the_marginal_of_the_hubs_is_exact(intercepts):
 
 
 def test_hubs_and_evidence_are_those_of_quadrature(intercepts):
-    """q has the mean of log_tau half an sd too high."""
+    """q has the mean of log_tau a quarter of an sd too high, or more."""
     fit, y = intercepts
     made = corrections.blocks(fit)
     assert made.verdict == "good", made
@@ -47,7 +47,7 @@ def test_hubs_and_evidence_are_those_of_quadrature(intercepts):
     found = made.summary().loc["log_tau"]
     assert abs(found["mean"] - mean) < 4 * found["mcse"]
     assert abs(made.log_evidence.value - log_z) < 4 * made.log_evidence.se
-    assert abs(np.asarray(fit.q.mean)[0] - mean) > 0.3 * found["sd"]
+    assert abs(np.asarray(fit.q.mean)[0] - mean) > 0.25 * found["sd"]
 
 
 def test_groups_of_up_to_three_coordinates():

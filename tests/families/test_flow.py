@@ -118,7 +118,7 @@ class TestFewDirections:
     @pytest.mark.parametrize("base", ["sparse", "lowrank"])
     def test_they_hold_what_is_bent(self, base, tmp_path):
         target, log_z = bent_hub(30)
-        fit = infimum.fit(target, families.Flow(base, directions=4), starts=1)
+        fit = infimum.fit(target, families.Flow(base, directions=4), starts=1, seed=1)
         assert fit.q.directions.shape == (32, 4)
         assert log_z - fit.elbo.value < 0.03 + 3 * fit.elbo.se
         assert fit.verdict == "good"
