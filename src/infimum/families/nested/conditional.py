@@ -12,10 +12,9 @@ from collections.abc import Iterator
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.distance import cdist
 
+from infimum.families.nested.known import Known
 from infimum.families.nested.shapes import NODES, POINTS, Shapes
-from infimum.families.nested.warp import Warp
 from infimum.gaussian.sparse import Layout
 from infimum.gaussian.sparse_solve import solve, times_transposed
 from infimum.gaussian.stack import LOG_2PI
@@ -33,64 +32,8 @@ ROWS, BLOCK = 64, 2**17
 """Draws that are made together, and their numbers for as many coordinates at a time: 1 MB, as a
 whole row of 5,000 coordinates took four times as long."""
 
-LEAST_BEND = 1e-4
-"""Least size of a term that is not straight: those of scales that are known to 1 % are below."""
-
 PINNED = 4.0
 """Change of the log of a precision over all known θ above which a coordinate is pinned."""
-
-
-class Known(eqx.Module):
-    """The θ at which something of x is known.
-
-    Attributes
-    ----------
-    warp
-        The coordinates u of θ.
-    u
-        Shape (n, h).
-    low, high
-        The box in u beyond which x is what it is at its sides, shapes (h,).
-    """
-
-    warp: Warp
-    u: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    def shares(self, theta: Float[np.ndarray, "m h"]) -> Float[np.ndarray, "m n"]:
-        """The share that each known θ has in what is interpolated at others."""
-        u = np.clip(self.warp.u(theta), self.low, self.high)
-        terms, further = self._terms(self.u, u)
-        m = terms.shape[1]
-        system = np.block([[cdist(self.u, self.u) ** 3, terms], [terms.T, np.zeros((m, m))]])
-        right = np.concatenate([cdist(self.u, u) ** 3, further.T])
-        return np.asarray(np.linalg.solve(system, right)[: len(self.u)].T)
-
-    def _terms(
-        self, known: Float[np.ndarray, "n h"], u: Float[np.ndarray, "m h"]
-    ) -> tuple[Float[np.ndarray, "n t"], Float[np.ndarray, "m t"]]:
-        """What is interpolated exactly, at the known points and at others.
-
-        1 and u; log(1 + exp(-2 θ)), which is how the log of a precision bends that is 1/σ² where
-        σ = exp θ is small, and that of the data where it is not; and θ where a tail is long. Of the
-        last two only what the first do not have, if it is not nothing.
-        """
-        (plain, bent), (more_plain, more_bent) = map(self._parts, (known, u))
-        along = np.linalg.lstsq(plain, bent, rcond=None)[0]
-        bent, more_bent = bent - plain @ along, more_bent - more_plain @ along
-        size = np.abs(bent).max(axis=0)
-        kept = size > LEAST_BEND
-        return (
-            np.concatenate([plain, bent[:, kept] / size[kept]], axis=1),
-            np.concatenate([more_plain, more_bent[:, kept] / size[kept]], axis=1),
-        )
-
-    def _parts(self, u: Float[np.ndarray, "n h"]) -> tuple[np.ndarray, np.ndarray]:
-        long = (self.warp.left + self.warp.right) > 0
-        away = self.warp.theta(u) - self.warp.centre
-        plain = np.concatenate([np.ones((len(u), 1)), u], axis=1)
-        return plain, np.concatenate([np.logaddexp(0.0, -2 * away), away[:, long]], axis=1)
 
 
 class Latest:

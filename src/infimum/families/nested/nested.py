@@ -10,8 +10,9 @@ from jaxtyping import Float
 
 from infimum.families._family import Left, Promise, Searched
 from infimum.families._host import Conditioned
-from infimum.families.nested.conditional import Conditional, GaussianField, Known, ShapedField
+from infimum.families.nested.conditional import Conditional, GaussianField, ShapedField
 from infimum.families.nested.emulated import Emulated
+from infimum.families.nested.known import Known
 from infimum.families.nested.table import Table
 from infimum.families.nested.warp import Warp
 

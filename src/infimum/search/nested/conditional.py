@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from infimum.families.nested.conditional import GaussianField, Known, ShapedField
+from infimum.families.nested.conditional import GaussianField, ShapedField
+from infimum.families.nested.known import Known
 from infimum.search.nested.cells import cells_at
 from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.field import Field
