@@ -99,19 +99,18 @@ def _member(
     while True:
         explored = _explored(plan, field, marginal, root)
         dense = dense_with_shapes(field, explored)
-        rough.info.n_gradients += field.n_gradients
         more = _further_scales(field, explored, dense, bool(family.scales))
         if not more.size:
             break
+        rough.info.n_gradients += field.n_gradients
         field, marginal, root = _widened(target, rough, field, explored, more)
     conditional: GaussianField | ShapedField
-    before = field.n_gradients
     if dense is not None and not dense.size:
         explored, conditional = with_exact_shapes(field, explored)
     else:
         conditional = gaussian_field(field, explored)
         explored = with_skew(field, explored)
-    rough.info.n_gradients += field.n_gradients - before
+    rough.info.n_gradients += field.n_gradients
     q = NestedDistribution(
         outer=table_of(explored) if isinstance(explored, Lattice) else density_of(explored),
         conditional=conditional,
