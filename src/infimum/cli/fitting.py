@@ -47,8 +47,8 @@ def demo(name: Demonstration = "eight_schools", out: Folder = Path("out")) -> No
     r"""Fit the posterior of a real dataset by a climb, and show the best fit.
 
     NAME is eight_schools, challenger, pumps, seeds, stackloss, dugongs, coal or galaxies. The
-    command writes the best fit to NAME.zip and a plot of it to NAME.png. A demonstration took 10
-    to 43 s on two cores that were busy with other work.
+    command writes the best fit to NAME.zip and a plot of it to NAME.png. A demonstration took 14
+    to 38 s on two cores that were busy with other work.
 
     \b
     Examples:

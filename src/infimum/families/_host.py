@@ -1,4 +1,4 @@
-"""Distributions that live on the host alone, because they evaluate foreign code or are tables."""
+"""Distributions that live on the host alone, because they are tables or interpolations."""
 
 from __future__ import annotations
 
