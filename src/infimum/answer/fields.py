@@ -23,7 +23,7 @@ from infimum.base.program import double_precision
 from infimum.base.seeds import Seed
 from infimum.checks.weights import Estimate
 from infimum.families._distribution import Distribution
-from infimum.families._family import Family
+from infimum.families._family import Family, arrays_below
 from infimum.families._host import Conditioned, HostOnly
 from infimum.gaussian.student_t import StudentT
 from infimum.gaussian.student_t_mixture import StudentTMixture
@@ -68,12 +68,6 @@ def options(family: Family) -> dict[str, Any]:
 
 def _fields(member: StudentT | StudentTMixture) -> dict[str, np.ndarray]:
     return {x.name: np.asarray(getattr(member, x.name)) for x in dataclasses.fields(member)}
-
-
-def _below(folder: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of one folder, by their names in it."""
-    start = f"{folder}/"
-    return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
 
 
 def is_portable(fit: Answer) -> bool:
@@ -159,7 +153,7 @@ def _assessment(
     family: Family, described: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Assessment:
     members = [
-        _checked(family.from_arrays(_below(f"q{place}", arrays)))
+        _checked(family.from_arrays(arrays_below(f"q{place}", arrays)))
         for place in range(described["members"])
     ]
     proposal = Proposal(members[0], _wide(members[0], arrays), tuple(members[1:]))
@@ -171,7 +165,7 @@ def _assessment(
         raise ValueError("its arrays do not belong together")
     seed = _seed(described["seed"])
     draws = WeighedDraws(proposal, space, seed, n_draws, **densities, stored=stored)
-    unseen = _unseen(described.get("beyond"), _below("beyond", arrays), dim, len(space.names))
+    unseen = _unseen(described.get("beyond"), arrays_below("beyond", arrays), dim, len(space.names))
     return Assessment(draws, Reason[described["reason"]], unseen)
 
 
@@ -225,7 +219,7 @@ def _wide(
     q: Distribution, arrays: dict[str, np.ndarray]
 ) -> StudentT | StudentTMixture | WideScales | None:
     """The wide proposal from its arrays, of one component or of several; None without any."""
-    arrays = _below("wide", arrays)
+    arrays = arrays_below("wide", arrays)
     if not arrays:
         return None
     freedom = float(arrays["freedom"])

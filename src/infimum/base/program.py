@@ -184,6 +184,15 @@ class Program:
         flat = core.jaxpr_as_fun(ClosedJaxpr(self.structure.jaxpr, self.constants))
         return lambda z: jax.tree_util.tree_unflatten(self.structure.out_tree, flat(z))
 
+    def plus(self, term: Callable[[Any], Any], dim: int) -> Program:
+        """A (value, gradient) program with a function of z, and its gradient, added."""
+        own, added = self.function(), jax.value_and_grad(term)
+
+        def both(z: Any) -> Any:
+            return jax.tree_util.tree_map(jnp.add, tuple(own(z)), tuple(added(z)))
+
+        return Program(both, dim)
+
     def differentiable(self) -> Callable[[Any], Any]:
         """The value of a (value, gradient) program, with that gradient as its derivative."""
         return differentiable(self.structure, self.constants)

@@ -197,3 +197,9 @@ class Searched(Family):
             f"{self.name} can't start from another q: its search begins at the target itself. "
             "Leave out what it should start from",
         )
+
+
+def arrays_below(folder: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of one folder, by their names in it: those of one field of a distribution."""
+    start = f"{folder}/"
+    return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}

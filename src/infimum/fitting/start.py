@@ -19,7 +19,7 @@ from infimum.families._host import Conditioned
 from infimum.families.fullrank import DenseGaussian
 from infimum.objective.draws import fresh_draws
 from infimum.search.beginning import Beginning
-from infimum.search.starts import COLD_SCALE, random_points, usable_points
+from infimum.search.starts import COLD_SCALE, random_points, trouble_at, usable_points
 from infimum.target.journal.records import digest
 from infimum.target.target import Target
 from infimum.target.values import inverted, listed, own_leaves, read_draws, read_values
@@ -89,11 +89,7 @@ class StartValues:
         if usable.any():
             point = self.points[np.argmax(usable)]
             return Beginning(point, self.scale, self.gaussian, self.q, self.family)
-        what = f"{log_p[0]}".replace("nan", "NaN").replace("inf", "+inf").replace("-+", "-")
-        if np.isfinite(log_p[0]):
-            row = int(np.flatnonzero(~np.isfinite(gradient[0]))[0])
-            name = target.space.free_names[row]
-            what = f"{log_p[0]:.6g} with gradient {gradient[0, row]} in coordinate {name!r}"
+        what = trouble_at(target, log_p[0], gradient[0])
         tried = f", and not usable at {len(log_p) - 1} more points of it" if len(log_p) > 1 else ""
         raise coded_error(
             ValueError,

@@ -50,6 +50,21 @@ def times_transposed(layout: Layout, below: Array | np.ndarray, x: Array | np.nd
     return jnp.asarray(x).at[..., columns].add(below * x[..., jnp.asarray(layout.rows)])
 
 
+def solve_each(layout: Layout, below: np.ndarray, x: np.ndarray, transposed: bool) -> np.ndarray:
+    """As `solve`, with a factor for each row of x (n, d); without entries it is x itself."""
+    if not below.size:
+        return x
+    pairs = zip(below, x, strict=True)
+    return np.stack([_solved(layout, b, row, transposed) for b, row in pairs])
+
+
+def times_transposed_each(layout: Layout, below: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """As `times_transposed`, with a factor for each row of x (n, d)."""
+    if not below.size:
+        return x
+    return np.stack([times_transposed(layout, b, row) for b, row in zip(below, x, strict=True)])
+
+
 def _columns(starts: Array, n: int) -> Any:
     """The column of each of n entries."""
     d = len(starts) - 1

@@ -82,17 +82,7 @@ def best_on_path(
     gain, most
         Relative gain of log p̂ below which the ascent ends, and its iterations at most.
     """
-    path: list[tuple[float, np.ndarray]] = []
-
-    def loss(z: np.ndarray) -> tuple[float, np.ndarray]:
-        log_p, gradient = target.value_and_gradient(z[None])
-        fine = bool(np.isfinite(log_p[0]) and np.isfinite(gradient).all())
-        if fine and (not path or log_p[0] > path[-1][0]):
-            path.append((float(log_p[0]), z.copy()))
-        return (-float(log_p[0]), -gradient[0]) if fine else (np.inf, np.zeros(len(z)))
-
-    options = {"maxiter": most, "ftol": gain}
-    ended = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+    path, ended = _ascent(target, start, np.arange(len(start)), gain, most)
     spent = int(ended.nfev)
     if not path:
         return Local(-np.inf, start, np.ones(len(start)), spent)
@@ -133,15 +123,37 @@ def raised_start(
     if len(free) in (0, target.dim):
         return start
 
+    _, ended = _ascent(target, start, free, RAISE_GAIN, RAISE_ITERATIONS)
+    raised = start.copy()
+    raised[free] = ended.x
+    return raised if np.isfinite(ended.x).all() and np.isfinite(ended.fun) else start
+
+
+def _ascent(
+    target: Target,
+    start: Float[np.ndarray, " d"],
+    free: Int[np.ndarray, " k"],
+    gain: float,
+    most: int,
+) -> tuple[list[tuple[float, np.ndarray]], scipy.optimize.OptimizeResult]:
+    """Points of an ascent in some coordinates, each higher than those before; and how it ended.
+
+    Parameters
+    ----------
+    gain, most
+        Relative gain of log p̂ below which it ends, and its iterations at most.
+    """
+    path: list[tuple[float, np.ndarray]] = []
+
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         z = start.copy()
         z[free] = x
         log_p, gradient = target.value_and_gradient(z[None])
         fine = bool(np.isfinite(log_p[0]) and np.isfinite(gradient).all())
+        if fine and (not path or log_p[0] > path[-1][0]):
+            path.append((float(log_p[0]), z))
         return (-float(log_p[0]), -gradient[0, free]) if fine else (np.inf, np.zeros(len(free)))
 
-    options = {"maxiter": RAISE_ITERATIONS, "ftol": RAISE_GAIN}
+    options = {"maxiter": most, "ftol": gain}
     ended = scipy.optimize.minimize(loss, start[free], jac=True, method="L-BFGS-B", options=options)
-    raised = start.copy()
-    raised[free] = ended.x
-    return raised if np.isfinite(ended.x).all() and np.isfinite(ended.fun) else start
+    return path, ended

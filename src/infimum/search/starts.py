@@ -104,15 +104,20 @@ def usable_points(
     return log_p, gradient, np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
 
 
+def trouble_at(target: Target, log_p: float, gradient: Float[np.ndarray, " d"]) -> str:
+    """What is wrong with the density, or with its gradient, at a point that is not usable."""
+    if np.isfinite(log_p):
+        place = int(np.flatnonzero(~np.isfinite(gradient))[0])
+        name = target.space.free_names[place]
+        return f"{log_p:.6g} with gradient {gradient[place]} in coordinate {name!r}"
+    return "NaN" if np.isnan(log_p) else f"{log_p:+}"
+
+
 def _no_start(target: Target, points: np.ndarray, log_p: np.ndarray, gradient: np.ndarray) -> str:
     """The message that no start could be used: the density at one of them, and what to do."""
     bad = np.flatnonzero(log_p == np.inf)
     first = int(bad[0]) if bad.size else 0
-    what = "+inf" if bad.size else ("NaN" if np.isnan(log_p[first]) else f"{log_p[first]}")
-    if np.isfinite(log_p[first]):
-        coordinate = int(np.flatnonzero(~np.isfinite(gradient[first]))[0])
-        what = f"{log_p[first]:.6g} with gradient {gradient[first, coordinate]} in coordinate "
-        what += repr(target.space.free_names[coordinate])
+    what = trouble_at(target, log_p[first], gradient[first])
     cure = {
         "+inf": "A density must be finite: look for log(0) with a minus sign or overflow in exp",
         "NaN": "Look for log or sqrt of a negative number; if a parameter is restricted, give its "

@@ -64,7 +64,7 @@ def find_edges(target: Target, rng: np.random.Generator, *, dense: bool = False)
     if target.twice_differentiable and target.program.structure.total <= LARGEST_PROGRAM_READ:
         edges = _read(target)
     if edges is None:
-        edges = _probe(target, finite_point(target, rng), rng)
+        edges = probed_edges(target, rng)
     return _confirmed(target, edges, rng, MOST_FAILURES, dense)
 
 
@@ -152,10 +152,15 @@ def finite_point(target: Target, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _probe(target: Target, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pattern of the Hessian at one point."""
-    noise = product_noise(target, z, rng)
-    pairs = probe(lambda v: hessian_times(target, z, v), target.dim, rng, noise)
+def _probe(
+    target: Target, z: np.ndarray, rng: np.random.Generator, scale: np.ndarray | None = None
+) -> np.ndarray:
+    """The pattern of the Hessian at one point, in units of a scale if there is one."""
+    unit = 1.0 if scale is None else scale
+    noise = unit * product_noise(target, z, rng, scale)
+    pairs = probe(
+        lambda v: unit * hessian_times(target, z, unit * v, scale), target.dim, rng, noise
+    )
     return _unique(pairs, target.dim)
 
 
@@ -206,11 +211,8 @@ def widened(
         return edges
     if not incomplete_rows(target, edges, z[None], rng, scale)[0].size:
         return edges
-    noise = scale * product_noise(target, z, rng, scale)
-    pairs = probe(
-        lambda v: scale * hessian_times(target, z, scale * v, scale), target.dim, rng, noise
-    )
-    return _unique(np.concatenate([edges, pairs], axis=1), target.dim)
+    more = _probe(target, z, rng, scale)
+    return _unique(np.concatenate([edges, more], axis=1), target.dim)
 
 
 def incomplete_rows(

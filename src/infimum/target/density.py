@@ -63,3 +63,31 @@ class Density(abc.ABC):
     @abc.abstractmethod
     def resume(self) -> None:
         """Raise the Ctrl-C that a compiled loop has held back."""
+
+
+class WrappedDensity(Density):
+    """Another density, whose answers are changed or kept on their way.
+
+    Parameters
+    ----------
+    density
+        The other one.
+    """
+
+    def __init__(self, density: Density) -> None:
+        self.density = density
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether there is a gradient."""
+        return self.density.differentiable
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether JAX may differentiate that gradient."""
+        return self.density.twice_differentiable
+
+    @property
+    def failures(self) -> Failures:
+        """Evaluations that raised an error."""
+        return self.density.failures

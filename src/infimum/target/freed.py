@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.base.program import Program
-from infimum.target.density import Density
-from infimum.target.guarded import Failures, Relay
+from infimum.target.density import Density, WrappedDensity
+from infimum.target.guarded import Relay
 
 
-class FreedDensity(Density):
+class FreedDensity(WrappedDensity):
     """log p̂ + ½ (aᵀz)² - ½ Σ_i r_i z_i²: without aᵀz ~ N(0, 1), and held by r instead.
 
     Parameters
@@ -26,36 +26,18 @@ class FreedDensity(Density):
     def __init__(
         self, density: Density, soft: Float[np.ndarray, " d"], ridge: Float[np.ndarray, " d"]
     ) -> None:
-        self.density, self.soft, self.ridge = density, soft, ridge
+        super().__init__(density)
+        self.soft, self.ridge = soft, ridge
 
     @functools.cached_property
     def program(self) -> Program:
         """(value, gradient) of one point, for loops inside the compiler."""
-        own, soft, ridge = self.density.program.function(), self.soft, self.ridge
+        soft, ridge = self.soft, self.ridge
 
         def added(z: jax.Array) -> jax.Array:
             return 0.5 * (jnp.dot(soft, z) ** 2 - jnp.dot(ridge, z**2))
 
-        def both(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-            more = jax.value_and_grad(added)(z)
-            return jax.tree_util.tree_map(jnp.add, tuple(own(z)), more)
-
-        return Program(both, len(self.soft))
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether there is a gradient."""
-        return self.density.differentiable
-
-    @property
-    def twice_differentiable(self) -> bool:
-        """Whether JAX may differentiate that gradient."""
-        return self.density.twice_differentiable
-
-    @property
-    def failures(self) -> Failures:
-        """Evaluations that raised an error."""
-        return self.density.failures
+        return self.density.program.plus(added, len(soft))
 
     def __call__(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
         """log p̂ (n,) and its gradient (n, d) at each row."""

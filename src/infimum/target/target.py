@@ -150,12 +150,7 @@ class Target:
 
     def plus(self, term: Callable[[Any], Any]) -> Target:
         """The same target with a function of z, traceable by JAX, added to log p̂."""
-        own, added = self.program.function(), jax.value_and_grad(term)
-
-        def both(z: Any) -> Any:
-            return jax.tree_util.tree_map(jnp.add, tuple(own(z)), tuple(added(z)))
-
-        density = CompiledDensity(Program(both, self.dim))
+        density = CompiledDensity(self.program.plus(term, self.dim))
         return Target.of(self.space, density, self.name, example=self.example, model=self.model)
 
     def freed(self, soft: np.ndarray, ridge: np.ndarray) -> Target:

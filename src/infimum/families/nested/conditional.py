@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from infimum.families.nested.known import Known
 from infimum.families.nested.shapes import NODES, POINTS, Shapes
 from infimum.gaussian.sparse import Layout
-from infimum.gaussian.sparse_solve import solve, times_transposed
+from infimum.gaussian.sparse_solve import solve_each, times_transposed_each
 from infimum.gaussian.stack import LOG_2PI
 
 LARGEST_CHUNK = 2**21
@@ -37,7 +37,7 @@ PINNED = 4.0
 
 
 class Latest:
-    """The points whose density was computed last: those of a draw are asked for at once again."""
+    """The points whose density was computed last. That of a draw is asked for right after it."""
 
     def __init__(self) -> None:
         self.points: list[np.ndarray] = []
@@ -123,7 +123,7 @@ class GaussianField(Conditional):
         log D and the entries of L, shapes (n, k) and (n, e); of pinned coordinates' columns what
         they are more than `limit`, times D.
     limit
-        The entries where the coordinate is pinned most, shape (e,); 0 where it is not pinned.
+        What the entries of pinned coordinates' columns tend to, shape (e,); 0 for the others.
     pinned
         1 for coordinates that are pinned, else 0, shape (k,).
     order, starts, rows
@@ -157,10 +157,7 @@ class GaussianField(Conditional):
         """The field of these means and factors at the known θ."""
         log_pivots, centre = np.log(pivots), mean[:, layout.order]
         pinned = np.ptp(log_pivots, axis=0) > PINNED
-        apart = centre
-        if below.size:
-            pairs = zip(below, centre, strict=True)
-            apart = np.stack([times_transposed(layout, b, row) for b, row in pairs])
+        apart = times_transposed_each(layout, below, centre)
         centre = np.where(pinned, apart * pivots, centre)
         column = np.repeat(np.arange(len(pinned)), np.diff(layout.starts))
         limit = np.where(pinned[column], _limit(pivots, below, column), 0.0)
@@ -231,9 +228,7 @@ class GaussianField(Conditional):
     ) -> Float[np.ndarray, " m"]:
         """log density so far from the mean, in the order of the factor."""
         along = away @ self.soft[self.order] if self.soft.size else np.zeros(len(away))
-        if below.size:
-            layout, pairs = self.layout, zip(below, away, strict=True)
-            away = np.stack([times_transposed(layout, b, row) for b, row in pairs])
+        away = times_transposed_each(self.layout, below, away)
         free = _log_normal(away * np.exp(0.5 * log_pivots), log_pivots)
         return np.asarray(free + 0.5 * (np.log(stiffness) - along**2))
 
@@ -242,10 +237,7 @@ class GaussianField(Conditional):
     ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """H⁻¹ a without the soft constraint, in the order of the factor, and 1 + aᵀ H⁻¹ a."""
         weights = np.broadcast_to(self.soft[self.order], log_pivots.shape)
-        down = weights
-        if below.size:
-            layout, pairs = self.layout, zip(below, weights, strict=True)
-            down = np.stack([solve(layout, b, row.copy(), False) for b, row in pairs])
+        down = solve_each(self.layout, below, weights, False)
         across = self._solved(below, down * np.exp(-log_pivots))
         return across, 1 + (across * weights).sum(axis=1)
 
@@ -263,10 +255,7 @@ class GaussianField(Conditional):
         self, below: Float[np.ndarray, "m e"], x: Float[np.ndarray, "m k"]
     ) -> Float[np.ndarray, "m k"]:
         """(I + L)⁻ᵀ x at each row."""
-        if not below.size:
-            return x
-        layout, pairs = self.layout, zip(below, x, strict=True)
-        return np.stack([solve(layout, b, row, True) for b, row in pairs])
+        return solve_each(self.layout, below, x, True)
 
 
 class ShapedField(Conditional):
@@ -329,7 +318,7 @@ def _limit(
 ) -> Float[np.ndarray, " e"]:
     """Where the entries of L tend to as the pivot of their column grows.
 
-    They come as near to it as the pivot is large: from the two most pinned θ follows the limit.
+    Their distance from it falls as 1 over the pivot, so two θ give the limit: the most pinned ones.
     """
     entry = np.arange(len(column))
     first = np.argmax(pivots, axis=0)

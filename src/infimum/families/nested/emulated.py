@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammaincinv, ndtri
 
+from infimum.families._family import arrays_below
 from infimum.families._host import HostOnly
 from infimum.families.nested import radial
 from infimum.families.nested.warp import Warp
@@ -103,9 +104,7 @@ class Emulated(HostOnly):
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Emulated:
         """From its arrays by name."""
         own = {name: x for name, x in arrays.items() if "/" not in name}
-        start = "warp/"
-        warp = {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
-        return cls(Warp(**warp), **own)
+        return cls(Warp(**arrays_below("warp", arrays)), **own)
 
     @property
     def dim(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from infimum.families._family import Left, Promise, Searched
+from infimum.families._family import Left, Promise, Searched, arrays_below
 from infimum.families._host import Conditioned
 from infimum.families.nested.conditional import Conditional, GaussianField, ShapedField
 from infimum.families.nested.emulated import Emulated
@@ -49,9 +49,9 @@ class Nested(Searched):
 
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> NestedDistribution:
         """The scales' density, and x given them."""
-        outer, inner = _below("outer/", arrays), _below("conditional/", arrays)
+        outer, inner = arrays_below("outer", arrays), arrays_below("conditional", arrays)
         box = {name: inner[f"known/{name}"] for name in ("u", "low", "high")}
-        known = Known(Warp(**_below("known/warp/", inner)), **box)
+        known = Known(Warp(**arrays_below("known/warp", inner)), **box)
         own = {name: x for name, x in inner.items() if "/" not in name}
         return NestedDistribution(
             outer=Emulated.from_arrays(outer) if "ceiling" in outer else Table(**outer),
@@ -73,11 +73,6 @@ class Nested(Searched):
 
 def _conditional(known: Known, arrays: dict[str, Any]) -> Conditional:
     return (ShapedField if "slopes" in arrays else GaussianField)(known, **arrays)
-
-
-def _below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose names begin so, by what follows."""
-    return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
 
 
 class NestedDistribution(Conditioned):

@@ -94,7 +94,8 @@ class Cloud(NamedTuple):
         return np.asarray(self.values + self.warp.stretch(self.u)[1])
 
     def with_values(self, values: Float[np.ndarray, " n"]) -> Cloud:
-        """The same with better values, and slopes of what they add."""
+        """The same with better values, and slopes of what they add; only finite ones count."""
+        values = np.where(np.isfinite(values), values, -np.inf)
         lack = np.where(np.isfinite(values), values - self.values, 0.0)
         n, h = self.u.shape
         m = 1 + h + (h * (h + 1) // 2 if n > (h + 1) * (h + 2) // 2 else 0)

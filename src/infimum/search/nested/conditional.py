@@ -64,11 +64,11 @@ def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"]
 
 def with_exact_shapes(field: Field, explored: Explored) -> tuple[Explored, ShapedField]:
     """Exact integrals over x in the place of Laplace's, and the shapes of x."""
-    modes = field.look(explored.modes.z)
+    modes = explored.modes
     cells = cells_at(field, modes)
     conditional = ShapedField(_known(explored), modes.z[:, field.rest], cells.log_sd, cells.slopes)
     values = explored.values + cells.log_integral - field.laplace(modes)
-    return explored.with_values(np.where(np.isfinite(values), values, -np.inf)), conditional
+    return explored.with_values(values), conditional
 
 
 def gaussian_field(field: Field, explored: Explored) -> GaussianField:

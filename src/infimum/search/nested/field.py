@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families.nested.conditional import NONE
 from infimum.gaussian.sparse import Analysis
-from infimum.gaussian.sparse_solve import solve, times_transposed
+from infimum.gaussian.sparse_solve import solve_each, times_transposed_each
 from infimum.gaussian.stack import LOG_2PI
 from infimum.search.nested.modes import Modes, Precision
 from infimum.structure.colours import colouring
@@ -161,16 +161,16 @@ class Field:
     ) -> Float[np.ndarray, "n k"]:
         """D^-½ (I + L)⁻¹ P x."""
         layout = self.analysis.layout
-        y = self._each(precision, x[:, layout.order], False)
+        y = solve_each(layout, precision.below, x[:, layout.order], False)
         return np.asarray(y / np.sqrt(precision.pivots))
 
     def spread(
         self, precision: Precision, eps: Float[np.ndarray, "n k"]
     ) -> Float[np.ndarray, "n k"]:
         """Pᵀ (I + L)⁻ᵀ D^-½ ε: of covariance H⁻¹ if ε is standard normal."""
-        out = np.empty(eps.shape)
+        out, layout = np.empty(eps.shape), self.analysis.layout
         scaled = eps / np.sqrt(precision.pivots)
-        out[:, self.analysis.layout.order] = self._each(precision, scaled, True)
+        out[:, layout.order] = solve_each(layout, precision.below, scaled, True)
         return out
 
     def base(
@@ -178,22 +178,8 @@ class Field:
     ) -> Float[np.ndarray, "n k"]:
         """The ε of which `away` is the spread: D^½ (I + L)ᵀ P away."""
         layout = self.analysis.layout
-        y = away[:, layout.order]
-        if self.edges.size:
-            pairs = zip(precision.below, y, strict=True)
-            y = np.stack([times_transposed(layout, below, row) for below, row in pairs])
+        y = times_transposed_each(layout, precision.below, away[:, layout.order])
         return np.asarray(y * np.sqrt(precision.pivots))
-
-    def _each(
-        self, precision: Precision, x: Float[np.ndarray, "n k"], transposed: bool
-    ) -> Float[np.ndarray, "n k"]:
-        """(I + L)⁻¹ x, or its transpose, a row at a time."""
-        if not self.edges.size:
-            return x
-        layout, below = self.analysis.layout, precision.below
-        return np.stack(
-            [solve(layout, b, row, transposed) for b, row in zip(below, x, strict=True)]
-        )
 
     def inverse_times(
         self, precision: Precision, x: Float[np.ndarray, "n k"]

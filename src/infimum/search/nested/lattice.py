@@ -84,8 +84,8 @@ class Lattice(NamedTuple):
         return self.modes.of([int(np.argmax(self.values))])
 
     def with_values(self, values: Float[np.ndarray, " n"]) -> Lattice:
-        """The same with better values."""
-        return self._replace(values=values)
+        """The same with better values; those that are not finite are left out."""
+        return self._replace(values=np.where(np.isfinite(values), values, -np.inf))
 
     @property
     def roughness(self) -> float:

@@ -32,6 +32,9 @@ NEAR_SUMMIT = 0.2
 STEADY = 0.7
 """Change of the log of a curvature below which a quadratic is taken for the same as the last."""
 
+MOST_FALL = 20.0
+"""Nats that the marginal may be lower after a step by slopes: from afar a quadratic overshoots."""
+
 CHANGE = 20.0
 """Factor by which a quadratic may change a curvature along any axis at a time."""
 
@@ -174,11 +177,8 @@ class Marginal:
                     best = min(best, float(values[0]))
                 continue
             best, before = float(values[0]), (centre, root)
-            move, curvature, axes = _quadratic(values, len(centre))
-            root = root @ (axes / np.sqrt(curvature))
-            centre = centre + before[1] @ move
-            steady = np.abs(np.log(curvature)).max() < STEADY
-            if np.linalg.norm(move) < NEAR_SUMMIT and steady:
+            centre, root, there = _advanced(centre, root, *_quadratic(values, len(centre)))
+            if there:
                 break
         return centre, root
 
@@ -190,17 +190,14 @@ class Marginal:
         centre, best, before = self.centre, -np.inf, (self.centre, root)
         for _ in range(SUMMIT_TURNS):
             star = self.sloped(self.modes(centre + star_around(h) @ root.T, root))
-            if not np.isfinite(star.values).all() or star.values[0] < best - CHANGE:
+            if not np.isfinite(star.values).all() or star.values[0] < best - MOST_FALL:
                 centre, root = 0.5 * (before[0] + centre), 0.5 * root
                 continue
             best, before = max(best, float(star.values[0])), (centre, root)
             slopes = star.slopes @ root
             curved = (slopes[1 + h :] - slopes[1 : 1 + h]) / (2 * STAR)
-            move, curvature, axes = _newton(slopes[0], 0.5 * (curved + curved.T))
-            root = root @ (axes / np.sqrt(curvature))
-            centre = centre + before[1] @ move
-            steady = np.abs(np.log(curvature)).max() < STEADY
-            if np.linalg.norm(move) < NEAR_SUMMIT and steady:
+            centre, root, there = _advanced(centre, root, slopes[0], 0.5 * (curved + curved.T))
+            if there:
                 break
         return centre, root
 
@@ -220,22 +217,33 @@ def star_around(h: int) -> Float[np.ndarray, "n h"]:
 
 def _quadratic(
     values: Float[np.ndarray, " n"], h: int
-) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, " h"], Float[np.ndarray, "h h"]]:
-    """The Newton step of a quadratic through a stencil, its curvatures and their axes."""
+) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, "h h"]]:
+    """Slope and negative curvature in the middle of a quadratic through a stencil."""
     middle, plus, minus = values[0], values[1 : 1 + h], values[1 + h : 1 + 2 * h]
     slope, curved = 0.5 * (plus - minus), np.diag(2 * middle - plus - minus)
     pairs = [(i, j) for i in range(h) for j in range(i)]
     for (i, j), value in zip(pairs, values[1 + 2 * h :], strict=True):
         curved[i, j] = curved[j, i] = plus[i] + plus[j] - middle - value
-    return _newton(slope, curved)
+    return slope, curved
 
 
-def _newton(
-    slope: Float[np.ndarray, " h"], curved: Float[np.ndarray, "h h"]
-) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, " h"], Float[np.ndarray, "h h"]]:
-    """A Newton step that is not too long, the curvatures, not too far from 1, and their axes."""
+def _advanced(
+    centre: Float[np.ndarray, " h"],
+    root: Float[np.ndarray, "h h"],
+    slope: Float[np.ndarray, " h"],
+    curved: Float[np.ndarray, "h h"],
+) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, "h h"], bool]:
+    """After a Newton step that is not too long, with curvatures that do not change too much.
+
+    Returns
+    -------
+    The centre, a root of the inverse curvature there, and whether the mode is near.
+    """
     curvature, axes = np.linalg.eigh(curved)
     curvature = np.clip(np.abs(curvature), 1 / CHANGE, CHANGE)
     move = axes @ ((axes.T @ slope) / curvature)
     length = float(np.linalg.norm(move))
-    return move / max(1.0, length / SUMMIT_REACH), curvature, axes
+    move /= max(1.0, length / SUMMIT_REACH)
+    steady = np.abs(np.log(curvature)).max() < STEADY
+    near = bool(np.linalg.norm(move) < NEAR_SUMMIT and steady)
+    return centre + root @ move, root @ (axes / np.sqrt(curvature)), near

@@ -40,8 +40,7 @@ def with_skew(field: Field, explored: Explored) -> Explored:
         more = _terms(field, explored.modes, slopes)
     else:
         more = _terms(field, explored.modes)
-    values = explored.values + more
-    return explored.with_values(np.where(np.isfinite(values), values, -np.inf))
+    return explored.with_values(explored.values + more)
 
 
 def _terms(

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum.base.program import Program
-from infimum.target.density import Density
-from infimum.target.guarded import BatchFunction, Failures, Relay
+from infimum.target.density import Density, WrappedDensity
+from infimum.target.guarded import BatchFunction, Relay
 from infimum.target.journal.journal import Journal
 from infimum.target.journal.records import Record, digest
 
@@ -22,14 +22,14 @@ PIECE_SECONDS = 0.5
 the time between two saves of the journal's state."""
 
 
-class RememberedDensity(Density):
+class RememberedDensity(WrappedDensity):
     """The same density, each answer read from the journal if it is kept there.
 
     A long batch is evaluated and written down in pieces, so that a kill costs one of them.
     """
 
     def __init__(self, density: Density, journal: Journal) -> None:
-        self.density = density
+        super().__init__(density)
         self.journal = journal
         self._seconds_per_row: dict[str, float] = {}
 
@@ -48,21 +48,6 @@ class RememberedDensity(Density):
             return log_p, gradient
 
         return self.density.through(relay)
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether the density has a gradient."""
-        return self.density.differentiable
-
-    @property
-    def twice_differentiable(self) -> bool:
-        """Whether JAX may differentiate the density's gradient."""
-        return self.density.twice_differentiable
-
-    @property
-    def failures(self) -> Failures:
-        """The density's failures, with those of answers that came from the journal."""
-        return self.density.failures
 
     def resume(self) -> None:
         """Raise the Ctrl-C that a compiled loop has held back."""
