@@ -86,3 +86,13 @@ def test_an_sd_that_one_draw_decides_is_not_known():
     said = quantities.verdicts(compared, True, quantities.heavy_limit(log_w, log_w))
     assert said.tolist() == ["unreliable", "good"]
     assert quantities.heavy_limit(np.zeros(4096), log_w) == np.inf
+
+
+def test_many_normal_quantities_are_not_heavy_by_chance():
+    """The largest of 5,000 shares of one draw of 512 is within what is allowed to so many."""
+    rng = np.random.default_rng(3)
+    draws = rng.standard_normal((512, 5000))
+    largest = (draws**2).max(axis=0) / (draws**2).sum(axis=0)
+    assert largest.max() < quantities.heavy_share(512.0, 5000)
+    assert quantities.heavy_share(512.0, 5000) < 1.4 * quantities.heavy_share(512.0)
+    assert quantities.heavy_share(512.0, 100) == quantities.heavy_share(512.0)

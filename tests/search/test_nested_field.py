@@ -8,12 +8,12 @@ import scipy.special
 import infimum
 from infimum.families.nested.shapes import Shapes
 from infimum.search.nested.cells import cells_at
-from infimum.search.nested.conditional import with_exact_shapes
 from infimum.search.nested.field import Field
 from infimum.search.nested.lattice import lattice_around
 from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.modes import Precision
-from infimum.search.nested.skew import with_skew
+from infimum.search.nested.shaped import Shaped
+from infimum.search.nested.skew import Skewed
 
 
 class Quadratic:
@@ -66,7 +66,10 @@ def test_shapes_of_single_coordinates_are_those_of_quadrature():
     )[0]
     np.testing.assert_allclose(cells.log_integral, 3 * np.log(exact), atol=2e-5)
     rng = np.random.default_rng(0)
-    centre, shapes = modes.z[:, 1:], Shapes.of(np.exp(cells.log_sd), cells.slopes)
+    centre, shapes = (
+        modes.z[:, 1:],
+        Shapes.of(np.exp(cells.log_sd), cells.slopes.transpose(0, 2, 1)),
+    )
     draws = [shapes.draw(centre, rng) for _ in range(200)]
     again = [shapes.log_density(x - centre)[0] for x, _ in draws]
     np.testing.assert_allclose(again, [log_q[0] for _, log_q in draws], rtol=1e-9)
@@ -97,9 +100,22 @@ def test_further_terms_make_up_for_what_laplace_lacks():
     at = Marginal(field, np.array([-0.3]), np.zeros(k), np.zeros((k, 1)))
     lattice = lattice_around(at, *at.summit(np.full((1, 1), 0.2)))
     near = lattice.values > lattice.values.max() - 4
-    exact = with_exact_shapes(field, lattice)[0].values[near]
-    better = with_skew(field, lattice).values[near]
+    modes = lattice.modes.of(near)
+    exact = Shaped(at, np.eye(1)).values(modes)
+    better = Skewed(at).values(modes)
     laplace_off, off = exact - lattice.values[near], exact - better
     assert np.abs(laplace_off).max() > 0.2
     assert np.abs(off).max() < 0.25 * np.abs(laplace_off).max()
     assert np.ptp(off) < 0.5 * np.ptp(laplace_off)
+
+
+def test_slopes_of_exact_integrals_are_those_of_differences():
+    field = poisson_field()
+    k = len(field.rest)
+    at = Marginal(field, np.array([-0.3]), np.zeros(k), np.zeros((k, 1)))
+    exact = Shaped(at, np.full((1, 1), 0.2))
+    there = exact.sloped(exact.modes(np.array([[-0.5], [-0.3], [0.1]]), np.eye(1)))
+    step = 1e-3
+    sides = [exact.modes(there.modes.z[:, :1] + side * step, np.eye(1)) for side in (1, -1)]
+    ahead, behind = (Shaped(at, np.eye(1)).values(side) for side in sides)
+    np.testing.assert_allclose(there.slopes[:, 0], (ahead - behind) / (2 * step), atol=1e-3)

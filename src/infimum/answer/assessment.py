@@ -126,12 +126,9 @@ class Assessment:
     @functools.cached_property
     def verdicts(self) -> np.ndarray:
         """The verdict of each scalar quantity, shape (k,)."""
-        return quantities.verdicts(self.comparison, self.trusted, self.heavy_limit, self._shift)
-
-    @property
-    def heavy_limit(self) -> float:
-        """Share of a quantity's variance above which one draw decides it."""
-        return quantities.heavy_limit(self.draws.log_w, self.draws.log_weights)
+        draws, rows = self.draws, int(self.draws.space.judged.sum())
+        heavy = quantities.heavy_limit(draws.log_w, draws.log_weights, rows)
+        return quantities.verdicts(self.comparison, self.trusted, heavy, self._shift)
 
     @property
     def affected(self) -> np.ndarray:

@@ -77,7 +77,8 @@ def expect(function: Callable[[PyTree], Any], assessment: Assessment, reason: st
     outside = None
     if unseen is not None and len(unseen.z) and draws.stored is None:
         outside = (function(draws.space.draws(unseen.z)), unseen.mass)
-    return expectation(values, draws.n, draws.log_weights, assessment.heavy_limit, reason, outside)
+    heavy = quantities.heavy_limit(draws.log_w, draws.log_weights)
+    return expectation(values, draws.n, draws.log_weights, heavy, reason, outside)
 
 
 def expectation(

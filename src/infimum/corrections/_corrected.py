@@ -183,7 +183,7 @@ class Corrected:
             square = (self._values - self._values.mean(axis=0)) ** 2
             largest = square.max(axis=0) / square.sum(axis=0)
             effective = np.clip((self._sd / self._mcse) ** 2, 1.0, len(self))
-            return np.asarray(largest > heavy_share(effective))
+            return np.asarray(largest > heavy_share(effective, int(self.fit.space.judged.sum())))
 
     @functools.cached_property
     def reason(self) -> str:

@@ -309,7 +309,8 @@ class ShapedField(Conditional):
         for start in range(0, sd.shape[1], step):
             columns = slice(start, start + step)
             known = self.slopes[:, :, columns]
-            slopes = (shares @ known.reshape(len(known), -1)).reshape(-1, *known.shape[1:])
+            rows = known.transpose(0, 2, 1)
+            slopes = (shares @ rows.reshape(len(known), -1)).reshape(-1, *rows.shape[1:])
             yield columns, Shapes.of(sd[:, columns], slopes)
 
 

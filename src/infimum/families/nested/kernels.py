@@ -16,23 +16,21 @@ def interval_masses(
     Parameters
     ----------
     f, height
-        Logs at the points, and their exponentials up to a factor for each coordinate, (n, p, k).
+        Logs at the points, and their exponentials up to a factor for each coordinate, (n, k, p).
     width, flat
         Of an interval; and the change below which an exponential is taken for a straight line.
     """
-    n, p, k = f.shape
-    mass, total = np.empty((n, p - 1, k)), np.zeros((n, k))
+    n, k, p = f.shape
+    mass, total = np.empty((n, k, p - 1)), np.zeros((n, k))
     for i in range(n):
-        for c in range(p - 1):
-            for j in range(k):
-                rise = f[i, c + 1, j] - f[i, c, j]
-                low, high = height[i, c, j], height[i, c + 1, j]
-                if abs(rise) < flat:
-                    value = 0.5 * (low + high) * width
-                else:
-                    value = (high - low) / rise * width
-                mass[i, c, j] = value
-                total[i, j] += value
+        for j in range(k):
+            for c in range(p - 1):  # without a branch, so that several go at a time
+                rise = f[i, j, c + 1] - f[i, j, c]
+                low, high = height[i, j, c], height[i, j, c + 1]
+                straight = abs(rise) < flat
+                part = (high - low) / (1.0 if straight else rise)
+                mass[i, j, c] = width * (0.5 * (low + high) if straight else part)
+            total[i, j] = mass[i, j].sum()
     return mass, total
 
 
@@ -43,14 +41,15 @@ def cells_of(mass: np.ndarray, spot: np.ndarray) -> np.ndarray:  # pragma: no co
     Parameters
     ----------
     mass, spot
-        Shapes (n, c, k) and (n, k).
+        Shapes (n, k, c) and (n, k).
     """
-    n, c, k = mass.shape
-    cell, level = np.zeros((n, k), np.int64), np.zeros((n, k))
+    n, k, c = mass.shape
+    cell = np.zeros((n, k), np.int64)
     for i in range(n):
-        for m in range(c - 1):
-            for j in range(k):
-                level[i, j] += mass[i, m, j]
-                if level[i, j] < spot[i, j]:
-                    cell[i, j] = m + 1
+        for j in range(k):
+            level, m = mass[i, j, 0], 0
+            while m < c - 1 and level < spot[i, j]:
+                m += 1
+                level += mass[i, j, m]
+            cell[i, j] = m
     return cell

@@ -9,11 +9,12 @@ with straight lines between their logarithms: it can be drawn from, and its log 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.polynomial import chebyshev
 
 from infimum.families.nested.kernels import cells_of, interval_masses
@@ -69,9 +70,9 @@ class Shapes:
     sd
         What a unit of the grid is, shape (n, k).
     f
-        log densities at the points, up to constants, shape (n, p, k).
+        log densities at the points, up to constants, shape (n, k, p).
     mass
-        Mass of each interval of the grid, up to a factor for each coordinate, shape (n, p - 1, k).
+        Mass of each interval of the grid, up to a factor for each coordinate, shape (n, k, p - 1).
     total
         The sum of these, shape (n, k).
     log_norm
@@ -82,20 +83,21 @@ class Shapes:
     """
 
     sd: Float[np.ndarray, "n k"]
-    f: Float[np.ndarray, "n p k"]
-    mass: Float[np.ndarray, "n c k"]
+    f: Float[np.ndarray, "n k p"]
+    mass: Float[np.ndarray, "n k c"]
     total: Float[np.ndarray, "n k"]
     log_norm: Float[np.ndarray, "n k"]
     log_sum: Float[np.ndarray, "n k"]
 
     @classmethod
-    def of(cls, sd: Float[np.ndarray, "n k"], slopes: Float[np.ndarray, "n m k"]) -> Shapes:
+    def of(cls, sd: Float[np.ndarray, "n k"], slopes: Float[np.ndarray, "n k m"]) -> Shapes:
         """The densities of these derivatives of f at the nodes, in units of the grid."""
-        f = rule().integral @ slopes
-        top = f.max(axis=1)
-        height = np.exp(f - top[:, None])
+        # One product of matrices, and then along rows: a quarter less time than by coordinates.
+        f = (slopes.reshape(-1, NODES) @ rule().integral.T).reshape(*sd.shape, POINTS)
+        top = f.max(axis=2)
+        height = np.exp(f - top[:, :, None])
         mass, total = interval_masses(f, height, _width(), FLAT)
-        log_sum = top + np.log(height.sum(axis=1) * _width())
+        log_sum = top + np.log(height.sum(axis=2) * _width())
         return cls(sd, f, mass, total, top + np.log(total), log_sum)
 
     @property
@@ -108,38 +110,42 @@ class Shapes:
 
         In the grid's units their variance is 1: that of the curvature at the mode.
         """
-        t, f = rule().points, self.f - self.log_sum[:, None]
-        mean = np.einsum("p,npk->nk", t, np.exp(f)) * _width()
-        normal = -0.5 * ((t[:, None] - mean[:, None]) ** 2 + np.log(2 * np.pi))
+        t, f = rule().points, self.f - self.log_sum[:, :, None]
+        mean = np.exp(f) @ t * _width()
+        normal = -0.5 * ((t - mean[:, :, None]) ** 2 + np.log(2 * np.pi))
         return np.asarray((np.exp(normal) * (normal - f)).sum(axis=(1, 2)) * _width())
 
     def tails(self) -> Float[np.ndarray, " n"]:
         """Mass beyond the grid's ends, summed over coordinates, if each tail is as long as 1 sd."""
-        ends = self.f[:, [0, -1]] - self.log_sum[:, None]
+        ends = self.f[:, :, [0, -1]] - self.log_sum[:, :, None]
         return np.asarray(np.exp(ends).sum(axis=(1, 2)))
 
     def draw(
         self, x: Float[np.ndarray, "n k"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
         """A draw of every coordinate around x, and the log density of all together."""
-        cell = cells_of(self.mass, rng.random(self.sd.shape) * self.total)[:, None]
-        low, high = (np.take_along_axis(self.f, cell + i, axis=1)[:, 0] for i in (0, 1))
+        cell = cells_of(self.mass, rng.random(self.sd.shape) * self.total)
+        low, high = self._ends(cell)
         rise, part = high - low, rng.random(self.sd.shape)
         steep = np.abs(rise) > FLAT
         slope = np.where(steep, rise, 1.0)
         place = np.where(steep, np.log1p(part * np.expm1(slope)) / slope, part)
-        t = rule().points[cell[:, 0]] + place * _width()
+        t = rule().points[cell] + place * _width()
         density = (low + place * rise - self.log_norm - np.log(self.sd)).sum(axis=1)
         return x + t * self.sd, density
 
     def log_density(self, away: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
         """The log density of all coordinates, so far from where they are centred."""
         spot = (away / self.sd + REACH) / _width()
-        cell = np.clip(np.floor(spot), 0, POINTS - 2).astype(int)[:, None]
-        low, high = (np.take_along_axis(self.f, cell + i, axis=1)[:, 0] for i in (0, 1))
-        value = low + (spot - cell[:, 0]) * (high - low) - self.log_norm - np.log(self.sd)
+        cell = np.clip(np.floor(spot), 0, POINTS - 2).astype(int)
+        low, high = self._ends(cell)
+        value = low + (spot - cell) * (high - low) - self.log_norm - np.log(self.sd)
         inside = (spot >= 0) & (spot <= POINTS - 1)
         return np.asarray(np.where(inside, value, -np.inf).sum(axis=1))
+
+    def _ends(self, cell: Int[np.ndarray, "n k"]) -> Iterator[Float[np.ndarray, "n k"]]:
+        """f at both ends of an interval of each coordinate."""
+        return (np.take_along_axis(self.f, cell[..., None] + i, axis=2)[..., 0] for i in (0, 1))
 
 
 def _width() -> float:

@@ -23,15 +23,21 @@ class Cells(NamedTuple):
         Derivatives of the log densities at the nodes, in these units, shape (n, m, k).
     log_integral
         log ∫ p̂ over all coordinates, shape (n,).
-    excess, tails
-        What the shapes are worth, and the mass beyond their grids; see `Shapes`.
+    tails
+        The mass beyond their grids, see `Shapes`, shape (n,).
     """
 
     log_sd: Float[np.ndarray, "n k"]
     slopes: Float[np.ndarray, "n m k"]
     log_integral: Float[np.ndarray, " n"]
-    excess: Float[np.ndarray, " n"]
     tails: Float[np.ndarray, " n"]
+
+    def excess(self) -> Float[np.ndarray, " n"]:
+        """What the shapes are worth over Gaussians, in nats; see `Shapes`."""
+        pairs = zip(
+            np.exp(self.log_sd)[:, None], self.slopes.transpose(0, 2, 1)[:, None], strict=True
+        )
+        return np.concatenate([Shapes.of(*pair).excess() for pair in pairs])
 
 
 def cells_at(field: Field, modes: Modes) -> Cells:
@@ -40,7 +46,7 @@ def cells_at(field: Field, modes: Modes) -> Cells:
     log_sd = np.empty((n, k))
     log_sd[:, field.analysis.layout.order] = -0.5 * np.log(modes.precision.pivots)
     slopes = np.empty((n, NODES, k))
-    totals = np.empty((3, n))
+    totals = np.empty((2, n))
     size = max(1, LARGEST_CHUNK // (NODES * d + 4 * POINTS * k))
     for start in range(0, n, size):
         rows = slice(start, start + size)
@@ -49,7 +55,7 @@ def cells_at(field: Field, modes: Modes) -> Cells:
         z[:, :, field.rest] += rule().nodes[:, None] * sd[:, None]
         there = field.gradients_at(z.reshape(-1, d)).reshape(z.shape)[:, :, field.rest]
         slopes[rows] = there * sd[:, None]
-        shapes = Shapes.of(sd, slopes[rows])
+        shapes = Shapes.of(sd, slopes[rows].transpose(0, 2, 1))
         integral = modes.log_p[rows] + shapes.log_integral
-        totals[:, rows] = integral, shapes.excess(), shapes.tails()
+        totals[:, rows] = integral, shapes.tails()
     return Cells(log_sd, slopes, *totals)

@@ -12,6 +12,7 @@ from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.field import Field
 from infimum.search.nested.lattice import MOST_TABULATED, Lattice
 from infimum.search.nested.scales import MOST_SCALES
+from infimum.search.nested.shaped import Shaped
 
 Explored = Lattice | Cloud
 """Where the marginal was evaluated."""
@@ -57,18 +58,19 @@ def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"]
     weight = np.exp(explored.values[near] - explored.values.max())
     weight /= weight.sum()
     lack = cells.log_integral - inner.laplace(modes)
-    worth = max(weight @ cells.excess, np.sqrt(weight @ (lack - weight @ lack) ** 2))
+    worth = max(weight @ cells.excess(), np.sqrt(weight @ (lack - weight @ lack) ** 2))
     pays = SHAPE_PAYS if len(theta) <= MOST_TABULATED else DEAR_SHAPE_PAYS
     return dense if worth > pays and weight @ cells.tails < MOST_BEYOND else None
 
 
-def with_exact_shapes(field: Field, explored: Explored) -> tuple[Explored, ShapedField]:
-    """Exact integrals over x in the place of Laplace's, and the shapes of x."""
-    modes = explored.modes
-    cells = cells_at(field, modes)
-    conditional = ShapedField(_known(explored), modes.z[:, field.rest], cells.log_sd, cells.slopes)
-    values = explored.values + cells.log_integral - field.laplace(modes)
-    return explored.with_values(values), conditional
+def shaped_field(shaped: Shaped, explored: Explored) -> ShapedField | None:
+    """x as independent coordinates with exact shapes; None if too much lies beyond their grids."""
+    cells = shaped.cells(explored.modes)
+    weight = np.exp(explored.values - explored.values.max())
+    if not weight @ cells.tails < MOST_BEYOND * weight.sum():
+        return None
+    x = explored.modes.z[:, shaped.field.rest]
+    return ShapedField(_known(explored), x, cells.log_sd, cells.slopes)
 
 
 def gaussian_field(field: Field, explored: Explored) -> GaussianField:

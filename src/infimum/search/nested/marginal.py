@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from infimum.search.nested.field import Field
 from infimum.search.nested.modes import Modes, Rows
+from infimum.search.nested.tilt import Tilt
 
 MOST_STEPS = 20
 """Newton steps to a mode of x, each shortened until log p̂ rises."""
@@ -76,7 +77,7 @@ class Sloped(NamedTuple):
 
 
 class Marginal:
-    """log ∫ p̂(θ, x) dx by Laplace, from Newton's method for x.
+    """log ∫ p̂(θ, x) dx by Laplace, from Newton's method for x; and what tilts add to it.
 
     Parameters
     ----------
@@ -92,6 +93,7 @@ class Marginal:
         slope: Float[np.ndarray, "k h"],
     ) -> None:
         self.field, self.centre, self.mean, self.slope = field, centre, mean, slope
+        self.tilts: list[Tilt] = []
         self.last_modes: tuple[np.ndarray, np.ndarray] | None = None
 
     def modes(self, theta: Float[np.ndarray, "n h"], root: Float[np.ndarray, "h h"]) -> Modes:
@@ -137,8 +139,17 @@ class Marginal:
 
     def values(self, modes: Modes) -> Float[np.ndarray, " n"]:
         """Laplace's log marginal, a last Newton step added; -inf where log p̂ is not finite."""
-        value = self.field.laplace(modes) + self.field.gain(modes)
+        value = self.field.laplace(modes) + self.field.gain(modes) + self.tilt(modes)[0]
         return np.where(np.isfinite(value), value, -np.inf)
+
+    def tilt(self, modes: Modes) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n h"]]:
+        """What the tilts add, and its slopes by θ."""
+        theta = modes.z[:, self.field.theta]
+        value, slopes = np.zeros(len(theta)), np.zeros(theta.shape)
+        for tilt in self.tilts:
+            more, by_theta = tilt.at(theta)
+            value, slopes = value + more, slopes + by_theta
+        return value, slopes
 
     def sloped(self, modes: Modes) -> Sloped:
         """The marginal's values and slopes: exact to the error of the mode squared.
@@ -160,6 +171,7 @@ class Marginal:
         rise = field.inverse_times(modes.precision, modes.gradient[:, field.rest])
         values = self.values(modes) - 0.5 * (slopes[:, field.rest] * rise).sum(axis=1)
         by_theta = modes.gradient[:, field.theta] - 0.5 * slopes[:, field.theta] + cross
+        by_theta = by_theta + self.tilt(modes)[1]
         fine = np.isfinite(values) & np.isfinite(by_theta).all(axis=1)
         return Sloped(modes, np.where(fine, values, -np.inf), by_theta, slopes)
 

@@ -18,7 +18,7 @@ from infimum.search.nested.conditional import (
     Explored,
     dense_with_shapes,
     gaussian_field,
-    with_exact_shapes,
+    shaped_field,
 )
 from infimum.search.nested.field import MOST_EXACT, Field, aside
 from infimum.search.nested.lattice import (
@@ -44,7 +44,9 @@ from infimum.search.nested.scales import (
     named_places,
     without_effects,
 )
-from infimum.search.nested.skew import with_skew
+from infimum.search.nested.shaped import Shaped
+from infimum.search.nested.skew import Skewed, skewed, with_skew
+from infimum.search.nested.tilt import Tilt
 from infimum.search.plan import Plan
 from infimum.search.progress import Watch
 from infimum.solvers._solver import Reason, State
@@ -58,6 +60,10 @@ mode of its own, or hangs together as a whole, it takes far more."""
 
 MOST_OFF = 0.1
 """Nats that the density of many scales may be from their marginal."""
+
+SETTLED, MOST_TURNS = 0.5, 6
+"""By how many sds what Laplace's marginal lacks may move the mass of many scales before they are
+explored again, and how often."""
 
 MOST_LEFT = 0.1
 """Nats that a Newton step may still gain at a mode."""
@@ -104,12 +110,15 @@ def _member(
             break
         rough.info.n_gradients += field.n_gradients
         field, marginal, root = _widened(target, rough, field, explored, more)
-    conditional: GaussianField | ShapedField
+    conditional: ShapedField | GaussianField | None = None
     if dense is not None and not dense.size:
-        explored, conditional = with_exact_shapes(field, explored)
-    else:
+        shaped = Shaped(marginal, explored.warp.root)
+        exact = _explored(plan, field, shaped, explored.warp.root)
+        conditional = shaped_field(shaped, exact)
+        explored = exact if conditional else explored
+    if conditional is None:
+        explored = _with_skew(plan, marginal, explored)
         conditional = gaussian_field(field, explored)
-        explored = with_skew(field, explored)
     rough.info.n_gradients += field.n_gradients
     q = NestedDistribution(
         outer=table_of(explored) if isinstance(explored, Lattice) else density_of(explored),
@@ -155,6 +164,25 @@ def _explored(
         )
     field.most_gradients = np.inf
     return explored
+
+
+def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
+    """The marginal with what Laplace's lacks for the skew of x, where that has its mass."""
+    field = laplace.field
+    if not skewed(field, explored.best):
+        return explored
+    if isinstance(explored, Lattice):
+        return _explored(plan, field, Skewed(laplace), explored.warp.root)
+    for _ in range(MOST_TURNS):
+        assert isinstance(explored, Cloud)
+        better = with_skew(laplace, explored)
+        lack = better.values - explored.values
+        tilt = Tilt.of(explored.warp, explored.u, explored.values, lack)
+        if tilt.moves < SETTLED:
+            break
+        laplace.tilts.append(tilt)
+        explored = _explored(plan, field, laplace, explored.warp.root)
+    return better
 
 
 def _around_mode(

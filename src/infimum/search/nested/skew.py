@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.search.nested.cloud import Cloud
-from infimum.search.nested.conditional import Explored
 from infimum.search.nested.field import LARGEST_CHUNK, Field
+from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.modes import Modes
 
 SAMPLES = 4
@@ -31,16 +31,28 @@ SKEWED = 0.05
 groups they are 18 nats, and change the mean of the scale by 1.2 sds."""
 
 
-def with_skew(field: Field, explored: Explored) -> Explored:
-    """The marginal with these terms, if they are not small."""
-    if not abs(_terms(field, explored.best)[0]) > SKEWED:
-        return explored
-    if isinstance(explored, Cloud):
-        slopes = explored.sloped.log_det_slopes
-        more = _terms(field, explored.modes, slopes)
-    else:
-        more = _terms(field, explored.modes)
-    return explored.with_values(explored.values + more)
+class Skewed(Marginal):
+    """Laplace's marginal with these terms, going on from it."""
+
+    def __init__(self, laplace: Marginal) -> None:
+        super().__init__(laplace.field, laplace.centre, laplace.mean, laplace.slope)
+        self.last_modes = laplace.last_modes
+
+    def values(self, modes: Modes) -> Float[np.ndarray, " n"]:
+        """Its values; -inf where they are not finite."""
+        value = super().values(modes) + _terms(self.field, modes)
+        return np.where(np.isfinite(value), value, -np.inf)
+
+
+def skewed(field: Field, modes: Modes) -> bool:
+    """Whether the terms are not small at a mode."""
+    return bool(abs(_terms(field, modes)[0]) > SKEWED)
+
+
+def with_skew(marginal: Marginal, cloud: Cloud) -> Cloud:
+    """A cloud's values with these terms, in the place of its tilts."""
+    more = _terms(marginal.field, cloud.modes, cloud.sloped.log_det_slopes)
+    return cloud.with_values(cloud.values - marginal.tilt(cloud.modes)[0] + more)
 
 
 def _terms(
