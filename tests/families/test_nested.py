@@ -12,8 +12,9 @@ import scipy.stats
 import infimum
 from infimum.base.errors import UnsuitableError
 from infimum.families import Gaussian, Nested
-from infimum.families.nested.conditional import GaussianField, ShapedField
+from infimum.families.nested.conditional import ShapedField
 from infimum.families.nested.emulated import Emulated
+from infimum.families.nested.field import NaturalField
 from infimum.families.nested.table import Table
 from infimum.families.nested.warp import Warp
 from infimum.solvers import Reason
@@ -63,7 +64,7 @@ def normal_fit():
 def test_gaussian_effects_are_met_exactly(normal_fit):
     fit, y = normal_fit
     log_z, mean, sd = exact_normal(y)
-    assert isinstance(fit.q.conditional, GaussianField)
+    assert isinstance(fit.q.conditional, NaturalField)
     assert fit.verdict == "good"
     assert fit.ess > 0.97 * fit.n_draws
     assert abs(fit.log_evidence.value - log_z) < 4 * fit.log_evidence.se + 1e-3

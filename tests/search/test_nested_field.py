@@ -34,7 +34,7 @@ def test_moves_add_up_to_the_inverse_where_the_field_couples(kind):
     field = Field(Quadratic, np.array([k]), np.arange(k), edges, np.ones(k))
     rng = np.random.default_rng(0)
     values = np.concatenate([np.full(k, 9.0), rng.normal(size=edges.shape[1])])
-    precision = field._factors(values[None])
+    precision = field.factors(values[None])
     rows = [0] * len(field.probes)
     same = Precision(*(part[rows] for part in precision))
     moves = field.spread(same, field.probes)

@@ -174,6 +174,7 @@ def differenced(
     """
     colours, entry_colours, places, columns = colouring
     n, count = len(z), colouring.n_colours
+    step = (z[:, coordinates] + step) - z[:, coordinates]  # what they move after rounding
     moved = np.repeat(z[:, None], count, axis=1)
     own = colours == np.arange(count)[:, None]
     moved[:, :, coordinates] += np.where(own, step[:, None], 0.0)

@@ -12,6 +12,9 @@ from infimum.families.nested.warp import Warp
 LEAST_BEND = 1e-4
 """Least size of a term that is not straight: those of scales that are known to 1 % are below."""
 
+POWERS = (-2, -1, 1, 2)
+"""Powers of a scale by which a precision may change with it."""
+
 
 class Known(eqx.Module):
     """The θ at which something of x is known.
@@ -24,12 +27,16 @@ class Known(eqx.Module):
         Shape (n, h).
     low, high
         The box in u beyond which x is what it is at its sides, shapes (h,).
+    steep
+        1 for θ_j whose powers exp(±θ_j) and exp(±2 θ_j) are among what is exact, else 0, shape
+        (h,).
     """
 
     warp: Warp
     u: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    steep: np.ndarray
 
     def shares(self, theta: Float[np.ndarray, "m h"]) -> Float[np.ndarray, "m n"]:
         """The share that each known θ has in what is interpolated at others."""
@@ -46,8 +53,9 @@ class Known(eqx.Module):
         """What is interpolated exactly, at the known points and at others.
 
         1 and u; log(1 + exp(-2 θ)), which is how the log of a precision bends that is 1/σ² where
-        σ = exp θ is small, and that of the data where it is not; and θ where a tail is long. Of the
-        last two only what the first do not have, if it is not nothing.
+        σ = exp θ is small, and that of the data where it is not; powers of exp θ where it is steep;
+        and θ where a tail is long. Of the last three only what the first do not have, if it is not
+        nothing.
         """
         (plain, bent), (more_plain, more_bent) = map(self._parts, (known, u))
         along = np.linalg.lstsq(plain, bent, rcond=None)[0]
@@ -63,4 +71,5 @@ class Known(eqx.Module):
         long = (self.warp.left + self.warp.right) > 0
         away = self.warp.theta(u) - self.warp.centre
         plain = np.concatenate([np.ones((len(u), 1)), u], axis=1)
-        return plain, np.concatenate([np.logaddexp(0.0, -2 * away), away[:, long]], axis=1)
+        powers = [np.exp(rate * away[:, self.steep == 1]) for rate in POWERS]
+        return plain, np.concatenate([np.logaddexp(0, -2 * away), away[:, long], *powers], axis=1)

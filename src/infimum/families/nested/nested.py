@@ -10,10 +10,12 @@ from jaxtyping import Float
 
 from infimum.families._family import Left, Promise, Searched, arrays_below
 from infimum.families._host import Conditioned
-from infimum.families.nested.conditional import Conditional, GaussianField, ShapedField
+from infimum.families.nested.conditional import Conditional, ShapedField
 from infimum.families.nested.emulated import Emulated
+from infimum.families.nested.field import FactoredField, NaturalField
 from infimum.families.nested.known import Known
 from infimum.families.nested.table import Table
+from infimum.families.nested.terms import Terms
 from infimum.families.nested.warp import Warp
 
 SMALLEST_DIM = 9
@@ -50,12 +52,12 @@ class Nested(Searched):
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> NestedDistribution:
         """The scales' density, and x given them."""
         outer, inner = arrays_below("outer", arrays), arrays_below("conditional", arrays)
-        box = {name: inner[f"known/{name}"] for name in ("u", "low", "high")}
+        box = {name: inner[f"known/{name}"] for name in ("u", "low", "high", "steep")}
         known = Known(Warp(**arrays_below("known/warp", inner)), **box)
-        own = {name: x for name, x in inner.items() if "/" not in name}
+        own: dict[str, Any] = {name: x for name, x in inner.items() if "/" not in name}
         return NestedDistribution(
             outer=Emulated.from_arrays(outer) if "ceiling" in outer else Table(**outer),
-            conditional=_conditional(known, own),
+            conditional=_conditional(known, own, arrays_below("terms", inner)),
             theta=arrays["theta"],
             rest=arrays["rest"],
             edges=arrays["edges"],
@@ -71,8 +73,10 @@ class Nested(Searched):
         return Promise(gain, 5e3, 0.5 + 1e-3 * dim)
 
 
-def _conditional(known: Known, arrays: dict[str, Any]) -> Conditional:
-    return (ShapedField if "slopes" in arrays else GaussianField)(known, **arrays)
+def _conditional(known: Known, own: dict[str, Any], terms: dict[str, Any]) -> Conditional:
+    if terms:
+        return NaturalField(known, **own, terms=Terms(**terms))
+    return (ShapedField if "slopes" in own else FactoredField)(known, **own)
 
 
 class NestedDistribution(Conditioned):

@@ -1,16 +1,17 @@
-"""x given the scales, as it is known where their marginal was explored."""
+"""x given the scales by exact shapes, as it is known where their marginal was explored."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
 
-from infimum.families.nested.conditional import GaussianField, ShapedField
+from infimum.families.nested.conditional import ShapedField
 from infimum.families.nested.known import Known
 from infimum.search.nested.cells import cells_at
 from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.field import Field
 from infimum.search.nested.lattice import MOST_TABULATED, Lattice
+from infimum.search.nested.modes import Rows
 from infimum.search.nested.scales import MOST_SCALES
 from infimum.search.nested.shaped import Shaped
 
@@ -25,10 +26,6 @@ SHAPE_PAYS, DEAR_SHAPE_PAYS = 0.02, 0.2
 over θ of what Laplace's log marginal lacks. The second where the scales and the coordinates that
 the others are coupled by are too many for a table: on seeds 994 of 1,000 draws were effective
 without the shapes."""
-
-MOVED_WITHIN = 6.0
-"""Nats from the top within which the mean of x is moved for its skew: half of a lattice's points
-are farther down, with a four-hundredth of the mass."""
 
 MOST_BEYOND = 0.01
 """Mass beyond the ends of the exact shapes' grids, over all coordinates, above which they are not
@@ -70,27 +67,13 @@ def shaped_field(shaped: Shaped, explored: Explored) -> ShapedField | None:
     if not weight @ cells.tails < MOST_BEYOND * weight.sum():
         return None
     x = explored.modes.z[:, shaped.field.rest]
-    return ShapedField(_known(explored), x, cells.log_sd, cells.slopes)
+    return ShapedField(known_at(explored), x, cells.log_sd, cells.slopes)
 
 
-def gaussian_field(field: Field, explored: Explored) -> GaussianField:
-    """x as a Gaussian, its mean moved for its skew."""
-    modes = explored.modes
-    if isinstance(explored, Cloud):
-        slopes = explored.sloped.log_det_slopes
-    else:
-        slopes = np.zeros(modes.z.shape)
-        near = np.flatnonzero(explored.values > explored.values.max() - MOVED_WITHIN)
-        slopes[near] = field.log_det_slopes(modes.of(near))
-    mean = modes.z[:, field.rest] + field.pull(modes, slopes)
-    precision, layout = modes.precision, field.analysis.layout
-    return GaussianField.of(
-        _known(explored), mean, precision.pivots, precision.below, layout, field.soft
-    )
-
-
-def _known(explored: Explored) -> Known:
-    return Known(explored.warp, explored.u, *explored.box)
+def known_at(explored: Explored, rows: Rows = slice(None)) -> Known:
+    """The explored θ, or some of them."""
+    u = explored.u[rows]
+    return Known(explored.warp, u, *explored.box, np.zeros(u.shape[1], np.int64))
 
 
 def _dense(field: Field) -> Int[np.ndarray, " b"] | None:

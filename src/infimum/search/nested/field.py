@@ -10,13 +10,11 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError, coded_error
-from infimum.families.nested.conditional import NONE
-from infimum.gaussian.sparse import Analysis
-from infimum.gaussian.sparse_solve import solve_each, times_transposed_each
+from infimum.families.nested.precision import NONE, Precision, SparseFields
 from infimum.gaussian.stack import LOG_2PI
-from infimum.search.nested.modes import Modes, Precision
+from infimum.search.nested.modes import Modes
 from infimum.structure.colours import colouring
-from infimum.structure.hessian import differenced
+from infimum.structure.hessian import Evaluated, differenced
 from infimum.structure.roles import log_det_slopes
 from infimum.target.target import Target
 
@@ -24,9 +22,6 @@ FORWARD_STEP = 1e-6
 """Step of the differences that give H, in sds of the field at the rough fit. On seven hierarchies
 of up to 387 effects log |H| changed by at most 1.5e-4 with ten times the step, and by 2e-5 with a
 tenth."""
-
-LEAST_PIVOT = 1e-8
-"""Least pivot of a factor of H, as a part of the diagonal."""
 
 LONGEST_MOVE = 10.0
 """Longest part of one Newton step, in units of the factor of H: sds given the later coordinates."""
@@ -54,7 +49,7 @@ def aside(target: Target, why: str) -> UnsuitableError:
     )
 
 
-class Field:
+class Field(SparseFields):
     """x given θ, for any θ.
 
     Parameters
@@ -78,8 +73,8 @@ class Field:
         scale: Float[np.ndarray, " k"],
         soft: Float[np.ndarray, " s"] = NONE,
     ) -> None:
-        self.target, self.theta, self.rest, self.edges = target, theta, rest, edges
-        self.scale, self.soft = scale, soft
+        super().__init__(len(rest), edges, soft)
+        self.target, self.theta, self.rest, self.scale = target, theta, rest, scale
         weights = np.zeros(target.dim)
         if soft.size:
             weights[rest] = soft
@@ -87,7 +82,6 @@ class Field:
         self._freed = target.freed(weights, 0 * weights) if soft.size else target
         self.n_gradients, self.most_gradients = 0, np.inf
         self.pause: Callable[[int], None] = lambda n_gradients: None
-        self.analysis = Analysis.of(len(rest), edges)
         self.colouring = colouring(len(rest), edges)
 
     def evaluate(self, z: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
@@ -130,66 +124,15 @@ class Field:
 
     def look(self, z: Float[np.ndarray, "n d"]) -> Modes:
         """log p̂, its gradient and the precision of x at each point, wherever x is."""
+        evaluated = self.curved(z)
+        return Modes(z, evaluated.log_p, evaluated.gradient, self.factors(evaluated.values))
+
+    def curved(self, z: Float[np.ndarray, "n d"]) -> Evaluated:
+        """log p̂, its gradient and the values of H at each point, without the constraint's own."""
         step = np.broadcast_to(FORWARD_STEP * self.scale, (len(z), len(self.rest)))
         evaluated = differenced(self.evaluate, self.colouring, z, step, self.rest)
         log_p = evaluated.log_p - 0.5 * (z @ self._weights) ** 2
-        gradient = self._held(z, evaluated.gradient)
-        return Modes(z, log_p, gradient, self._factors(-evaluated.values))
-
-    def _factors(self, values: Float[np.ndarray, "n v"]) -> Precision:
-        """Factors of H, made positive definite: pivots below a small part of the diagonal turn."""
-        order, k = self.analysis.layout.order, len(self.rest)
-        diagonal = np.abs(values[:, order])
-        pivots, below = values[:, order], np.zeros((len(values), len(self.analysis.layout.rows)))
-        if self.edges.size:
-            for i, row in enumerate(values):
-                factor = self.analysis.factor(row)
-                if factor is not None:
-                    pivots[i], below[i] = factor.pivots, factor.below
-        least = LEAST_PIVOT * diagonal + np.finfo(float).tiny
-        turned = np.asarray(~(pivots > 0).all(axis=1))
-        pivots = np.maximum(np.abs(pivots), least).reshape(-1, k)
-        n, soft = len(pivots), self.soft
-        free = Precision(below, pivots, turned, np.zeros((n, 0)), np.ones(n))
-        if not soft.size:
-            return free
-        across = self.inverse_times(free, np.broadcast_to(soft, (n, k)))
-        return free._replace(across=across, stiffness=1 + across @ soft)
-
-    def whitened(
-        self, precision: Precision, x: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, "n k"]:
-        """D^-½ (I + L)⁻¹ P x."""
-        layout = self.analysis.layout
-        y = solve_each(layout, precision.below, x[:, layout.order], False)
-        return np.asarray(y / np.sqrt(precision.pivots))
-
-    def spread(
-        self, precision: Precision, eps: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, "n k"]:
-        """Pᵀ (I + L)⁻ᵀ D^-½ ε: of covariance H⁻¹ if ε is standard normal."""
-        out, layout = np.empty(eps.shape), self.analysis.layout
-        scaled = eps / np.sqrt(precision.pivots)
-        out[:, layout.order] = solve_each(layout, precision.below, scaled, True)
-        return out
-
-    def base(
-        self, precision: Precision, away: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, "n k"]:
-        """The ε of which `away` is the spread: D^½ (I + L)ᵀ P away."""
-        layout = self.analysis.layout
-        y = times_transposed_each(layout, precision.below, away[:, layout.order])
-        return np.asarray(y * np.sqrt(precision.pivots))
-
-    def inverse_times(
-        self, precision: Precision, x: Float[np.ndarray, "n k"]
-    ) -> Float[np.ndarray, "n k"]:
-        """H⁻¹ x, the soft constraint included."""
-        y = self.spread(precision, self.whitened(precision, x))
-        if not precision.across.shape[1]:
-            return y
-        along = (precision.across * x).sum(axis=1) / precision.stiffness
-        return np.asarray(y - along[:, None] * precision.across)
+        return Evaluated(log_p, self._held(z, evaluated.gradient), -evaluated.values)
 
     def step(self, modes: Modes) -> Float[np.ndarray, "n k"]:
         """The Newton step of x, no part of it longer than `LONGEST_MOVE`."""
@@ -232,8 +175,7 @@ class Field:
         signs = rng.choice([-1.0, 1.0], len(self.rest))
         move = self.spread(precision, np.broadcast_to(signs, precision.pivots.shape))
         if self.soft.size:
-            sums = (move @ self.soft + rng.choice([-1.0, 1.0])) / precision.stiffness
-            move = move - sums[:, None] * precision.across
+            move = self.constrained(precision, move, rng.choice([-1.0, 1.0], 1))
         return self.place(np.zeros((len(move), len(self.theta))), move)
 
     def log_det_slopes(

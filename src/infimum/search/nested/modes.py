@@ -6,35 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+
+from infimum.families.nested.precision import Precision
 
 Rows = slice | Sequence[int] | np.ndarray
 """Which rows of an array."""
-
-
-class Precision(NamedTuple):
-    """Precisions (I + L) diag(pivots) (I + L)ᵀ of n fields, in the order of their layout.
-
-    Attributes
-    ----------
-    below, pivots
-        Shapes (n, entries) and (n, k).
-    turned
-        Whether H was not positive definite, and was made so, shape (n,).
-    across, stiffness
-        With a soft constraint aᵀx ~ N(0, 1) beside, so that H + a aᵀ is the precision: H⁻¹ a and
-        1 + aᵀ H⁻¹ a, shapes (n, k) and (n,); without one, (n, 0) and ones.
-    """
-
-    below: Float[np.ndarray, "n e"]
-    pivots: Float[np.ndarray, "n k"]
-    turned: Bool[np.ndarray, " n"]
-    across: Float[np.ndarray, "n s"]
-    stiffness: Float[np.ndarray, " n"]
-
-    def log_det(self) -> Float[np.ndarray, " n"]:
-        """log |H|, the soft constraint included."""
-        return np.asarray(np.log(self.pivots).sum(axis=1) + np.log(self.stiffness))
 
 
 class Modes(NamedTuple):

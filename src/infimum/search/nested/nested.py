@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from infimum.base.seeds import ADAPT_STREAM, generator
-from infimum.families.nested.conditional import GaussianField, ShapedField
+from infimum.families.nested.conditional import Conditional
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
 from infimum.families.nested.table import Table
-from infimum.gaussian.sparse import SparseFactor
 from infimum.search.loop import Search
 from infimum.search.nested.cloud import Cloud, cloud_around, density_of
 from infimum.search.nested.conditional import (
     NEAR,
     Explored,
     dense_with_shapes,
-    gaussian_field,
     shaped_field,
 )
 from infimum.search.nested.field import MOST_EXACT, Field, aside
+from infimum.search.nested.gaussian import gaussian_field
 from infimum.search.nested.lattice import (
     DROP,
     MOST_ROUGH,
@@ -40,9 +39,7 @@ from infimum.search.nested.rough import (
     with_scales,
 )
 from infimum.search.nested.scales import (
-    MOST_SCALES,
     named_places,
-    without_effects,
 )
 from infimum.search.nested.shaped import Shaped
 from infimum.search.nested.skew import Skewed, skewed, with_skew
@@ -50,7 +47,6 @@ from infimum.search.nested.tilt import Tilt
 from infimum.search.plan import Plan
 from infimum.search.progress import Watch
 from infimum.solvers._solver import Reason, State
-from infimum.structure.roles import LEAST_ROLE, marks, own_slopes
 from infimum.target.target import Target
 
 MOST_GRADIENTS, MOST_CLOUD_GRADIENTS = 50_000, 400_000
@@ -105,12 +101,12 @@ def _member(
     while True:
         explored = _explored(plan, field, marginal, root)
         dense = dense_with_shapes(field, explored)
-        more = _further_scales(field, explored, dense, bool(family.scales))
-        if not more.size:
+        if dense is None or not dense.size:
             break
+        # With what the others are coupled by, nothing is left that is taken for Gaussian.
         rough.info.n_gradients += field.n_gradients
-        field, marginal, root = _widened(target, rough, field, explored, more)
-    conditional: ShapedField | GaussianField | None = None
+        field, marginal, root = _widened(target, rough, field, explored, dense)
+    conditional: Conditional | None = None
     if dense is not None and not dense.size:
         shaped = Shaped(marginal, explored.warp.root)
         exact = _explored(plan, field, shaped, explored.warp.root)
@@ -118,10 +114,13 @@ def _member(
         explored = exact if conditional else explored
     if conditional is None:
         explored = _with_skew(plan, marginal, explored)
-        conditional = gaussian_field(field, explored)
+    outer = table_of(explored) if isinstance(explored, Lattice) else density_of(explored)
+    if conditional is None:
+        rng = generator(plan.seed, ADAPT_STREAM, 4)
+        conditional = gaussian_field(marginal, explored, outer, rng)
     rough.info.n_gradients += field.n_gradients
     q = NestedDistribution(
-        outer=table_of(explored) if isinstance(explored, Lattice) else density_of(explored),
+        outer=outer,
         conditional=conditional,
         theta=field.theta,
         rest=field.rest,
@@ -213,42 +212,6 @@ def _trouble(field: Field, explored: Explored) -> str | None:
         f"given {named_places(field.target, field.theta)} the others have no mode that Newton's "
         f"method reaches, or their Hessian is not negative definite there. Look at {first}"
     )
-
-
-def _further_scales(
-    field: Field, explored: Explored, dense: Int[np.ndarray, " b"] | None, named: bool
-) -> Int[np.ndarray, " m"]:
-    """Places in x of what should be among the scales as well.
-
-    These are coordinates that are marked as scales where the others are at their best: around a
-    rough fit some may not show. If there is none, they are those that the others are coupled by,
-    where these have shapes of their own: nothing is then left that is taken for Gaussian.
-    """
-    room = MOST_SCALES - len(field.theta)
-    marked = np.zeros(0, int) if named else np.flatnonzero(_marks_within(field, explored))
-    if 0 < len(marked) <= room:
-        return marked
-    return np.zeros(0, int) if dense is None else dense
-
-
-def _marks_within(field: Field, explored: Explored) -> Bool[np.ndarray, " k"]:
-    """Which coordinates of x are marked as scales, at the best point of all."""
-    best = explored.best
-    d, rest, precision = field.target.dim, field.rest, best.precision
-    slope = field.log_det_slopes(best, field.exact_probes)
-    factor = SparseFactor(precision.below[0], precision.pivots[0])
-    variance = field.analysis.inverse(factor)[: len(rest)]
-    if precision.across.shape[1]:
-        variance = variance - precision.across[0] ** 2 / precision.stiffness[0]
-    sd = np.sqrt(variance)
-    moves, colours = np.zeros(d), np.zeros(d, int)
-    moves[rest], colours[rest] = sd, field.colouring.colours
-    own = own_slopes(field.gradients_at, best.z[0], moves, colours)
-    others = (slope[0] - np.where(np.isfinite(own), own, 0.0))[rest]
-    moved = field.inverse_times(precision, others[None])[0]
-    marked = np.zeros(d)
-    marked[rest] = marks(others, moved, sd)
-    return np.asarray(without_effects(field.target, marked)[rest] > LEAST_ROLE)
 
 
 def _widened(

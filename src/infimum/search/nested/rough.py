@@ -11,13 +11,20 @@ from jaxtyping import Float, Int
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
-from infimum.families.nested.conditional import NONE
 from infimum.families.nested.nested import Nested
+from infimum.families.nested.precision import NONE
 from infimum.families.sparse.sparse import Sparse
 from infimum.search.loop import Search, run_solvers
 from infimum.search.nested.field import Field, aside
 from infimum.search.nested.marginal import Marginal
-from infimum.search.nested.scales import chosen_scales, marked_scales, named_places, scale_rows
+from infimum.search.nested.natural import moves_by_powers
+from infimum.search.nested.scales import (
+    MOST_SCALES,
+    chosen_scales,
+    marked_scales,
+    named_places,
+    scale_rows,
+)
 from infimum.search.path import best_on_path
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
@@ -34,6 +41,11 @@ PATHS = 2
 ROUGH_STEPS, ROUGH_TOLERANCE = 25, 1.0
 """Newton steps of the rough fit, and the nats a hundred coordinates that it may be off: it only
 shows what is a scale, and where the search begins."""
+
+
+WEAK_ROLE, MOST_WEAK = 0.05, 16
+"""Marks from which on a coordinate may be a scale that the rough fit does not show, and how many of
+these are looked at."""
 
 
 class Rough(NamedTuple):
@@ -107,13 +119,6 @@ def with_scales(
         If there are none, or too many, or a scale is softly constrained.
     """
     assert isinstance(state.q, SparseGaussian)
-    if family.scales:
-        theta = chosen_scales(target, family.scales)
-    else:
-        rng = generator(plan.seed, ADAPT_STREAM, 1)
-        theta = marked_scales(target, state.q, state.info, rng)
-    if soft[theta].any():
-        raise aside(target, f"{named_places(target, theta)} are in a sum that is held near 0")
     info = state.info
 
     def pause(more: int) -> None:
@@ -121,7 +126,37 @@ def with_scales(
         if watch(Progress("fitting", 1, state.loss, 1, info.n_gradients + more)):
             raise Stopped
 
-    return Rough(state.q, info, theta, soft, pause)
+    if family.scales:
+        rough = Rough(state.q, info, chosen_scales(target, family.scales), soft, pause)
+    else:
+        rng = generator(plan.seed, ADAPT_STREAM, 1)
+        theta, marked = marked_scales(target, state.q, info, rng)
+        rough = _with_powers(target, Rough(state.q, info, theta, soft, pause), marked, rng)
+    if soft[rough.theta].any():
+        raise aside(target, f"{named_places(target, rough.theta)} are in a sum that is held near 0")
+    return rough
+
+
+def _with_powers(
+    target: Target, rough: Rough, marked: Float[np.ndarray, " d"], rng: np.random.Generator
+) -> Rough:
+    """With the coordinates of weak marks that the curvature hangs on by nothing but powers.
+
+    These are scales, however little the rough fit says of them.
+    """
+    order = np.argsort(-np.where(rough.soft > 0, 0.0, marked), kind="stable")
+    weak = [j for j in order[:MOST_WEAK] if marked[j] > WEAK_ROLE and j not in rough.theta]
+    room = MOST_SCALES - len(rough.theta)
+    if not weak or not room:
+        return rough
+    field = field_of(target, rough, np.sort([*rough.theta, *weak]))
+    mean = np.asarray(rough.q.mean)
+    other = np.asarray(rough.q.push(0.5 * rng.standard_normal((1, target.dim))))[0]
+    other[field.theta] = mean[field.theta]
+    powers = field.theta[moves_by_powers(field, np.stack([mean, other]))]
+    rough.info.n_gradients += field.n_gradients
+    more = [j for j in weak if j in powers][:room]
+    return rough._replace(theta=np.sort([*rough.theta, *more]).astype(int))
 
 
 def field_of(target: Target, rough: Rough, theta: Int[np.ndarray, " h"]) -> Field:

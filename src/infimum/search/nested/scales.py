@@ -63,11 +63,15 @@ def chosen_scales(target: Target, patterns: tuple[str, ...]) -> Int[np.ndarray, 
 
 def marked_scales(
     target: Target, q: SparseGaussian, info: Info, rng: np.random.Generator
-) -> Int[np.ndarray, " h"]:
+) -> tuple[Int[np.ndarray, " h"], Float[np.ndarray, " d"]]:
     """The coordinates that are marked as scales at points around q's mean.
 
     They are chosen one by one, the others' covariance being that given those chosen: what is marked
     only because a scale moves it is then marked no longer.
+
+    Returns
+    -------
+    They, and the marks of all others.
 
     Raises
     ------
@@ -99,7 +103,24 @@ def marked_scales(
             f"no coordinate is a scale ({target.space.free_names[top]!r} comes nearest, with a "
             f"mark of {marked[top]:.2f} where {LEAST_FIRST_ROLE:g} is needed)",
         )
-    return np.sort(theta)
+    return _with_siblings(target, theta), marked
+
+
+def _with_siblings(target: Target, theta: list[int]) -> Int[np.ndarray, " h"]:
+    """The scales, and the other members of parameters of which at least half are scales."""
+    every = set(theta)
+    for own in _members(target):
+        if len(every.intersection(own)) >= HALF * len(own) and len(own) < target.dim:
+            every |= set(own)
+    return np.array(sorted(every if len(every) <= MOST_SCALES else theta))
+
+
+def _members(target: Target) -> list[list[int]]:
+    """The coordinates of each parameter."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(target.space.free_names):
+        places.setdefault(re.split(r"[\[~]", name)[0], []).append(place)
+    return list(places.values())
 
 
 def without_effects(target: Target, marked: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
@@ -108,13 +129,9 @@ def without_effects(target: Target, marked: Float[np.ndarray, " d"]) -> Float[np
     Effects that a nonlinear likelihood bends differ in how much they have of a scale; the members
     of a vector of scales are all scales.
     """
-    names = [re.split(r"[\[~]", name)[0] for name in target.space.free_names]
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
     kept = marked.copy()
-    for own in places.values():
-        if MANY_MEMBERS <= len(own) < len(names) and np.mean(marked[own] > LEAST_ROLE) < HALF:
+    for own in _members(target):
+        if MANY_MEMBERS <= len(own) < target.dim and np.mean(marked[own] > LEAST_ROLE) < HALF:
             kept[own] = 0.0
     return kept
 
