@@ -33,6 +33,19 @@ def test_probing_finds_every_entry(kind):
     assert sum(asked) < dim / 2
 
 
+def test_a_matrix_of_millions_of_entries_is_given_up():
+    """One of rank one, which has no zeros: to name its pairs would take all its columns."""
+    rng, n_products = np.random.default_rng(0), []
+    a = rng.normal(size=5000)
+
+    def times(v):
+        n_products.append(len(v))
+        return (v @ a)[:, None] * a
+
+    assert probe(times, 5000, rng) is None
+    assert sum(n_products) < 0.6 * 5000 * 9
+
+
 def test_reading_and_probing_agree_and_hubs_have_colours_of_their_own():
     target, rng = logistic(300, 4), np.random.default_rng(0)
     read = pattern._read(target)

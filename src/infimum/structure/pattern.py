@@ -161,7 +161,18 @@ def _probe(
     pairs = probe(
         lambda v: unit * hessian_times(target, z, unit * v, scale), target.dim, rng, noise
     )
+    if pairs is None:
+        raise _no_zeros(target)
     return _unique(pairs, target.dim)
+
+
+def _no_zeros(target: Target) -> UnsuitableError:
+    return coded_error(
+        UnsuitableError,
+        "E222",
+        f"the Hessian of {target.name!r} has no zeros: the sparse family is then the full-rank "
+        'one, and slower. Fit "fullrank", or "lowrank" where d is large',
+    )
 
 
 def _confirmed(
@@ -172,12 +183,7 @@ def _confirmed(
         if _is_dense(edges, target.dim):
             if dense:
                 return edges
-            raise coded_error(
-                UnsuitableError,
-                "E222",
-                f"the Hessian of {target.name!r} has no zeros: the sparse family is then the "
-                'full-rank one, and slower. Fit "fullrank", or "lowrank" where d is large',
-            )
+            raise _no_zeros(target)
         z = np.stack([finite_point(target, rng) for _ in range(CHECK_POINTS)])
         wrong_rows = incomplete_rows(target, edges, z, rng)
         if not any(rows.size for rows in wrong_rows):

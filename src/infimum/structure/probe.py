@@ -29,6 +29,10 @@ FIRST_THROWS = 3
 LARGEST_FETCHED = 64
 """Largest d for which the matrix is simply multiplied with the identity."""
 
+MOST_ENTRIES = 2**21
+"""Entries above which a matrix is not sparse. That of a horseshoe prior on 5,966 coefficients of
+one regression has seventy times as many, and took minutes to find dense."""
+
 NUMBERS_PER_CALL = 2**23
 """Numbers in the vectors that are multiplied together: 64 MB."""
 
@@ -48,8 +52,8 @@ def probe(
     dim: int,
     rng: np.random.Generator,
     noise: np.ndarray | None = None,
-) -> np.ndarray:
-    """Rows and columns of the entries that are not zero, shape (2, n).
+) -> np.ndarray | None:
+    """Rows and columns of the entries that are not zero, shape (2, n); None if they are too many.
 
     Parameters
     ----------
@@ -62,6 +66,8 @@ def probe(
     buckets, before = FEWEST_BUCKETS, dim
     throws: list[_Throw] = []
     while True:
+        if dim * buckets > MOST_ENTRIES:
+            return None
         if dim <= LARGEST_FETCHED or 3 * FIRST_THROWS * buckets >= dim:
             entries.fetch(times, np.arange(dim))
             return entries.pairs
