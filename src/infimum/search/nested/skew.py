@@ -31,6 +31,11 @@ SKEWED = 0.05
 groups they are 18 nats, and change the mean of the scale by 1.2 sds."""
 
 
+MOST_EACH = 0.1
+"""Nats a coordinate of x above which the expansion says nothing. Of 5,000 Poisson groups the terms
+are 0.004."""
+
+
 class Skewed(Marginal):
     """Laplace's marginal with these terms, going on from it."""
 
@@ -58,7 +63,7 @@ def with_skew(marginal: Marginal, cloud: Cloud) -> Cloud:
 def _terms(
     field: Field, modes: Modes, slopes: Float[np.ndarray, "n d"] | None = None
 ) -> Float[np.ndarray, " n"]:
-    """The terms at each mode.
+    """The terms at each mode; NaN where they are too large.
 
     Parameters
     ----------
@@ -75,7 +80,7 @@ def _terms(
         part = modes.of(rows)
         for _ in range(SAMPLES):
             terms[rows] += _sampled(field, part, rng) / SAMPLES
-    return np.asarray(terms)
+    return np.where(np.abs(terms) < MOST_EACH * len(field.rest), terms, np.nan)
 
 
 def _sampled(field: Field, modes: Modes, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
