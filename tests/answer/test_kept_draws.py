@@ -9,6 +9,7 @@ import pytest
 
 import infimum
 from infimum import corrections, plots
+from infimum.answer.assessment import GIVEN_DRAWS, GIVEN_SCALES
 from infimum.target.target import Target
 
 Y = np.random.default_rng(0).standard_normal((12, 3)) + np.linspace(-1, 1, 12)[:, None]
@@ -76,8 +77,8 @@ def test_the_kept_draws_are_those_of_the_seed(nested):
 
 
 def test_work_counts_the_checks(nested, skewed_fit, tmp_path):
-    m = len(nested.log_p)
-    assert nested.work.n_checks == m
+    m, given = len(nested.log_p), GIVEN_SCALES * GIVEN_DRAWS
+    assert nested.work.n_checks == m + given
     assert f"{nested.work.n_checks:,} evaluations to check q" in str(nested)
     assert "batched calls" not in str(nested)
     assert skewed_fit.work.n_checks > len(skewed_fit.log_p)

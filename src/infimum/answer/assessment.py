@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from infimum.answer.unseen import LARGEST_DIM, UnseenMass, find_unseen_mass
 from infimum.answer.weighed import WeighedDraws
-from infimum.base.seeds import SCOUT_STREAM, generator
+from infimum.base.seeds import CHECK_STREAM, SCOUT_STREAM, generator
 from infimum.base.stopping import Stop
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
@@ -22,6 +22,10 @@ from infimum.target.target import Target
 
 MOST_UNKNOWN = 0.25
 """Share of its quantities of which nothing is known that a fit may have and still be used."""
+
+GIVEN_SCALES, GIVEN_DRAWS = 64, 8
+"""Draws of θ, and of x at each, that tell how near q(x | θ) is; fewer θ where the check has few
+draws."""
 
 MOST_ZERO = 0.01
 """Share of q's draws that may have zero density in a good fit."""
@@ -40,11 +44,14 @@ class Assessment:
     unseen
         What was found of p* where weights are larger than at any draw; None if it was not looked
         for, because weights are not to be trusted anyway, or nothing is known.
+    kl_given
+        E KL[q(x | θ) ‖ p*(x | θ)], where q = q(θ) q(x | θ); else None.
     """
 
     draws: WeighedDraws
     reason: Reason
     unseen: UnseenMass | None = field(default=None, repr=False)
+    kl_given: Estimate | None = field(default=None, repr=False)
 
     # ---- numbers -------------------------------------------------------------------------------
 
@@ -173,8 +180,13 @@ def assess(
     The assessment, and the gradients and values that it took.
     """
     assessment = Assessment(draws, reason)
+    if isinstance(draws.q, Conditioned):  # its scales were followed to their ends
+        if reason is Reason.INTERRUPTED:
+            return assessment, 0
+        z, log_given = _given(draws.q, draws.n, generator(draws.seed, CHECK_STREAM, 1))
+        log_w = (target.values(z) - log_given).reshape(-1, GIVEN_DRAWS)
+        return dataclasses.replace(assessment, kl_given=weights.kl_given(log_w)), len(z)
     small = draws.q.dim <= LARGEST_DIM and target.large is None
-    small = small and not isinstance(draws.q, Conditioned)  # its scales were followed to their ends
     if not (assessment.trusted and target.differentiable and small):
         return assessment, 0
     known = (draws.points(), draws.log_p, draws.log_r)
@@ -187,3 +199,12 @@ def assess(
         shift = quantities.shift(assessment.comparison, values, unseen.mass)
         unseen = unseen._replace(shift=shift)
     return dataclasses.replace(assessment, unseen=unseen), spent
+
+
+def _given(
+    q: Conditioned, n_draws: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
+    """Several draws of x at each of some θ, and log q(x | θ)."""
+    n = max(2, min(GIVEN_SCALES, n_draws // (4 * GIVEN_DRAWS)))
+    z = q.extended(np.repeat(q.outer.draw(rng, n), GIVEN_DRAWS, axis=0), rng)
+    return z, q.log_given(z)

@@ -10,6 +10,7 @@ import unicodedata
 import numpy as np
 
 from infimum.answer.answer import Answer
+from infimum.checks import weights
 from infimum.search.loop import SAME_LOSS
 from infimum.solvers._solver import Reason
 
@@ -26,7 +27,7 @@ def rows(fit: Answer) -> list[tuple[str, str]]:
     rows = [
         ("ELBO", str(fit.elbo)),
         ("log Z", _log_evidence(fit)),
-        ("KL[q ‖ p*]", f"{fit.kl} nats"),
+        ("KL[q ‖ p*]", f"{fit.kl} nats{_parts(fit)}"),
         ("k̂", f"{fit.khat:.2f}"),
         (
             "importance ESS",
@@ -100,6 +101,16 @@ def _remarks(fit: Answer) -> list[tuple[str, str]]:
         file = f"from a file with {fit.n_draws} stored draws: it samples only those"
         rows.append(("loaded", file))
     return rows
+
+
+def _parts(fit: Answer) -> str:
+    """The parts that the scales have in the KL, and the others given them."""
+    given = fit.kl_given
+    if given is None or not np.isfinite(given.value):
+        return ""
+    scales = max(fit.kl.value - given.value, 0.0)
+    se = math.hypot(fit.kl.se, given.se)
+    return f": {weights.Estimate(scales, se)} of the scales, {given} of the rest given them"
 
 
 def _log_evidence(fit: Answer) -> str:

@@ -103,6 +103,30 @@ def kl(
     return Estimate(max(value - elbo(log_w_q).value, 0.0), float(np.sqrt(np.sum(influence**2))))
 
 
+def kl_given(log_w: Float[np.ndarray, "m s"]) -> Estimate:
+    """E KL[q(x | θ) ‖ p*(x | θ)] over m draws of θ, from s draws of x at each.
+
+    Parameters
+    ----------
+    log_w
+        log p̂(θ, x) - log q(x | θ). What only θ adds to it cancels. The bias of few draws is taken
+        off by the jackknife.
+    """
+    if not (np.isfinite(log_w).all() and len(log_w) > 1):
+        return UNKNOWN
+    s = log_w.shape[1]
+    top = log_w.max(axis=1, keepdims=True)
+    w = np.exp(log_w - top)
+    total, lw = w.sum(axis=1, keepdims=True), log_w.sum(axis=1, keepdims=True)
+    whole = np.log(total / s) + top - lw / s
+    with np.errstate(divide="ignore"):
+        without = np.log((total - w) / (s - 1)) + top - (lw - log_w) / (s - 1)
+    each = (s * whole - (s - 1) * without.mean(axis=1, keepdims=True)).ravel()
+    if not np.isfinite(each).all():
+        return UNKNOWN
+    return Estimate(max(float(each.mean()), 0.0), float(each.std(ddof=1) / math.sqrt(len(each))))
+
+
 def _evidence(
     log_w: LogWeights, log_ratio: LogWeights | None
 ) -> tuple[float, Float[np.ndarray, " n"]]:
