@@ -79,10 +79,10 @@ def test_an_estimate_prints_its_significant_digits():
     assert float(Estimate(2.5, 1.0)) == 2.5
 
 
-def test_the_kl_given_scales_leaves_out_what_only_they_add():
+def test_the_kl_conditional_scales_leaves_out_what_only_they_add():
     """Normal log weights of variance v: the KL is v/2, whatever each row adds to them."""
     rng = np.random.default_rng(0)
     log_w = 0.4 * rng.standard_normal((4000, 8)) + 100 * rng.standard_normal((4000, 1))
-    estimate = weights.kl_given(log_w)
+    estimate = weights.kl_conditional(log_w)
     assert abs(estimate.value - 0.08) < 4 * estimate.se + 2e-3
-    assert np.isnan(weights.kl_given(np.where(log_w > 250, -np.inf, log_w)).value)
+    assert np.isnan(weights.kl_conditional(np.where(log_w > 250, -np.inf, log_w)).value)

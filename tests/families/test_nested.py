@@ -101,12 +101,12 @@ def test_a_file_keeps_q_whole(normal_fit, tmp_path):
 def test_the_kl_of_the_scales_and_of_the_rest_are_told_apart(normal_fit, tmp_path):
     """Given the scale, normal effects are exact, and nothing is left there."""
     fit, _ = normal_fit
-    assert fit.kl_given.value < 1e-3
+    assert fit.assessment.kl_conditional.value < 1e-3
     assert "of the scales, " in " ".join(str(fit).split())
     again = infimum.load(fit.save(tmp_path / "fit.zip"))
-    assert again.kl_given == fit.kl_given
+    assert again.assessment.kl_conditional == fit.assessment.kl_conditional
     crossed = infimum.fit(crossed_plates(), "nested")
-    assert 0.5 < crossed.kl_given.value / crossed.kl.value < 1.5
+    assert 0.5 < crossed.assessment.kl_conditional.value / crossed.kl.value < 1.5
 
 
 def test_code_outside_jax_gives_the_same_answer(normal_fit):

@@ -154,11 +154,6 @@ class Answer:
         return self.assessment.kl
 
     @property
-    def kl_given(self) -> Estimate | None:
-        """E KL[q(x | θ) ‖ p*(x | θ)] of a nested q, in nats: the part of `kl` that θ has not."""
-        return self.assessment.kl_given
-
-    @property
     def ess(self) -> float:
         """Effective number of q's n draws after reweighting."""
         return self.assessment.ess

@@ -44,14 +44,14 @@ class Assessment:
     unseen
         What was found of p* where weights are larger than at any draw; None if it was not looked
         for, because weights are not to be trusted anyway, or nothing is known.
-    kl_given
+    kl_conditional
         E KL[q(x | θ) ‖ p*(x | θ)], where q = q(θ) q(x | θ); else None.
     """
 
     draws: WeighedDraws
     reason: Reason
     unseen: UnseenMass | None = field(default=None, repr=False)
-    kl_given: Estimate | None = field(default=None, repr=False)
+    kl_conditional: Estimate | None = field(default=None, repr=False)
 
     # ---- numbers -------------------------------------------------------------------------------
 
@@ -183,9 +183,9 @@ def assess(
     if isinstance(draws.q, Conditioned):  # its scales were followed to their ends
         if reason is Reason.INTERRUPTED:
             return assessment, 0
-        z, log_given = _given(draws.q, draws.n, generator(draws.seed, CHECK_STREAM, 1))
+        z, log_given = _conditional_draws(draws.q, draws.n, generator(draws.seed, CHECK_STREAM, 1))
         log_w = (target.values(z) - log_given).reshape(-1, GIVEN_DRAWS)
-        return dataclasses.replace(assessment, kl_given=weights.kl_given(log_w)), len(z)
+        return dataclasses.replace(assessment, kl_conditional=weights.kl_conditional(log_w)), len(z)
     small = draws.q.dim <= LARGEST_DIM and target.large is None
     if not (assessment.trusted and target.differentiable and small):
         return assessment, 0
@@ -201,7 +201,7 @@ def assess(
     return dataclasses.replace(assessment, unseen=unseen), spent
 
 
-def _given(
+def _conditional_draws(
     q: Conditioned, n_draws: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
     """Several draws of x at each of some θ, and log q(x | θ)."""

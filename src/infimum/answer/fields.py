@@ -103,7 +103,7 @@ def describe(fit: Answer, portable: bool) -> dict[str, Any]:
         "reason": fit.reason.name,
         "n_draws": fit.n_draws,
         "beyond": None if fit.assessment.unseen is None else fit.assessment.unseen.mass,
-        "kl_given": None if fit.kl_given is None else list(map(_number, fit.kl_given)),
+        "kl_conditional": _pair(fit.assessment.kl_conditional),
         "members": 1 + fit.rivals,
         "n_colours": None if fit.structure is None else fit.structure.n_colours,
         "starts": [
@@ -167,9 +167,14 @@ def _assessment(
     seed = _seed(described["seed"])
     draws = WeighedDraws(proposal, space, seed, n_draws, **densities, stored=stored)
     unseen = _unseen(described.get("beyond"), arrays_below("beyond", arrays), dim, len(space.names))
-    given = described.get("kl_given")
-    kl_given = None if given is None else Estimate(*map(_float, given))
-    return Assessment(draws, Reason[described["reason"]], unseen, kl_given)
+    pair = described.get("kl_conditional")
+    kl_conditional = None if pair is None else Estimate(*map(_float, pair))
+    return Assessment(draws, Reason[described["reason"]], unseen, kl_conditional)
+
+
+def _pair(estimate: Estimate | None) -> list[Any] | None:
+    """An estimate in JSON."""
+    return None if estimate is None else [_number(number) for number in estimate]
 
 
 def _space(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Space, Any]:

@@ -105,12 +105,12 @@ def _remarks(fit: Answer) -> list[tuple[str, str]]:
 
 def _parts(fit: Answer) -> str:
     """The parts that the scales have in the KL, and the others given them."""
-    given = fit.kl_given
-    if given is None or not np.isfinite(given.value):
+    rest = fit.assessment.kl_conditional
+    if rest is None or not np.isfinite(rest.value):
         return ""
-    scales = max(fit.kl.value - given.value, 0.0)
-    se = math.hypot(fit.kl.se, given.se)
-    return f": {weights.Estimate(scales, se)} of the scales, {given} of the rest given them"
+    scales = max(fit.kl.value - rest.value, 0.0)
+    se = math.hypot(fit.kl.se, rest.se)
+    return f": {weights.Estimate(scales, se)} of the scales, {rest} of the rest given them"
 
 
 def _log_evidence(fit: Answer) -> str:

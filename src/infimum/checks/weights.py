@@ -103,7 +103,7 @@ def kl(
     return Estimate(max(value - elbo(log_w_q).value, 0.0), float(np.sqrt(np.sum(influence**2))))
 
 
-def kl_given(log_w: Float[np.ndarray, "m s"]) -> Estimate:
+def kl_conditional(log_w: Float[np.ndarray, "m s"]) -> Estimate:
     """E KL[q(x | θ) ‖ p*(x | θ)] over m draws of θ, from s draws of x at each.
 
     Parameters

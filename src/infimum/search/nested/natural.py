@@ -88,7 +88,7 @@ def natural_at(field: Field, modes: Modes, best: Modes) -> Natural:
     steep = np.flatnonzero(~(np.abs(exact[:, :-k]).max(axis=1) < STEEP * top))
     if steep.size and len(terms.size):
         z = modes.z[steep]
-        z[:, field.theta] = _broad(terms, theta, z[:, field.theta], k)
+        z[:, field.theta] = _broad(terms, theta, z[:, field.theta])
         looked[steep] = _look(field, z).values
         exact[steep] = terms.at(z[:, field.theta], looked.shape[1])
     left = looked - exact
@@ -222,7 +222,7 @@ def _kinds(looked: _Looked, moves: Float[np.ndarray, " m"]) -> tuple[Int[np.ndar
     kinds = np.full(looked.values.shape[1], -1)
     for kind, exponents in enumerate(EXPONENTS):
         if len(exponents) + 1 >= len(moves):
-            break
+            break  # so many powers go through any points
         powers = np.exp(np.outer(moves, (0, *exponents)))
         error = _solved(powers, looked, left)[1]
         kinds[left[error < EXACT]] = kind
@@ -274,10 +274,7 @@ def _products(kind: Int[np.ndarray, " h"]) -> Float[np.ndarray, "c h"]:
 
 
 def _broad(
-    terms: Terms,
-    known: Float[np.ndarray, "n h"],
-    theta: Float[np.ndarray, "m h"],
-    k: int,
+    terms: Terms, known: Float[np.ndarray, "n h"], theta: Float[np.ndarray, "m h"]
 ) -> Float[np.ndarray, "m h"]:
     """θ with each scale that has terms where these are least of all."""
     out = theta.copy()

@@ -20,6 +20,7 @@ from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.natural import moves_by_powers
 from infimum.search.nested.scales import (
     MOST_SCALES,
+    ROLE_SPREAD,
     chosen_scales,
     marked_scales,
     named_places,
@@ -151,7 +152,7 @@ def _with_powers(
         return rough
     field = field_of(target, rough, np.sort([*rough.theta, *weak]))
     mean = np.asarray(rough.q.mean)
-    other = np.asarray(rough.q.push(0.5 * rng.standard_normal((1, target.dim))))[0]
+    other = np.asarray(rough.q.push(ROLE_SPREAD * rng.standard_normal((1, target.dim))))[0]
     other[field.theta] = mean[field.theta]
     powers = field.theta[moves_by_powers(field, np.stack([mean, other]))]
     rough.info.n_gradients += field.n_gradients
