@@ -179,3 +179,18 @@ def test_the_nearer_way_is_taken_and_kept_in_files(kind, centred, way, tmp_path)
     z = fit.points(9, seed=3)
     np.testing.assert_array_equal(again.points(9, seed=3), z)
     np.testing.assert_allclose(again.q.log_density(z), fit.q.log_density(z), rtol=1e-12)
+
+
+def test_a_scale_that_the_curvature_of_the_rest_does_not_hang_on():
+    """Two normal modes along one coordinate, and the others are normal whatever it is."""
+    import jax.numpy as jnp
+
+    def log_density(z):
+        wells = jnp.logaddexp(jnp.log(0.6) - 0.5 * z[0] ** 2, jnp.log(0.4) - 0.5 * (z[0] - 4) ** 2)
+        return wells - 0.5 * jnp.sum(z[1:] ** 2) - 6 * jnp.log(2 * jnp.pi)
+
+    fit = infimum.fit(infimum.Target(log_density, np.zeros(12)), infimum.families.Nested("z?0?"))
+    assert fit.q.theta.tolist() == [0]
+    assert fit.verdict == "good"
+    assert abs(fit.log_evidence.value) < 4 * fit.log_evidence.se + 1e-3
+    assert abs(fit.summary()["mean"].iloc[0] - 1.6) < 0.15

@@ -260,6 +260,8 @@ def _fitted(
         bad |= (kind >= 0) & (error > EXACT).any()
         row, way = np.nonzero(solved * rates.any(axis=1))
         parts.append((rates[way], entries[row], solved[row, way]))
+    if not parts:
+        return Terms.none(centre), bad
     every, entry, size = (np.concatenate(part) for part in zip(*parts, strict=True))
     rates, way = np.unique(every, axis=0, return_inverse=True)
     return Terms(centre, rates, entry, way.ravel(), size), np.asarray(bad)
