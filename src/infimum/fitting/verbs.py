@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from infimum.base.errors import UnsuitableError, coded_error
 from infimum.base.seeds import Seed
-from infimum.families import FullRank, Nested, Sparse, family_of
+from infimum.families import Nested, Sparse, family_of
 from infimum.families._family import Family
 from infimum.families.nested.nested import SMALLEST_DIM
 from infimum.fitting.budget import Budget
@@ -22,7 +22,7 @@ from infimum.fitting.display import display
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import PAYS
 from infimum.fitting.request import Request
-from infimum.fitting.way import FEW, LADDER, MANY, Way, fit_from_below
+from infimum.fitting.way import LADDER, MANY, Way, fit_from_below
 from infimum.search.progress import Progress
 from infimum.solvers._solver import Solver
 from infimum.target.target import Target
@@ -204,10 +204,6 @@ def _first_suited(rungs: list[Family], dim: int) -> list[Family]:
     """The rungs in the order in which a climb in so many dimensions would begin with them."""
     if dim < SMALLEST_DIM:
         rungs = [rung for rung in rungs if not isinstance(rung, Nested)]
-    if dim <= FEW:
-        return sorted(
-            rungs, key=lambda rung: (not isinstance(rung, Nested), not isinstance(rung, FullRank))
-        )
     if dim <= MANY:
         return rungs
     return sorted(

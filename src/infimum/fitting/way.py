@@ -31,11 +31,6 @@ LADDER = (
 promise to pay. Sinh-arcsinh is left out: at two of six seeds eight schools were then "unreliable",
 and a flow made of them what it makes of the full-rank fit."""
 
-FEW = 11
-"""Dimensions up to which a climb begins with "fullrank" where no scale is: on ten posteriors of two
-to eight dimensions it ended after 0.7 of the seconds, with the same fit or a nearer one. With 14 a
-mixture of normals was then farther off after a minute."""
-
 MANY = 100
 """Dimensions above which a climb begins with "sparse", if the Hessian has zeros: random intercepts
 of d = 400 took mean-field 72 s, full-rank 67 s and sparse 11 s; of d = 100 the first two 6.5 s."""
