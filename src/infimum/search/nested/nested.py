@@ -184,7 +184,7 @@ def _explored(
 def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
     """The marginal with what Laplace's lacks for the skew of x, where that has its mass."""
     field = laplace.field
-    if not skewed(field, explored.best):
+    if not skewed(field, explored.modes.of(_middle_and_ends(explored))):
         return explored
     if isinstance(explored, Lattice):
         return _again(plan, Skewed(laplace), explored) or explored
@@ -200,6 +200,14 @@ def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
         if cloud is None:
             break
     return better
+
+
+def _middle_and_ends(explored: Explored) -> Int[np.ndarray, " n"]:
+    """Rows of the best point, and of those that are farthest along each scale and still matter."""
+    near = np.flatnonzero(explored.values > explored.values.max() - NEAR)
+    u = explored.u[near]
+    ends = [near[extreme(u, axis=0)] for extreme in (np.argmin, np.argmax)]
+    return np.unique(np.concatenate([[np.argmax(explored.values)], *ends]))
 
 
 def _again(
