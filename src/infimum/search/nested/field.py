@@ -175,7 +175,8 @@ class Field(SparseFields):
         signs = rng.choice([-1.0, 1.0], len(self.rest))
         move = self.spread(precision, np.broadcast_to(signs, precision.pivots.shape))
         if self.soft.size:
-            move = self.constrained(precision, move, rng.choice([-1.0, 1.0], 1))
+            error = np.full(len(move), rng.choice([-1.0, 1.0]))
+            move = self.constrained(precision, move, error)
         return self.place(np.zeros((len(move), len(self.theta))), move)
 
     def log_det_slopes(
