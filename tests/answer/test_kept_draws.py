@@ -9,7 +9,8 @@ import pytest
 
 import infimum
 from infimum import corrections, plots
-from infimum.answer.assessment import GIVEN_DRAWS, GIVEN_SCALES
+from infimum.answer.assessment import GIVEN_DRAWS, GIVEN_SCALES, assess
+from infimum.base.stopping import Stop, Stopped
 from infimum.target.target import Target
 
 Y = np.random.default_rng(0).standard_normal((12, 3)) + np.linspace(-1, 1, 12)[:, None]
@@ -74,6 +75,17 @@ def test_the_kept_draws_are_those_of_the_seed(nested):
     weighed = nested.weighed
     again = dataclasses.replace(weighed, kept=None)
     np.testing.assert_allclose(again.points(), weighed.kept, atol=1e-8)
+
+
+def test_a_stop_while_the_rest_is_looked_at_leaves_the_assessment(nested, monkeypatch):
+    def stopped(self, z):
+        raise Stopped
+
+    monkeypatch.setattr(Target, "values", stopped)
+    stop = Stop()
+    assessment, spent = assess(nested.target, nested.weighed, nested.reason, stop)
+    assert (assessment.kl_conditional, spent, stop.requested) == (None, 0, True)
+    assert assessment.verdict == nested.verdict
 
 
 def test_work_counts_the_checks(nested, skewed_fit, tmp_path):

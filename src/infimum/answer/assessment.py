@@ -181,11 +181,11 @@ def assess(
     """
     assessment = Assessment(draws, reason)
     if isinstance(draws.q, Conditioned):  # its scales were followed to their ends
-        if reason is Reason.INTERRUPTED:
-            return assessment, 0
-        z, log_given = _conditional_draws(draws.q, draws.n, generator(draws.seed, CHECK_STREAM, 1))
-        log_w = (target.values(z) - log_given).reshape(-1, GIVEN_DRAWS)
-        return dataclasses.replace(assessment, kl_conditional=weights.kl_conditional(log_w)), len(z)
+        kl_conditional, spent = None, 0
+        if reason is not Reason.INTERRUPTED:
+            with (stop or Stop()).cut_short():
+                kl_conditional, spent = _kl_conditional(target, draws.q, draws)
+        return dataclasses.replace(assessment, kl_conditional=kl_conditional), spent
     small = draws.q.dim <= LARGEST_DIM and target.large is None
     if not (assessment.trusted and target.differentiable and small):
         return assessment, 0
@@ -201,10 +201,10 @@ def assess(
     return dataclasses.replace(assessment, unseen=unseen), spent
 
 
-def _conditional_draws(
-    q: Conditioned, n_draws: int, rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-    """Several draws of x at each of some θ, and log q(x | θ)."""
-    n = max(2, min(GIVEN_SCALES, n_draws // (4 * GIVEN_DRAWS)))
+def _kl_conditional(target: Target, q: Conditioned, draws: WeighedDraws) -> tuple[Estimate, int]:
+    """E KL[q(x | θ) ‖ p*(x | θ)], and the values that it took: a quarter of the draws at most."""
+    rng = generator(draws.seed, CHECK_STREAM, 1)
+    n = max(2, min(GIVEN_SCALES, draws.n // (4 * GIVEN_DRAWS)))
     z = q.extended(np.repeat(q.outer.draw(rng, n), GIVEN_DRAWS, axis=0), rng)
-    return z, q.log_given(z)
+    log_w = (target.values(z) - q.log_given(z)).reshape(n, GIVEN_DRAWS)
+    return weights.kl_conditional(log_w), len(z)

@@ -42,11 +42,11 @@ MOST_UNSEEN = 0.05
 off; with 0.013 to 0.032 log Z of eight schools was right to 0.02 nats."""
 
 HEAVY_SHARE, HEAVY_DRAWS, HEAVY_ROWS = 0.03, 4096.0, 128
-"""Share of a variance that one draw of 4096 may make up. Among the 128 quantities of the fifteen
+"""Share of a variance that one draw of 4096 may make up. Among the 121 quantities of the fifteen
 posteriors the largest share is 0.021. For Student's t with 3 degrees of freedom, whose sd draws
-hardly determine, the median is 0.05. With fewer draws n the limit grows as 1/√n. With more
-quantities k it grows as the largest of n k squares of normal draws: of 5,000 effects of Poisson
-counts, 512 draws each, one had a share of 0.09 by chance."""
+hardly determine, the median is 0.05. With fewer draws n the limit grows as 1/√n. With more than
+`HEAVY_ROWS` quantities k it grows as the largest of n k squares of normal draws: of 5,000 effects
+of Poisson counts, 512 draws each, one had a share of 0.09 by chance."""
 
 LARGEST_EXACT = 1.1
 """Largest weight p̂/q, in units of their mean, of a q that equals p* in the tails too."""

@@ -21,10 +21,10 @@ SECOND_STEP = 3e-3
 rounding and of the fifth derivative are then below 1e-4 of the third."""
 
 LEAST_ROLE = 0.6
-"""Where both marks of a scale exceed it, a coordinate is one. Scales had 1.1 to 10 (seeds 4.6,
-radon 12.6, slopes 2.5 to 8, crossed effects 1.1 to 10), and the locations of Poisson counts up to
-0.5: with that of GLMM_Poisson among the scales the search took twice the gradients for the same
-answer. Scales of weaker marks are told by powers; see `infimum.search.nested.natural`."""
+"""Where both marks of a scale exceed it, a coordinate is one. Scales had 1.1 to 12.6 (seeds 4.6,
+radon 12.6, slopes 2.5 to 8, crossed effects 1.1 to 10). A location of GLMM_Poisson has 0.5: with it
+among the scales the search took twice the gradients for the same answer. Scales of weaker marks are
+told by powers; see `infimum.search.nested.natural`."""
 
 LEAST_FIRST_ROLE = 0.25
 """The same for the first scale of all: the others are judged given it. The scale of the non-centred

@@ -82,10 +82,10 @@ class GaussianField(Conditional):
 class NaturalField(GaussianField):
     """N(H⁻¹ b, H⁻¹), by H and b.
 
-    They hang on scales as sums of exponentials, such as the 1/σ² of a prior: these terms are exact,
-    and what they leave hardly changes with θ. It is interpolated linearly in what is known, so that
-    no datum is counted in a direction that it tells nothing of: there H may be a millionth of what
-    it is in others.
+    Parts of them are sums of powers of the scales, such as the 1/σ² of a prior. These terms are
+    exact. The rest, the part of the data, hardly changes with θ, and is interpolated linearly. So a
+    direction in which it is 0 at all known θ keeps a 0. Small errors there would matter most: H may
+    be a millionth of what it is in other directions.
 
     Attributes
     ----------

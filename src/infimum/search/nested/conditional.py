@@ -70,10 +70,13 @@ def shaped_field(shaped: Shaped, explored: Explored) -> ShapedField | None:
     return ShapedField(known_at(explored), x, cells.log_sd, cells.slopes)
 
 
-def known_at(explored: Explored, rows: Rows = slice(None)) -> Known:
-    """The explored θ, or some of them."""
+def known_at(
+    explored: Explored, rows: Rows = slice(None), steep: Int[np.ndarray, " h"] | None = None
+) -> Known:
+    """The explored θ, or some of them; by default none is steep."""
     u = explored.u[rows]
-    return Known(explored.warp, u, *explored.box, np.zeros(u.shape[1], np.int64))
+    steep = np.zeros(u.shape[1], np.int64) if steep is None else steep
+    return Known(explored.warp, u, *explored.box, steep)
 
 
 def _dense(field: Field) -> Int[np.ndarray, " b"] | None:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.field import FactoredField, GaussianField, NaturalField
-from infimum.families.nested.known import POWERS, Known
+from infimum.families.nested.known import POWERS
 from infimum.families.nested.table import Table
 from infimum.families.nested.terms import Terms
 from infimum.search.nested.cloud import Cloud
@@ -56,10 +56,8 @@ def gaussian_field(
     values, pull, terms = natural_at(field, modes, explored.best)
     pull = pull - 0.5 * slopes[:, field.rest]
     fine = np.flatnonzero(~modes.precision.turned & np.isfinite(pull).all(axis=1))
-    known = known_at(explored, fine)
-    powers = _steep(modes.z[fine][:, field.theta], terms)
     natural = NaturalField(
-        known=Known(known.warp, known.u, known.low, known.high, powers),
+        known=known_at(explored, fine, _steep(modes.z[fine][:, field.theta], terms)),
         values=values[fine],
         pull=pull[fine],
         terms=terms,
@@ -71,7 +69,7 @@ def gaussian_field(
     mean = modes.z[fine][:, field.rest] + field.pull(modes, slopes)[fine]
     precision = modes.of(fine).precision
     factored = FactoredField(
-        known=known,
+        known=known_at(explored, fine),
         mean=mean,
         log_pivots=np.log(precision.pivots),
         below=precision.below,
@@ -80,7 +78,7 @@ def gaussian_field(
     )
     warp = explored.warp
     theta = warp.theta(BEYOND * warp.u(outer.draw(rng, PROBED)))
-    true = marginal.modes(theta, explored.warp.root)
+    true = marginal.modes(theta, warp.root)
     return min((natural, factored), key=lambda way: _off(way, marginal, true, rng))
 
 

@@ -214,6 +214,14 @@ class Marginal:
         return centre, root
 
 
+class Refined(Marginal):
+    """A better marginal, which goes on from Laplace's."""
+
+    def __init__(self, laplace: Marginal) -> None:
+        super().__init__(laplace.field, laplace.centre, laplace.mean, laplace.slope)
+        self.last_modes = laplace.last_modes
+
+
 def _stencil(h: int) -> Float[np.ndarray, "n h"]:
     """The centre, a unit to either side along each axis, and the sums of two axes."""
     eye = np.eye(h)

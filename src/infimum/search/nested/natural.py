@@ -11,7 +11,6 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from infimum.base.seeds import ADAPT_STREAM, generator
@@ -132,14 +131,8 @@ def _times(
     field: Field, values: Float[np.ndarray, "n v"], x: Float[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "n k"]:
     """H x at each row."""
-    k, (row, column) = x.shape[1], field.edges
-    every, ones = np.arange(len(row)), np.ones(len(row))
-    to_row, to_column = (
-        scipy.sparse.csr_array((ones, (every, to)), shape=(len(row), k)) for to in (row, column)
-    )
-    entries = values[:, k:]
-    sums = (entries * x[:, column]) @ to_row + (entries * x[:, row]) @ to_column
-    return np.asarray(values[:, :k] * x + sums)
+    pairs = zip(values, x, strict=True)
+    return np.concatenate([field.analysis.times(h, row[None]) for h, row in pairs])
 
 
 def moves_by_powers(field: Field, z: Float[np.ndarray, "2 d"]) -> Bool[np.ndarray, " h"]:

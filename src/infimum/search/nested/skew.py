@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.field import LARGEST_CHUNK, Field
-from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.marginal import Marginal, Refined
 from infimum.search.nested.modes import Modes
 
 SAMPLES = 4
@@ -37,12 +37,8 @@ MOST_EACH = 0.1
 are 0.004."""
 
 
-class Skewed(Marginal):
-    """Laplace's marginal with these terms, going on from it."""
-
-    def __init__(self, laplace: Marginal) -> None:
-        super().__init__(laplace.field, laplace.centre, laplace.mean, laplace.slope)
-        self.last_modes = laplace.last_modes
+class Skewed(Refined):
+    """Laplace's marginal with these terms."""
 
     def values(self, modes: Modes) -> Float[np.ndarray, " n"]:
         """Its values; -inf where they are not finite."""
