@@ -12,9 +12,9 @@ import scipy.stats
 import infimum
 from infimum.base.errors import UnsuitableError
 from infimum.families import Gaussian, Nested
-from infimum.families.nested.conditional import ShapedField
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.field import NaturalField
+from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.families.nested.warp import Warp
 from infimum.solvers import Reason

@@ -6,7 +6,7 @@ import scipy.integrate
 import scipy.special
 
 import infimum
-from infimum.families.nested.shapes import Shapes
+from infimum.families.nested.shapes import Shapes, rule
 from infimum.search.nested.cells import cells_at
 from infimum.search.nested.field import Field
 from infimum.search.nested.lattice import lattice_around
@@ -66,13 +66,10 @@ def test_shapes_of_single_coordinates_are_those_of_quadrature():
     )[0]
     np.testing.assert_allclose(cells.log_integral, 3 * np.log(exact), atol=2e-5)
     rng = np.random.default_rng(0)
-    centre, shapes = (
-        modes.z[:, 1:],
-        Shapes.of(np.exp(cells.log_sd), cells.slopes.transpose(0, 2, 1)),
-    )
-    draws = [shapes.draw(centre, rng) for _ in range(200)]
-    again = [shapes.log_density(x - centre)[0] for x, _ in draws]
-    np.testing.assert_allclose(again, [log_q[0] for _, log_q in draws], rtol=1e-9)
+    shapes = Shapes.of(rule(1), cells.slopes.reshape(3, -1))
+    for _ in range(200):
+        t, log_q = shapes.draw(rng)
+        np.testing.assert_allclose(shapes.log_density(t), log_q, rtol=1e-9)
 
 
 def poisson_field(k=60):

@@ -16,21 +16,20 @@ def interval_masses(
     Parameters
     ----------
     f, height
-        Logs at the points, and their exponentials up to a factor for each coordinate, (n, k, p).
+        Logs at the points, and their exponentials up to a factor for each density, (n, p).
     width, flat
         Of an interval; and the change below which an exponential is taken for a straight line.
     """
-    n, k, p = f.shape
-    mass, total = np.empty((n, k, p - 1)), np.zeros((n, k))
+    n, p = f.shape
+    mass, total = np.empty((n, p - 1)), np.zeros(n)
     for i in range(n):
-        for j in range(k):
-            for c in range(p - 1):  # without a branch, so that several go at a time
-                rise = f[i, j, c + 1] - f[i, j, c]
-                low, high = height[i, j, c], height[i, j, c + 1]
-                straight = abs(rise) < flat
-                part = (high - low) / (1.0 if straight else rise)
-                mass[i, j, c] = width * (0.5 * (low + high) if straight else part)
-            total[i, j] = mass[i, j].sum()
+        for c in range(p - 1):  # without a branch, so that several go at a time
+            rise = f[i, c + 1] - f[i, c]
+            low, high = height[i, c], height[i, c + 1]
+            straight = abs(rise) < flat
+            part = (high - low) / (1.0 if straight else rise)
+            mass[i, c] = width * (0.5 * (low + high) if straight else part)
+        total[i] = mass[i].sum()
     return mass, total
 
 
@@ -41,15 +40,14 @@ def cells_of(mass: np.ndarray, spot: np.ndarray) -> np.ndarray:  # pragma: no co
     Parameters
     ----------
     mass, spot
-        Shapes (n, k, c) and (n, k).
+        Shapes (n, c) and (n,).
     """
-    n, k, c = mass.shape
-    cell = np.zeros((n, k), np.int64)
+    n, c = mass.shape
+    cell = np.zeros(n, np.int64)
     for i in range(n):
-        for j in range(k):
-            level, m = mass[i, j, 0], 0
-            while m < c - 1 and level < spot[i, j]:
-                m += 1
-                level += mass[i, j, m]
-            cell[i, j] = m
+        level, m = mass[i, 0], 0
+        while m < c - 1 and level < spot[i]:
+            m += 1
+            level += mass[i, m]
+        cell[i] = m
     return cell

@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from infimum.families._family import Left, Promise, Searched, arrays_below
 from infimum.families._host import Conditioned
-from infimum.families.nested.conditional import Conditional, ShapedField
+from infimum.families.nested.conditional import Conditional
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.field import FactoredField, NaturalField
 from infimum.families.nested.known import Known
+from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.families.nested.terms import Terms
 from infimum.families.nested.warp import Warp
@@ -27,7 +28,8 @@ class Nested(Searched):
 
     q(θ) is a table, or the exponential of a smooth function where the scales are more than two.
     q(x | θ) is a Gaussian at the mode of x given θ, whose mean is moved for its skew; or the exact
-    shape of each coordinate of x, where these are independent given θ and a Gaussian would not do.
+    shape of each group of at most three coordinates of x, where these groups are independent given
+    θ and a Gaussian would not do.
     A Gaussian of everything can't have effects whose spread depends on their scale. (Tierney &
     Kadane 1986; Rue, Martino & Chopin 2009; van Niekerk & Rue 2021.)
 
@@ -76,7 +78,7 @@ class Nested(Searched):
 def _conditional(known: Known, own: dict[str, Any], terms: dict[str, Any]) -> Conditional:
     if terms:
         return NaturalField(known, **own, terms=Terms(**terms))
-    return (ShapedField if "slopes" in own else FactoredField)(known, **own)
+    return (ShapedField if "parts" in own else FactoredField)(known, **own)
 
 
 class NestedDistribution(Conditioned):

@@ -19,13 +19,12 @@ from numpy.polynomial import chebyshev
 
 from infimum.families.nested.kernels import cells_of, interval_masses
 
-REACH = 7.5
-"""sds that the grid reaches to either side of the mode."""
-
-NODES = 23
-"""Nodes where the derivative is evaluated. The log of the integrals over 5,000 logistic groups of
-three rows is then 4e-4 off, over 235 Poisson effects 5e-7; with 19 nodes 8e-3 and 1e-5. The
-derivative of a logistic coordinate has poles at ±iπ: the error falls with the nodes a sd."""
+NODES, REACHES = {1: 23, 2: 15, 3: 9}, {1: 7.5, 2: 6.0, 3: 5.0}
+"""Nodes along each coordinate where the derivative is evaluated, and sds that the grid reaches to
+either side of the mode, by the size of the largest group. The log of the integrals over 5,000
+logistic groups of three rows is then 4e-4 off, over 235 Poisson effects 5e-7; with 19 nodes 8e-3
+and 1e-5. The derivative of a logistic coordinate has poles at ±iπ: the error falls with the nodes a
+sd. Of groups with four steep rows it is 4e-4 a group of two, and up to 0.016 one of three."""
 
 POINTS = 76
 """Points of the grid. The straight lines change a log density by 0.005 at most, and with 5,000
@@ -40,113 +39,133 @@ class Rule(NamedTuple):
 
     Attributes
     ----------
+    reach, width
+        Where the grid ends to either side, and the width of its intervals.
     nodes, points
         Shapes (m,) and (p,).
     integral
         Takes derivatives at the nodes to f at the points, shape (p, m); f is 0 in the middle.
+    inverse
+        Takes values at the nodes to coefficients of Chebyshev's polynomials, shape (m, m).
     """
 
+    reach: float
+    width: float
     nodes: Float[np.ndarray, " m"]
     points: Float[np.ndarray, " p"]
     integral: Float[np.ndarray, "p m"]
+    inverse: Float[np.ndarray, "m m"]
+
+    def shares(self, t: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n m"]:
+        """What each node's value counts for in the polynomial's value at some t."""
+        return chebyshev.chebvander(t / self.reach, len(self.nodes) - 1) @ self.inverse
+
+    def normal_weights(self) -> Float[np.ndarray, " m"]:
+        """Weights of the nodes for means over a standard normal, none of them negative."""
+        weights = _normal(self.nodes) * np.sqrt(1 - (self.nodes / self.reach) ** 2)
+        return weights / weights.sum()
 
 
 @functools.cache
-def rule() -> Rule:
-    """The rule by Chebyshev's points."""
-    nodes = chebyshev.chebpts1(NODES)
+def rule(depth: int) -> Rule:
+    """The rule by Chebyshev's points, for groups of so many coordinates."""
+    n_nodes, reach = NODES[depth], REACHES[depth]
+    nodes = chebyshev.chebpts1(n_nodes)
     points = np.linspace(-1, 1, POINTS)
-    whole = chebyshev.chebval(points, chebyshev.chebint(np.eye(NODES), lbnd=0.0, axis=0)).T
-    matrix = whole @ np.linalg.inv(chebyshev.chebvander(nodes, NODES - 1))
-    return Rule(REACH * nodes, REACH * points, REACH * matrix)
+    whole = chebyshev.chebval(points, chebyshev.chebint(np.eye(n_nodes), lbnd=0.0, axis=0)).T
+    inverse = np.linalg.inv(chebyshev.chebvander(nodes, n_nodes - 1))
+    width = 2 * reach / (POINTS - 1)
+    return Rule(reach, width, reach * nodes, reach * points, reach * whole @ inverse, inverse)
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """The densities of k coordinates, at n points of the rest.
+    """n densities.
 
     Attributes
     ----------
-    sd
-        What a unit of the grid is, shape (n, k).
+    rule
+        By which they are known.
     f
-        log densities at the points, up to constants, shape (n, k, p).
-    mass
-        Mass of each interval of the grid, up to a factor for each coordinate, shape (n, k, p - 1).
-    total
-        The sum of these, shape (n, k).
-    log_norm
-        log of the integral of the straight lines' exponentials, in the grid's units, shape (n, k).
+        log densities at the points, up to constants, shape (n, p).
+    height
+        Their exponentials, the largest 1.
     log_sum
         log ∫ exp f, by the trapezoidal rule: exact to rounding for a smooth f that ends at the
-        grid's ends, where the straight lines lack 0.3 %.
+        grid's ends, where the straight lines lack 0.3 %; shape (n,).
     """
 
-    sd: Float[np.ndarray, "n k"]
-    f: Float[np.ndarray, "n k p"]
-    mass: Float[np.ndarray, "n k c"]
-    total: Float[np.ndarray, "n k"]
-    log_norm: Float[np.ndarray, "n k"]
-    log_sum: Float[np.ndarray, "n k"]
+    rule: Rule
+    f: Float[np.ndarray, "n p"]
+    height: Float[np.ndarray, "n p"]
+    log_sum: Float[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, sd: Float[np.ndarray, "n k"], slopes: Float[np.ndarray, "n k m"]) -> Shapes:
-        """The densities of these derivatives of f at the nodes, in units of the grid."""
-        # One product of matrices, and then along rows: a quarter less time than by coordinates.
-        f = (slopes.reshape(-1, NODES) @ rule().integral.T).reshape(*sd.shape, POINTS)
-        top = f.max(axis=2)
-        height = np.exp(f - top[:, :, None])
-        mass, total = interval_masses(f, height, _width(), FLAT)
-        log_sum = top + np.log(height.sum(axis=2) * _width())
-        return cls(sd, f, mass, total, top + np.log(total), log_sum)
+    def of(cls, rule: Rule, slopes: Float[np.ndarray, "n m"]) -> Shapes:
+        """The densities of these derivatives of f at the nodes."""
+        f = slopes @ rule.integral.T
+        top = f.max(axis=1)
+        height = np.exp(f - top[:, None])
+        return cls(rule, f, height, top + np.log(height.sum(axis=1) * rule.width))
 
-    @property
-    def log_integral(self) -> Float[np.ndarray, " n"]:
-        """log ∫ exp Σ_j f_j over all coordinates."""
-        return np.asarray((self.log_sum + np.log(self.sd)).sum(axis=1))
+    @functools.cached_property
+    def _masses(self) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, " n"]]:
+        """The mass of each interval of the grid, up to a factor, and their sums."""
+        return interval_masses(self.f, self.height, self.rule.width, FLAT)
+
+    @functools.cached_property
+    def _log_norm(self) -> Float[np.ndarray, " n"]:
+        """log of the integral of the straight lines' exponentials."""
+        return np.asarray(self.f.max(axis=1) + np.log(self._masses[1]))
+
+    def _density(self) -> Float[np.ndarray, "n p"]:
+        """At the points, times the width of an interval."""
+        return np.exp(self.f - self.log_sum[:, None]) * self.rule.width
+
+    def shares(self) -> Float[np.ndarray, "n m"]:
+        """What each node's value counts for in the mean of a polynomial over the density."""
+        return self._density() @ self.rule.shares(self.rule.points)
 
     def excess(self) -> Float[np.ndarray, " n"]:
-        """KL of Gaussians of these means and of variance sd², over coordinates.
-
-        In the grid's units their variance is 1: that of the curvature at the mode.
-        """
-        t, f = rule().points, self.f - self.log_sum[:, :, None]
-        mean = np.exp(f) @ t * _width()
-        normal = -0.5 * ((t - mean[:, :, None]) ** 2 + np.log(2 * np.pi))
-        return np.asarray((np.exp(normal) * (normal - f)).sum(axis=(1, 2)) * _width())
+        """KL of Gaussians of these means and of variance 1, the curvature at the mode."""
+        t = self.rule.points
+        normal = _normal(t - (self._density() @ t)[:, None])
+        gap = np.log(np.maximum(normal, np.finfo(float).tiny)) - self.f + self.log_sum[:, None]
+        return np.asarray((normal * gap).sum(axis=1) * self.rule.width)
 
     def tails(self) -> Float[np.ndarray, " n"]:
-        """Mass beyond the grid's ends, summed over coordinates, if each tail is as long as 1 sd."""
-        ends = self.f[:, :, [0, -1]] - self.log_sum[:, :, None]
-        return np.asarray(np.exp(ends).sum(axis=(1, 2)))
+        """Mass beyond the grid's ends, if f goes on as in its last intervals; 1 sd long at most."""
+        ends = np.exp(self.f[:, [0, -1]] - self.log_sum[:, None])
+        fall = (self.f[:, [1, -2]] - self.f[:, [0, -1]]) / self.rule.width
+        return np.asarray((ends / np.maximum(fall, 1.0)).sum(axis=1))
 
     def draw(
-        self, x: Float[np.ndarray, "n k"], rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
-        """A draw of every coordinate around x, and the log density of all together."""
-        cell = cells_of(self.mass, rng.random(self.sd.shape) * self.total)
+        self, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """A draw of each, and its log density."""
+        mass, total = self._masses
+        cell = cells_of(mass, rng.random(len(total)) * total)
         low, high = self._ends(cell)
-        rise, part = high - low, rng.random(self.sd.shape)
+        rise, part = high - low, rng.random(len(total))
         steep = np.abs(rise) > FLAT
         slope = np.where(steep, rise, 1.0)
         place = np.where(steep, np.log1p(part * np.expm1(slope)) / slope, part)
-        t = rule().points[cell] + place * _width()
-        density = (low + place * rise - self.log_norm - np.log(self.sd)).sum(axis=1)
-        return x + t * self.sd, density
+        t = self.rule.points[cell] + place * self.rule.width
+        return t, low + place * rise - self._log_norm
 
-    def log_density(self, away: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-        """The log density of all coordinates, so far from where they are centred."""
-        spot = (away / self.sd + REACH) / _width()
+    def log_density(self, t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The log density of each; -inf beyond the grid."""
+        spot = (t + self.rule.reach) / self.rule.width
         cell = np.clip(np.floor(spot), 0, POINTS - 2).astype(int)
         low, high = self._ends(cell)
-        value = low + (spot - cell) * (high - low) - self.log_norm - np.log(self.sd)
         inside = (spot >= 0) & (spot <= POINTS - 1)
-        return np.asarray(np.where(inside, value, -np.inf).sum(axis=1))
+        return np.where(inside, low + (spot - cell) * (high - low) - self._log_norm, -np.inf)
 
-    def _ends(self, cell: Int[np.ndarray, "n k"]) -> Iterator[Float[np.ndarray, "n k"]]:
-        """f at both ends of an interval of each coordinate."""
-        return (np.take_along_axis(self.f, cell[..., None] + i, axis=2)[..., 0] for i in (0, 1))
+    def _ends(self, cell: Int[np.ndarray, " n"]) -> Iterator[Float[np.ndarray, " n"]]:
+        """f at both ends of an interval of each."""
+        rows = np.arange(len(cell))
+        return (self.f[rows, cell + i] for i in (0, 1))
 
 
-def _width() -> float:
-    return 2 * REACH / (POINTS - 1)
+def _normal(t: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    return np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi)

@@ -10,6 +10,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError, coded_error
+from infimum.families.nested.groups import Groups
 from infimum.families.nested.precision import NONE, Precision, SparseFields
 from infimum.gaussian.stack import LOG_2PI
 from infimum.search.nested.modes import Modes
@@ -205,6 +206,11 @@ class Field(SparseFields):
         """
         towards = modes.gradient[:, self.rest] - 0.5 * slopes[:, self.rest]
         return self.inverse_times(modes.precision, np.where(np.isfinite(towards), towards, 0.0))
+
+    @functools.cached_property
+    def groups(self) -> Groups | None:
+        """The groups that meet none but each other; None if one is too large."""
+        return Groups.of(len(self.rest), self.edges, self.analysis.layout.order)
 
     @functools.cached_property
     def probes(self) -> Float[np.ndarray, "m k"]:

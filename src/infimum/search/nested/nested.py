@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError
 from infimum.base.seeds import ADAPT_STREAM, generator
-from infimum.families.nested.conditional import Conditional, ShapedField
+from infimum.families.nested.conditional import Conditional
 from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
+from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.search.loop import Search
 from infimum.search.nested.cloud import Cloud, cloud_around, density_of
@@ -21,6 +25,7 @@ from infimum.search.nested.conditional import (
 )
 from infimum.search.nested.field import MOST_EXACT, Field, aside
 from infimum.search.nested.gaussian import gaussian_field
+from infimum.search.nested.grown import grown
 from infimum.search.nested.lattice import (
     DROP,
     MOST_ROUGH,
@@ -183,9 +188,14 @@ def _with_shapes(
     plan: Plan, laplace: Marginal, explored: Explored
 ) -> tuple[Explored, ShapedField | None]:
     """The exact marginal and the shapes of x; what was before, and None, where they fail."""
-    shaped = Shaped(laplace, explored.warp.root)
-    exact = _again(plan, shaped, explored)
-    conditional = None if exact is None else shaped_field(shaped, exact)
+    shaped, groups = Shaped(laplace, explored.warp.root), laplace.field.groups
+    exact: Explored | None
+    if isinstance(explored, Cloud) and groups is not None and groups.depth > 1:
+        cloud = _tilted(plan, laplace, explored, shaped.instead)[0]
+        exact, conditional = grown(laplace, shaped, cloud, generator(plan.seed, ADAPT_STREAM, 5))
+    else:
+        exact = _again(plan, shaped, explored)
+        conditional = None if exact is None else shaped_field(shaped, exact)
     return (explored, None) if exact is None or conditional is None else (exact, conditional)
 
 
@@ -196,18 +206,26 @@ def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
         return explored
     if isinstance(explored, Lattice):
         return _again(plan, Skewed(laplace), explored) or explored
-    cloud: Explored | None = explored
+    return _tilted(plan, laplace, explored, functools.partial(with_skew, laplace))[1]
+
+
+def _tilted(
+    plan: Plan, laplace: Marginal, cloud: Cloud, better: Callable[[Cloud], Cloud]
+) -> tuple[Cloud, Cloud]:
+    """Laplace's marginal of many scales where better values have their mass; and these there."""
+    there = cloud
     for _ in range(MOST_TURNS):
-        assert isinstance(cloud, Cloud)
-        better = with_skew(laplace, cloud)
-        tilt = Tilt.of(cloud.warp, cloud.u, cloud.values, better.values - cloud.values)
+        cloud, best = there, better(there)
+        tilt = Tilt.of(cloud.warp, cloud.u, cloud.values, best.values - cloud.values)
         if tilt.moves < SETTLED:
             break
         laplace.tilts.append(tilt)
-        cloud = _again(plan, laplace, cloud, AGAIN * field.n_gradients)
-        if cloud is None:
+        further = _again(plan, laplace, cloud, AGAIN * laplace.field.n_gradients)
+        if further is None:
             break
-    return better
+        assert isinstance(further, Cloud)
+        there = further
+    return cloud, best
 
 
 def _middle_and_ends(explored: Explored) -> Int[np.ndarray, " n"]:

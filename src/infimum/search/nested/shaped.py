@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.search.nested.cells import Cells, cells_at
+from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.marginal import Marginal, Refined, Sloped
 from infimum.search.nested.modes import Modes
 
@@ -15,7 +16,7 @@ FORWARD = 1e-4
 
 
 class Shaped(Refined):
-    """log ∫ p̂(θ, x) dx, from the shape of each coordinate of x.
+    """log ∫ p̂(θ, x) dx, from the shape of each group of coordinates of x.
 
     It keeps the shapes at each θ.
 
@@ -34,6 +35,10 @@ class Shaped(Refined):
         """log of the integral; -inf where it is not finite."""
         value = self.cells(modes).log_integral
         return np.where(np.isfinite(value), value, -np.inf)
+
+    def instead(self, cloud: Cloud) -> Cloud:
+        """A cloud with these integrals in the place of its values."""
+        return cloud.with_values(self.values(cloud.modes))
 
     def cells(self, modes: Modes) -> Cells:
         """The shapes at each mode."""

@@ -1,0 +1,52 @@
+"""More scales at which the shapes of groups are known, until draws of q have even weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from infimum.families.nested.shaped import ShapedField
+from infimum.search.nested.cloud import BOX, Cloud, density_of
+from infimum.search.nested.conditional import shaped_field
+from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.shaped import Shaped
+
+DRAWS, OUTWARD = 8, 1.5
+"""Draws of q(θ) in a wave, and how much farther out as many others are taken. Of 300 binary groups
+of two, three rows each, 32 draws more left KL 0.05 and a heavy tail, "unreliable"; 16 and 16
+farther out left 0.018, "good"."""
+
+UNEVEN, FAR_OFF, MOST_WAVES = 0.02, 1.0, 8
+"""Half the variance of the log weights of a wave's draws, and nats that one of those farther out
+may be off, above which a wave is taken in; and waves at most. Of 100 binary groups of two with five
+scales the first 40 to 56 points left KL 0.07 to 0.12, and 120 to 170 points 0.02; of 1,000 groups
+the first 34 leave 0.007."""
+
+
+def grown(
+    laplace: Marginal, shaped: Shaped, cloud: Cloud, rng: np.random.Generator
+) -> tuple[Cloud, ShapedField | None]:
+    """A cloud of Laplace's marginal with exact values, grown by waves of draws, and x given it."""
+    field, warp = shaped.field, cloud.warp
+    exact = shaped.instead(cloud)
+    conditional = shaped_field(shaped, exact)
+    for _ in range(MOST_WAVES):
+        if conditional is None:
+            break
+        outer = density_of(exact)
+        u = outer.draw_inside(rng, 2 * DRAWS)[0]
+        u[DRAWS:] = np.clip(OUTWARD * u[DRAWS:], -BOX, BOX)
+        theta = warp.theta(u)
+        x, log_inner = conditional.draw(theta, rng)
+        log_p = field.evaluate(field.place(theta, x))[0]
+        log_weight = log_p - outer.log_density(theta) - log_inner
+        near, far = np.split(log_weight, 2)
+        if 0.5 * np.var(near) < UNEVEN and np.abs(far - near.mean()).max() < FAR_OFF:
+            break
+        sloped = laplace.sloped(laplace.modes(theta, warp.root))
+        fine = np.isfinite(sloped.values)
+        cloud = cloud._replace(
+            u=np.concatenate([cloud.u, u[fine]]), sloped=cloud.sloped.joined(sloped.of(fine))
+        )
+        exact = shaped.instead(cloud)
+        conditional = shaped_field(shaped, exact)
+    return exact, conditional
