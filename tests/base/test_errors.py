@@ -662,6 +662,12 @@ WAYS: dict[str, tuple[Callable[[Context], Any], str, str, str]] = {
         "2 dimensions",
         "fewer than 9",
     ),
+    "E227": (
+        lambda g: infimum.fit(target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(11)), "emulated"),
+        "emulated family does not suit",
+        "11 dimensions",
+        "more than 10",
+    ),
     "E230": (too_little_memory, "fullrank at d = 50,000", "24 GB", "try "),
     "E301": (
         lambda g: infimum.fit(3),

@@ -32,7 +32,7 @@ COMMANDS = ("demo", "fit", "climb", "show", "report", "sample", "compare", "cali
         ("fit model.py:whole_number", "line 33: TypeError: parameter 'a' is 0"),
         ("fit model.py:undefined", "log density is NaN at every start"),
         ("fit model.py:fails", "line 39: RuntimeError: no such column"),
-        ("fit one.py --family normal", "unknown family 'normal'; known: auto, f"),
+        ("fit one.py --family normal", "unknown family 'normal'; known: auto, e"),
         ("fit one.py --out absent/fit.zip", "there is no folder absent"),
         ("fit one.py --out .", "is a folder"),
         ("fit one.py --plot q.xyz", "its name must end in one of"),

@@ -12,11 +12,11 @@ import scipy.stats
 import infimum
 from infimum.base.errors import UnsuitableError
 from infimum.families import Gaussian, Nested
-from infimum.families.nested.emulated import Emulated
+from infimum.families._smooth.density import SmoothDensity
+from infimum.families._smooth.warp import Warp
 from infimum.families.nested.field import NaturalField
 from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
-from infimum.families.nested.warp import Warp
 from infimum.solvers import Reason
 
 N_GROUPS = 25
@@ -297,7 +297,7 @@ def test_an_emulated_density_and_its_draws():
     warp = Warp.straight(np.full(4, middle), sd * np.eye(4))
     u = np.concatenate([np.zeros((1, 4)), np.eye(4), -np.eye(4), 1.5 * rng.normal(size=(160, 4))])
     values, slopes = skewed(warp.theta(u))
-    q = Emulated.through(warp, u, values + warp.stretch(u)[1], warp.pulled(u, slopes), 6.0)
+    q = SmoothDensity.through(warp, u, values + warp.stretch(u)[1], warp.pulled(u, slopes), 6.0)
     z = q.draw(np.random.default_rng(1), 4000)
     exact = skewed(z)[0] - 4 * scipy.special.gammaln(3.0)
     log_weights = exact - q.log_density(z)
@@ -332,7 +332,7 @@ def test_five_crossed_effects_have_five_scales(tmp_path):
     fit = infimum.fit(target, "nested")
     names = [target.space.free_names[i] for i in fit.q.theta]
     assert set(names) - {"mu"} == {f"tau[{k}]" for k in range(5)}
-    assert isinstance(fit.q.outer, Emulated)
+    assert isinstance(fit.q.outer, SmoothDensity)
     assert fit.verdict != "unreliable"
     assert fit.ess > 0.3 * fit.n_draws  # the effects are skewed, and their field is Gaussian
     again = infimum.load(fit.save(tmp_path / "fit.zip"))

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 import infimum
-from infimum.families.nested.warp import Warp
+from infimum.families._smooth.warp import Warp
 from infimum.search.nested.tilt import REACH, Tilt
 
 

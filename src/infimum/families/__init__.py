@@ -13,6 +13,7 @@ from infimum.families._registry import family_of, members, named
 
 __all__ = [
     "Distribution",
+    "Emulated",
     "Family",
     "Flow",
     "FullRank",

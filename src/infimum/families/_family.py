@@ -177,10 +177,15 @@ class Growing(Family):
 
 
 class Searched(Family):
-    """Capability: a family whose member is found by a search of its own, from the target alone.
+    """Capability: a family whose member is found by a search of its own, at the target.
 
-    No member can be placed without a target, and no solver moves one.
+    No member can be placed without a target, and no solver moves one. If `below` names a family,
+    the search begins at the fit of that.
     """
+
+    @abc.abstractmethod
+    def check(self, target: Target) -> None:
+        """Raise UnsuitableError if it shows without any work that the target is none for it."""
 
     def init(self, mean: np.ndarray, scale: np.ndarray) -> Distribution:
         """Refuse."""

@@ -245,14 +245,17 @@ def _limited(solver: Any, limits: dict[str, Any]) -> Solver:
 
 
 def check_search(request: Request, family: Family) -> None:
-    """Refuse a solver, given by the user, for a family that has a search of its own.
+    """Refuse a target that a family with a search of its own does not suit, or a solver for it.
 
     Raises
     ------
     UnsuitableError
         A climb skips the family.
     """
-    if request.solver is not None and isinstance(family, Searched):
+    if not isinstance(family, Searched):
+        return
+    family.check(request.target)
+    if request.solver is not None:
         raise coded_error(
             UnsuitableError,
             "E310",

@@ -52,8 +52,9 @@ def fit(
     target
         What to approximate.
     family
-        "nested", "meanfield", "fullrank", "sparse", "lowrank", "noncentred", "sinharcsinh",
-        "mixture", "flow" or a `Family`; "auto" climbs, and returns the best rung's fit.
+        "nested", "meanfield", "fullrank", "emulated", "sparse", "lowrank", "noncentred",
+        "sinharcsinh", "mixture", "flow" or a `Family`; "auto" climbs, and returns the best rung's
+        fit.
     tol
         For "auto": nats of KL that are asked for; see `climb`.
     budget

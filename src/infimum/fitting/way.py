@@ -12,19 +12,19 @@ from infimum.base.errors import UnsuitableError
 from infimum.base.extras import installed
 from infimum.base.memory import in_words
 from infimum.families import family_of
-from infimum.families._distribution import LARGEST_DENSE
+from infimum.families._distribution import LARGEST_DENSE, Gaussian
 from infimum.families._family import Family, Measured, Searched, Stacking
 from infimum.fitting.budget import Budget
 from infimum.fitting.fit import Fit
 from infimum.fitting.ladder import rank_by_promise
-from infimum.fitting.request import Request, check_memory
+from infimum.fitting.request import Request, check_memory, check_search
 from infimum.fitting.rung import fit_rung
 from infimum.search.plan import Plan
 from infimum.search.progress import Progress, Watch
 from infimum.solvers._solver import Info, Reason, State
 
 LADDER = (
-    *("nested", "meanfield", "fullrank", "sparse", "lowrank"),
+    *("nested", "meanfield", "fullrank", "emulated", "sparse", "lowrank"),
     *("noncentred", "mixture", "flow"),
 )
 """Rungs of a climb. It begins with the first that suits the target; the others follow as they
@@ -138,6 +138,10 @@ class Way:
         for fit, placed in nearest:
             if isinstance(fit.family, Searched):
                 continue
+            if isinstance(rung, Searched):
+                if isinstance(fit.q, Gaussian):
+                    return rung, placed
+                continue
             if isinstance(rung, Stacking):
                 rung, placed = rung.on(fit.family), [_as_state(fit)]
             try:
@@ -163,6 +167,7 @@ def _as_state(fit: Fit) -> State:
 def fit_from_below(request: Request, family: Family, watch: Watch) -> Fit:
     """Fit a family, and before it the one that it starts from."""
     check_memory(request.target, family)
+    check_search(request, family)
     plan = request.plan()
     placed: list[State] = []
     begun = False

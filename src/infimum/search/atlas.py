@@ -62,7 +62,7 @@ class Mode:
         log_known
             Log of the known density at each draw of the mode.
         """
-        new = self.log_p - log_known_density > NEW_GROUND
+        new = self.log_p > log_known_density + NEW_GROUND
         if not new.any():
             return -np.inf
         log_w = (self.log_p - self.log_g)[new]

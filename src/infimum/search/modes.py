@@ -48,7 +48,8 @@ def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> li
     and a q that has converged.
     """
     target = plan.searched
-    if target.dim > LARGEST_SCOUTED or isinstance(family, Searched):
+    alone = isinstance(family, Searched) and family.below is None
+    if target.dim > LARGEST_SCOUTED or alone:
         return []
     settled = best.reason is not None and best.reason.converged
     if not (settled and target.differentiable and np.isfinite(best.loss)):
@@ -106,7 +107,12 @@ def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround)
 
 
 def _member(family: Family, q: Distribution) -> Distribution:
-    """The member of a family nearest to a Gaussian, by way of the family below if there is one."""
+    """The member of a family nearest to a Gaussian, by way of the family below if there is one.
+
+    It is the Gaussian itself if no member can be placed.
+    """
+    if isinstance(family, Searched):
+        return q
     if isinstance(family, Stacking) and family.below is not None:
         q = families.family_of(family.below).start_from(q)
     return family.start_from(q)

@@ -9,7 +9,9 @@ import numpy as np
 from infimum.base.seeds import ADAPT_STREAM, generator
 from infimum.families._distribution import LARGEST_DENSE, Distribution, Gaussian, NaturalGaussian
 from infimum.families._family import Branching, Directed, Family, Pooling
+from infimum.families.emulated import Emulated
 from infimum.families.nested import Nested
+from infimum.search.emulated import emulated_optimum
 from infimum.search.improper import direction
 from infimum.search.loop import Search, choose_best, place_starts, remaining_optima, run_solvers
 from infimum.search.modes import gaussian_at, take_in_modes
@@ -37,6 +39,8 @@ def find_optima(
     """
     if isinstance(family, Nested):
         return nested_optimum(plan, family, watch)
+    if isinstance(family, Emulated):
+        return emulated_optimum(plan, family, watch, below)
     before = plan.searched.counter.n_gradients
     optima = newton_optima(plan, family, watch, below)
     if optima is not None:

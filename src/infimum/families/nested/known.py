@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from infimum.families.nested.warp import Warp
+from infimum.families._smooth.warp import Warp
 
 LEAST_BEND = 1e-4
 """Least size of a term that is not straight: those of scales that are known to 1 % are below."""

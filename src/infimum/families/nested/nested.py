@@ -8,19 +8,28 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families._family import Left, Promise, Searched, arrays_below
 from infimum.families._host import Conditioned
+from infimum.families._smooth.density import SmoothDensity
+from infimum.families._smooth.warp import Warp
 from infimum.families.nested.conditional import Conditional
-from infimum.families.nested.emulated import Emulated
 from infimum.families.nested.field import FactoredField, NaturalField
 from infimum.families.nested.known import Known
 from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.families.nested.terms import Terms
-from infimum.families.nested.warp import Warp
+from infimum.target.target import Target
 
 SMALLEST_DIM = 9
 """Smallest d: below it a full-rank or flow fit of everything is as quick."""
+
+
+def aside(target: Target, why: str) -> UnsuitableError:
+    """The error by which the family steps aside for others."""
+    return coded_error(
+        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
+    )
 
 
 class Nested(Searched):
@@ -51,6 +60,13 @@ class Nested(Searched):
     def __init__(self, scales: str | Sequence[str] = ()) -> None:
         self.scales = (scales,) if isinstance(scales, str) else tuple(scales)
 
+    def check(self, target: Target) -> None:
+        """Refuse few dimensions, and rows that are read from blocks."""
+        if target.dim < SMALLEST_DIM:
+            raise aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
+        if target.large is not None:
+            raise aside(target, "its rows are read from blocks")
+
     def from_arrays(self, arrays: dict[str, np.ndarray]) -> NestedDistribution:
         """The scales' density, and x given them."""
         outer, inner = arrays_below("outer", arrays), arrays_below("conditional", arrays)
@@ -58,7 +74,7 @@ class Nested(Searched):
         known = Known(Warp(**arrays_below("known/warp", inner)), **box)
         own: dict[str, Any] = {name: x for name, x in inner.items() if "/" not in name}
         return NestedDistribution(
-            outer=Emulated.from_arrays(outer) if "ceiling" in outer else Table(**outer),
+            outer=SmoothDensity.from_arrays(outer) if "ceiling" in outer else Table(**outer),
             conditional=_conditional(known, own, arrays_below("terms", inner)),
             theta=arrays["theta"],
             rest=arrays["rest"],
@@ -96,7 +112,7 @@ class NestedDistribution(Conditioned):
         Pairs of coordinates that the target couples, shape (2, n).
     """
 
-    outer: Table | Emulated
+    outer: Table | SmoothDensity
     conditional: Conditional
     theta: np.ndarray
     rest: np.ndarray

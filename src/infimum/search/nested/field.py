@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from infimum.base.errors import UnsuitableError, coded_error
 from infimum.families.nested.groups import Groups
+from infimum.families.nested.nested import aside
 from infimum.families.nested.precision import NONE, Precision, SparseFields
 from infimum.gaussian.stack import LOG_2PI
 from infimum.search.nested.modes import Modes
@@ -41,13 +41,6 @@ MOST_SUPPORTS = 2_000_000
 
 LARGEST_CHUNK = 2**22
 """Numbers in the points that are evaluated together: 32 MB."""
-
-
-def aside(target: Target, why: str) -> UnsuitableError:
-    """The error by which the family steps aside for others."""
-    return coded_error(
-        UnsuitableError, "E226", f"the nested family does not suit {target.name!r}: {why}"
-    )
 
 
 class Field(SparseFields):

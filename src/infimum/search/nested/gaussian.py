@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from infimum.families.nested.emulated import Emulated
+from infimum.families._smooth.density import SmoothDensity
 from infimum.families.nested.field import FactoredField, GaussianField, NaturalField
 from infimum.families.nested.known import POWERS
 from infimum.families.nested.table import Table
@@ -34,7 +34,7 @@ draws of q(θ), as it is there that a way fails, and draws of x at each."""
 
 
 def gaussian_field(
-    marginal: Marginal, explored: Explored, outer: Table | Emulated, rng: np.random.Generator
+    marginal: Marginal, explored: Explored, outer: Table | SmoothDensity, rng: np.random.Generator
 ) -> GaussianField:
     """x as a Gaussian, its mean moved for its skew.
 

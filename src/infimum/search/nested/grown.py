@@ -5,19 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from infimum.families.nested.shaped import ShapedField
-from infimum.search.nested.cloud import BOX, Cloud, density_of
+from infimum.search.nested.cloud import FAR_OFF, Cloud, density_of, spread_draws
 from infimum.search.nested.conditional import shaped_field
 from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.shaped import Shaped
 
-DRAWS, OUTWARD = 8, 1.5
-"""Draws of q(θ) in a wave, and how much farther out as many others are taken. Of 300 binary groups
-of two, three rows each, 32 draws more left KL 0.05 and a heavy tail, "unreliable"; 16 and 16
-farther out left 0.018, "good"."""
+DRAWS = 8
+"""Draws of q(θ) in a wave; as many others are taken farther out."""
 
-UNEVEN, FAR_OFF, MOST_WAVES = 0.02, 1.0, 8
-"""Half the variance of the log weights of a wave's draws, and nats that one of those farther out
-may be off, above which a wave is taken in; and waves at most. Of 100 binary groups of two with five
+UNEVEN, MOST_WAVES = 0.02, 8
+"""Half the variance of the log weights of a wave's draws above which it is taken in, and waves at
+most. Of 100 binary groups of two with five
 scales the first 40 to 56 points left KL 0.07 to 0.12, and 120 to 170 points 0.02; of 1,000 groups
 the first 34 leave 0.007."""
 
@@ -33,8 +31,7 @@ def grown(
         if conditional is None:
             break
         outer = density_of(exact)
-        u = outer.draw_inside(rng, 2 * DRAWS)[0]
-        u[DRAWS:] = np.clip(OUTWARD * u[DRAWS:], -BOX, BOX)
+        u = spread_draws(outer, rng, DRAWS, DRAWS)
         theta = warp.theta(u)
         x, log_inner = conditional.draw(theta, rng)
         log_p = field.evaluate(field.place(theta, x))[0]

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
+from infimum.families._smooth.warp import Warp
 from infimum.families.nested.table import Table
-from infimum.families.nested.warp import Warp
 from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.modes import Modes
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from infimum.search.nested.field import Field
@@ -76,7 +77,45 @@ class Sloped(NamedTuple):
         return Sloped(self.modes.of(rows), *(x[rows] for x in self[1:]))
 
 
-class Marginal:
+class Sloping(abc.ABC):
+    """A log density of few coordinates θ, with slopes.
+
+    Attributes
+    ----------
+    centre
+        Where its mode is looked for, shape (h,).
+    places
+        The coordinates of θ in z, shape (h,).
+    """
+
+    centre: Float[np.ndarray, " h"]
+    places: Int[np.ndarray, " h"]
+
+    @abc.abstractmethod
+    def look(self, theta: Float[np.ndarray, "n h"], root: Float[np.ndarray, "h h"]) -> Sloped:
+        """Values and slopes; `root` is a root of the covariance of θ."""
+
+    def sloped_summit(
+        self, root: Float[np.ndarray, "h h"]
+    ) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, "h h"]]:
+        """Near the mode, and a root of its inverse curvature there, by slopes at stars."""
+        h = len(self.centre)
+        centre, best, before = self.centre, -np.inf, (self.centre, root)
+        for _ in range(SUMMIT_TURNS):
+            star = self.look(centre + star_around(h) @ root.T, root)
+            if not np.isfinite(star.values).all() or star.values[0] < best - MOST_FALL:
+                centre, root = 0.5 * (before[0] + centre), 0.5 * root
+                continue
+            best, before = max(best, float(star.values[0])), (centre, root)
+            slopes = star.slopes @ root
+            curved = (slopes[1 + h :] - slopes[1 : 1 + h]) / (2 * STAR)
+            centre, root, there = _advanced(centre, root, slopes[0], 0.5 * (curved + curved.T))
+            if there:
+                break
+        return centre, root
+
+
+class Marginal(Sloping):
     """log ∫ p̂(θ, x) dx by Laplace, from Newton's method for x; and what tilts add to it.
 
     Parameters
@@ -93,8 +132,13 @@ class Marginal:
         slope: Float[np.ndarray, "k h"],
     ) -> None:
         self.field, self.centre, self.mean, self.slope = field, centre, mean, slope
+        self.places = field.theta
         self.tilts: list[Tilt] = []
         self.last_modes: tuple[np.ndarray, np.ndarray] | None = None
+
+    def look(self, theta: Float[np.ndarray, "n h"], root: Float[np.ndarray, "h h"]) -> Sloped:
+        """Values and slopes at the modes of x."""
+        return self.sloped(self.modes(theta, root))
 
     def modes(self, theta: Float[np.ndarray, "n h"], root: Float[np.ndarray, "h h"]) -> Modes:
         """The modes of x, from those of the nearest θ before."""
@@ -190,25 +234,6 @@ class Marginal:
                 continue
             best, before = float(values[0]), (centre, root)
             centre, root, there = _advanced(centre, root, *_quadratic(values, len(centre)))
-            if there:
-                break
-        return centre, root
-
-    def sloped_summit(
-        self, root: Float[np.ndarray, "h h"]
-    ) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, "h h"]]:
-        """The same by slopes at a star around each point."""
-        h = len(self.centre)
-        centre, best, before = self.centre, -np.inf, (self.centre, root)
-        for _ in range(SUMMIT_TURNS):
-            star = self.sloped(self.modes(centre + star_around(h) @ root.T, root))
-            if not np.isfinite(star.values).all() or star.values[0] < best - MOST_FALL:
-                centre, root = 0.5 * (before[0] + centre), 0.5 * root
-                continue
-            best, before = max(best, float(star.values[0])), (centre, root)
-            slopes = star.slopes @ root
-            curved = (slopes[1 + h :] - slopes[1 : 1 + h]) / (2 * STAR)
-            centre, root, there = _advanced(centre, root, slopes[0], 0.5 * (curved + curved.T))
             if there:
                 break
         return centre, root

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 
 from infimum.base.errors import UnsuitableError
 from infimum.base.seeds import ADAPT_STREAM, generator
+from infimum.families._smooth.density import SmoothDensity
 from infimum.families.nested.conditional import Conditional
-from infimum.families.nested.emulated import Emulated
-from infimum.families.nested.nested import SMALLEST_DIM, Nested, NestedDistribution
+from infimum.families.nested.nested import Nested, NestedDistribution, aside
 from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.search.loop import Search
@@ -23,7 +23,7 @@ from infimum.search.nested.conditional import (
     dense_with_shapes,
     shaped_field,
 )
-from infimum.search.nested.field import MOST_EXACT, Field, aside
+from infimum.search.nested.field import MOST_EXACT, Field
 from infimum.search.nested.gaussian import gaussian_field
 from infimum.search.nested.grown import grown
 from infimum.search.nested.lattice import (
@@ -82,10 +82,6 @@ def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, St
         If the target is no hierarchy that hangs on few scales.
     """
     target = plan.searched.by_gradients()
-    if target.dim < SMALLEST_DIM:
-        raise aside(target, f"it has {target.dim} dimensions, fewer than {SMALLEST_DIM}")
-    if target.large is not None:
-        raise aside(target, "its rows are read from blocks")
     state, soft = rough_start(plan, target, watch)
     with plan.stop.cut_short():
         plan.stop.check()
@@ -300,9 +296,9 @@ def _widened(
     return wider, marginal, np.linalg.cholesky((root @ root.T)[np.ix_(order, order)])
 
 
-def _log_mass(explored: Explored, outer: Table | Emulated) -> float:
+def _log_mass(explored: Explored, outer: Table | SmoothDensity) -> float:
     """log Z: on a lattice each value stands for its cell, in a cloud the density's norm."""
-    if isinstance(explored, Cloud) and isinstance(outer, Emulated):
+    if isinstance(explored, Cloud) and isinstance(outer, SmoothDensity):
         return float(explored.heights().max() + outer.log_norm)
     assert isinstance(explored, Lattice)
     top = explored.values.max()

@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from infimum.base.seeds import ADAPT_STREAM, START_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._distribution import SparseGaussian
-from infimum.families.nested.nested import Nested
+from infimum.families.nested.nested import Nested, aside
 from infimum.families.nested.precision import NONE
 from infimum.families.sparse.sparse import Sparse
 from infimum.search.loop import Search, run_solvers
-from infimum.search.nested.field import Field, aside
+from infimum.search.nested.field import Field
 from infimum.search.nested.marginal import Marginal
 from infimum.search.nested.natural import moves_by_powers
 from infimum.search.nested.scales import (

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from infimum.base.errors import coded_error
 from infimum.families._distribution import SparseGaussian
-from infimum.search.nested.field import aside
+from infimum.families.nested.nested import aside
 from infimum.solvers._solver import Info
 from infimum.structure.colours import colouring
 from infimum.structure.roles import (
@@ -32,6 +32,9 @@ MOST_SCALES = 12
 MANY_MEMBERS, HALF = 9, 0.5
 """Members of a parameter from which on they are effects unless at least half are marked as scales.
 Of 60 crossed Poisson effects five had marks of up to 0.5."""
+
+WHOLE = "~"
+"""What stands before the number of a coordinate that is no element of its parameter."""
 
 ROLE_SPREAD = 0.5
 """How far these points are from q's mean, in its own spread."""
@@ -107,12 +110,20 @@ def marked_scales(
 
 
 def _with_siblings(target: Target, theta: list[int]) -> Int[np.ndarray, " h"]:
-    """The scales, and the other members of parameters of which at least half are scales."""
-    every = set(theta)
+    """The scales, and the other members of parameters of which at least half are scales.
+
+    The coordinates of a simplex, an ordered vector or a Cholesky factor stay together: all are
+    scales if one is, or none if there is no room for them.
+    """
+    every, kept = set(theta), set(theta)
     for own in _members(target):
-        if len(every.intersection(own)) >= HALF * len(own) and len(own) < target.dim:
+        share = len(kept.intersection(own)) / len(own)
+        whole = WHOLE in target.space.free_names[own[0]]
+        if (share >= HALF or (whole and share > 0)) and len(own) < target.dim:
             every |= set(own)
-    return np.array(sorted(every if len(every) <= MOST_SCALES else theta))
+        if whole and share < 1:
+            kept -= set(own)
+    return np.array(sorted(every if len(every) <= MOST_SCALES else kept or theta))
 
 
 def _members(target: Target) -> list[list[int]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from infimum.families.nested.warp import Warp
+from infimum.families._smooth.warp import Warp
 
 REACH = 6.0
 """Distance in sds beyond which a tilt levels out: farther than it is known it would make a mass of

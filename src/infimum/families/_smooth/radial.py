@@ -7,8 +7,13 @@ marginal of five scales was never nearer than 0.02 nats, with |u|³ 0.009.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
+from scipy.linalg import LinAlgWarning
 from scipy.spatial.distance import cdist
 
 CHUNK = 2**22
@@ -56,10 +61,22 @@ def through(
     m = terms.shape[1]
     system = np.block([[kernels, terms], [terms.T, np.zeros((m, m))]])
     right = np.concatenate([values, slopes.T.ravel(), np.zeros(m)])
+    if len(kernels) > m:
+        with contextlib.suppress(np.linalg.LinAlgError, LinAlgWarning):
+            return _solved(system, right)
     # Least squares, as few points leave some of the quadratic open: the smallest one is taken.
     scale = 1 / np.sqrt(np.maximum(np.abs(system).max(axis=1), np.finfo(float).tiny))
     solved = np.linalg.lstsq(scale[:, None] * system * scale, scale * right, rcond=None)[0]
     return np.asarray(scale * solved)
+
+
+def _solved(
+    system: Float[np.ndarray, "c c"], right: Float[np.ndarray, " c"]
+) -> Float[np.ndarray, " c"]:
+    """The solution of a symmetric system; a LinAlgWarning is raised if it is near singular."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LinAlgWarning)
+        return np.asarray(scipy.linalg.solve(system, right, assume_a="sym"))
 
 
 def at(
@@ -80,5 +97,5 @@ def at(
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         r = cdist(x[rows], u)
-        out[rows] += r**3 @ a - 3 * (r * (x[rows] @ b - along)).sum(axis=1)
+        out[rows] += (r * r * r) @ a - 3 * np.einsum("mn,mn->m", r, x[rows] @ b - along)
     return np.asarray(out)

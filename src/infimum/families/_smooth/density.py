@@ -14,8 +14,8 @@ from scipy.special import gammaincinv, ndtri
 
 from infimum.families._family import arrays_below
 from infimum.families._host import HostOnly
-from infimum.families.nested import radial
-from infimum.families.nested.warp import Warp
+from infimum.families._smooth import radial
+from infimum.families._smooth.warp import Warp
 from infimum.gaussian.student_t import StudentT
 
 FREEDOM = 6.0
@@ -24,8 +24,9 @@ FREEDOM = 6.0
 TURNS = 5
 """Times that the t is fitted to q's weighted draws."""
 
-PILOTS = 2**14
-"""Draws of the t from which the ceiling and the norm are taken: the norm's error is near 2e-3."""
+PILOTS, FEW_PILOTS = 2**14, 2**12
+"""Draws of the t from which the ceiling and the norm are taken: the norm's error is near 2e-3. And
+those that the t is fitted to, which are enough to draw points from."""
 
 ABOVE = 1e-3
 """Share of q's mass that may lie above the ceiling."""
@@ -41,8 +42,8 @@ LIMIT, LIMIT_SD = 1.0, 2.0
 and higher is nothing but a function that has left its points."""
 
 
-class Emulated(HostOnly):
-    """q(θ), as a density of u.
+class SmoothDensity(HostOnly):
+    """A density of z = θ, as one of u.
 
     Attributes
     ----------
@@ -75,15 +76,16 @@ class Emulated(HostOnly):
         values: Float[np.ndarray, " n"],
         slopes: Float[np.ndarray, "n h"],
         reach: float,
-    ) -> Emulated:
+        n_pilots: int = PILOTS,
+    ) -> SmoothDensity:
         """The density of u whose log has these values, up to a constant, and slopes by u."""
         coefficients = radial.through(u, values - values.max(), slopes)
         h = u.shape[1]
         even = _even_draws(h)
         mean, factor = np.zeros(h), np.eye(h)
-        for _ in range(TURNS):
+        for turn in range(TURNS):
             t = StudentT(mean, factor, FREEDOM)
-            x = mean + even @ factor.T
+            x = mean + even[: n_pilots if turn == TURNS - 1 else FEW_PILOTS] @ factor.T
             logs = _smooth(coefficients, u, reach, x) - t.log_prob(x)
             mean, factor = _moments(x, logs, LEAST_EFFECTIVE * h)
         ceiling = _ceiling(logs)
@@ -101,7 +103,7 @@ class Emulated(HostOnly):
         )
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Emulated:
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> SmoothDensity:
         """From its arrays by name."""
         own = {name: x for name, x in arrays.items() if "/" not in name}
         return cls(Warp(**arrays_below("warp", arrays)), **own)
@@ -121,28 +123,26 @@ class Emulated(HostOnly):
         """Share of the t's draws that are kept."""
         return float(np.exp(self.log_norm - self.ceiling))
 
-    def draw_inside(
-        self, rng: np.random.Generator, n: int
-    ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, " n"]]:
-        """n draws of u, and s there."""
+    def draw_inside(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n h"]:
+        """n draws of u."""
         kept: list[np.ndarray] = []
         while sum(map(len, kept)) < n:
             u = self.near.draw(rng, 4 * n)
-            share = self._log_height(u) - self.ceiling - self.near.log_prob(u)
+            share = self.height(u) - self.ceiling - self.near.log_prob(u)
             kept.append(u[np.log(rng.random(len(u))) < share])
-        u = np.concatenate(kept)[:n]
-        return u, _smooth(self.coefficients, self.u, self.reach, u)
+        return np.concatenate(kept)[:n]
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n h"]:
         """n independent draws."""
-        return np.asarray(self.warp.theta(self.draw_inside(rng, n)[0]))
+        return np.asarray(self.warp.theta(self.draw_inside(rng, n)))
 
     def log_density(self, z: Float[np.ndarray, "n h"]) -> Float[np.ndarray, " n"]:
         """log q(θ); -inf outside of the box."""
         u = self.warp.u(z)
-        return np.asarray(self._log_height(u) - self.log_norm - self.warp.stretch(u)[1])
+        return np.asarray(self.height(u) - self.log_norm - self.warp.stretch(u)[1])
 
-    def _log_height(self, u: Float[np.ndarray, "n h"]) -> Float[np.ndarray, " n"]:
+    def height(self, u: Float[np.ndarray, "n h"]) -> Float[np.ndarray, " n"]:
+        """log of the density of u, up to a constant."""
         smooth = _smooth(self.coefficients, self.u, self.reach, u)
         return np.minimum(smooth, self.ceiling + self.near.log_prob(u))
 

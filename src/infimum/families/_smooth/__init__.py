@@ -1,0 +1,1 @@
+"""Densities of few coordinates: exponentials of smooth functions through values and slopes."""
