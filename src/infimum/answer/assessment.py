@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from infimum.answer.unseen import LARGEST_DIM, UnseenMass, find_unseen_mass
 from infimum.answer.weighed import WeighedDraws
@@ -26,6 +26,9 @@ MOST_UNKNOWN = 0.25
 GIVEN_SCALES, GIVEN_DRAWS = 64, 8
 """Draws of θ, and of x at each, that tell how near q(x | θ) is; fewer θ where the check has few
 draws."""
+
+IMPROPER = "The posterior is improper: it has no log Z, and nothing can be drawn from it."
+"""What is said of everything that is made of an improper posterior."""
 
 MOST_ZERO = 0.01
 """Share of q's draws that may have zero density in a good fit."""
@@ -67,6 +70,8 @@ class Assessment:
         Its standard error includes the unseen mass. Not to be trusted if the verdict is
         "unreliable".
         """
+        if self.refusal:
+            return weights.UNKNOWN
         draws = self.draws
         estimate = weights.log_evidence(draws.log_weights, draws.log_q - draws.log_r)
         if not self.unseen_mass:
@@ -76,6 +81,8 @@ class Assessment:
     @functools.cached_property
     def kl(self) -> Estimate:
         """KL[q ‖ p*] = log Z - ELBO, in nats: the gap that is left."""
+        if self.refusal:
+            return weights.UNKNOWN
         draws = self.draws
         return weights.kl(draws.log_w, draws.log_weights, draws.log_q - draws.log_r)
 
@@ -147,6 +154,28 @@ class Assessment:
     def _shift(self) -> Float[np.ndarray, " k"] | float:
         return 0.0 if self.unseen is None else self.unseen.shift
 
+    # ---- what others may claim -----------------------------------------------------------------
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing that is made of this posterior can be believed; empty if something can.
+
+        Every verb asks: no correction makes a posterior proper.
+        """
+        return IMPROPER if self.reason is Reason.IMPROPER else ""
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing that is made of q's own draws can be believed; empty if something can."""
+        if self.refusal or self.trusted:
+            return self.refusal
+        return "The fit's own weights can't be believed: see its advice."
+
+    @property
+    def doubted(self) -> Bool[np.ndarray, " k"]:
+        """Of which quantities draws of q and its proposal say nothing, however they are weighed."""
+        return np.asarray(self.verdicts == "unreliable")
+
     # ---- quantities ----------------------------------------------------------------------------
 
     @property
@@ -197,6 +226,10 @@ def assess(
     if unseen is not None and len(unseen.z):
         values = columns(draws.space.draws(unseen.z))
         shift = quantities.shift(assessment.comparison, values, unseen.mass)
+        if (shift[draws.space.judged] > quantities.MOST_NOISE).any():
+            # What was found is the least that is there. No row passes because it is a little less.
+            least = max(unseen.mass, quantities.MOST_UNSEEN)
+            shift = quantities.shift(assessment.comparison, values, least)
         unseen = unseen._replace(shift=shift)
     return dataclasses.replace(assessment, unseen=unseen), spent
 

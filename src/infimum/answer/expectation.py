@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum.answer.assessment import Assessment
-from infimum.checks import quantities
+from infimum.checks import events, quantities, weights
 from infimum.checks.weights import Estimate
 
 
@@ -23,7 +23,9 @@ class Expectation:
     mean, sd
         Under q.
     weighted_mean, weighted_sd, mcse
-        Corrected by reweighting, and the Monte Carlo standard error of that mean.
+        Corrected by reweighting, and the Monte Carlo standard error of that mean. For a function
+        whose values are all 0, or all 1, mcse is what the probability of the event, or of its
+        complement, is below (by the rule of three).
     mean_error, sd_error
         q's error of the mean in posterior sds, and of the sd relative to it.
     verdict
@@ -105,15 +107,17 @@ def expectation(
         Its values at draws of the unseen mass, and the share of Z that these stand for.
     """
     shape: tuple[int, ...] = ()
-    rows = 0
+    rows, is_event = 0, np.ones(1, bool)
 
     def flat() -> Iterator[np.ndarray]:
-        nonlocal shape, rows
+        nonlocal shape, rows, is_event
         for chunk in chunks:
             values = _numbers(chunk)
             shape = values.shape[1:] if values.ndim else ()
             rows += len(values) if values.ndim else 0
-            yield values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+            values = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+            is_event = is_event & ((values == 0) | (values == 1)).all(axis=0)
+            yield values
 
     try:
         compared = quantities.compare(flat(), n, log_w)
@@ -127,10 +131,20 @@ def expectation(
         values = _numbers(outside[0])
         shift = quantities.shift(compared, values.reshape(len(values), -1), outside[1])
     verdict = quantities.verdicts(compared, not reason, heavy, shift)
+    verdict = np.where(is_event, events.event_verdicts(compared, not reason, shift), verdict)
+    bounds = np.where(is_event, events.bounds(compared, weights.ess(log_w)), np.nan)
+    compared = compared._replace(mcse=np.where(np.isnan(bounds), compared.mcse, bounds))
     if not (np.isfinite(compared.mean).all() and np.isfinite(compared.mean_error).all()):
         reason = "the function is NaN or infinite at some draws"
     elif not reason and np.any(shift > quantities.MOST_NOISE):
         reason = "unseen mass of p* would change it"
+    elif not reason and np.isfinite(bounds).any():
+        reason = (
+            f"no draw, or every draw, sees an event: its probability, or that of its complement, "
+            f"is below {np.nanmin(bounds):.2g}"
+        )
+    elif not reason and np.any((verdict == "unreliable") & is_event):
+        reason = "too few draws see the event"
     elif not reason and np.any(verdict == "unreliable"):
         reason = "too few draws determine its mean or sd, because its tails are heavy"
     numbers = {name: getattr(compared, name).reshape(shape)[()] for name in FIELDS}

@@ -60,6 +60,12 @@ class Corrected:
         Time that the correction took.
     attempts
         The corrections that were tried before this one, as (method, why it was not used).
+    own_draws
+        Whether `z` are draws of the fit's own proposal. They are never better trusted than the fit,
+        as a whole and quantity by quantity.
+    heaviest
+        Function of nothing: the largest share that one draw has of the variance of each quantity,
+        shape (k,), and the share from which on it is too large. By default that of the draws.
     """
 
     fit: Fit
@@ -73,6 +79,17 @@ class Corrected:
     numbers: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     attempts: tuple[tuple[str, str], ...] = ()
+    own_draws: bool = False
+    heaviest: Callable[[], tuple[np.ndarray, float]] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        assessment = self.fit.assessment
+        doubt = assessment.doubt if self.own_draws else assessment.refusal
+        if doubt:
+            object.__setattr__(self, "trusted", False)
+            object.__setattr__(self, "why", f"{doubt} {self.why}".strip())
+        if assessment.refusal:
+            object.__setattr__(self, "log_evidence", None)
 
     told = RenamedAttribute("numbers")
     tried = RenamedAttribute("attempts")
@@ -174,11 +191,15 @@ class Corrected:
         """Which quantities have a known mean, shape (k,)."""
         with np.errstate(invalid="ignore"):
             known = (self._mcse <= MOST_NOISE * self._sd) | (self._sd == 0)
-        return np.asarray(self.trusted & known & np.isfinite(self._values).all(axis=0))
+        known = self.trusted & known & np.isfinite(self._values).all(axis=0)
+        return np.asarray(known & ~self.fit.assessment.doubted if self.own_draws else known)
 
     @functools.cached_property
     def _heavy(self) -> np.ndarray:
         """Which quantities have an unknown sd: one draw makes up too much of their variance."""
+        if self.heaviest is not None:
+            share, limit = self.heaviest()
+            return np.asarray(share > limit)
         with np.errstate(invalid="ignore", divide="ignore"):
             square = (self._values - self._values.mean(axis=0)) ** 2
             largest = square.max(axis=0) / square.sum(axis=0)

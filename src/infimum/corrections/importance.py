@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import numpy as np
@@ -15,6 +16,10 @@ from infimum.base.seeds import CORRECT_STREAM, Seed, generator
 from infimum.checks import quantities, weights
 from infimum.corrections._corrected import Corrected
 from infimum.fitting.fit import Fit
+from infimum.target.space import columns
+
+CHUNK = 4096
+"""Proposals whose quantities are taken at a time."""
 
 
 def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0) -> Corrected:
@@ -53,16 +58,34 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     w = weights.normalised(log_w)
     if np.isnan(w).any():
         raise coded_error(ValueError, "E404", "these draws can't be reweighted: " + fit.advice)
-    effective, tail = weights.ess(log_w), weights.khat(log_w)
     chosen = _chosen(w, log_w, n, replace, generator(seed, CORRECT_STREAM, 1))
-    trusted = quantities.trusted((log_p - log_q)[:size], log_w, fit.reason.converged)
-    why = f"{effective:.0f} of {len(w)} draws are effective, with tail index {tail:.2f}."
+    # The draws that judged the fit count as well: a large weight once seen is not forgotten.
+    draws = fit.weighed
+    every = np.concatenate([draws.log_weights, log_w])
+    own = np.concatenate([draws.log_w, (log_p - log_q)[:size]])
+    effective, tail = weights.ess(every), weights.khat(every)
+    trusted = quantities.trusted(own, every, fit.reason.converged)
+    why = f"{effective:.0f} of {len(every)} draws are effective, with tail index {tail:.2f}."
     if fit.assessment.affected.any():
         trusted, why = False, f"{why} {unseen_sentence(fit.assessment)}"
 
+    @functools.cache
+    def compared() -> quantities.Comparison:
+        """Every proposal with its weight, not the chosen ones, which repeat."""
+        starts = range(0, len(z), CHUNK)
+        values = (columns(fit.space.draws(z[start : start + CHUNK])) for start in starts)
+        return quantities.compare(values, size, log_w)
+
     def noise(values: np.ndarray) -> np.ndarray:
-        """Errors of weighting and of choosing n, as if weights and values were independent."""
-        return np.asarray(values.std(axis=0, ddof=1) * np.sqrt(1 / effective + 1 / n))
+        """Errors of weighting, and of choosing n."""
+        spread = values.std(axis=0, ddof=1) / np.sqrt(n)
+        if values.shape[1] != len(compared().mcse):
+            return np.asarray(np.hypot(spread, values.std(axis=0, ddof=1) / np.sqrt(effective)))
+        return np.asarray(np.hypot(spread, compared().mcse))
+
+    def heaviest() -> tuple[np.ndarray, float]:
+        rows = int(fit.space.judged.sum())
+        return compared().weighted_largest, quantities.heavy_limit(own, every, rows)
 
     return Corrected(
         fit=fit,
@@ -72,6 +95,8 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
         log_evidence=weights.log_evidence(log_w, log_q - log_r),
         trusted=trusted,
         why=why,
+        own_draws=True,
+        heaviest=heaviest,
         numbers={"unique": float(len(np.unique(chosen))), "ess": effective, "khat": tail},
         seconds=time.perf_counter() - begun,
     )

@@ -126,6 +126,7 @@ def mcmc(
         trusted=trusted,
         why=f"R̂ is at most {numbers['rhat']:.3f}, and ESS at least {numbers['ess']:.0f}.",
         chains=chains,
+        own_draws=kernel == "independence",
         numbers=numbers,
         seconds=time.perf_counter() - begun,
     )

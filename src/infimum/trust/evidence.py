@@ -45,7 +45,7 @@ class Evidence:
         The ELBO, whose expectation is a lower bound of log Z.
     method
         "importance": draws of q and its wider proposal. "mixture": draws of every rung of a climb
-        and of every known optimum. "smc": annealing from q.
+        and of every known optimum. "smc": annealing from q. "none" of an improper posterior.
     reliable
         Whether the estimate and its standard error can be believed.
     why
@@ -104,8 +104,12 @@ def evidence(
         raise coded_error(
             ValueError, "E306", f"method is {method!r}, expected 'auto', 'importance' or 'smc'"
         )
+    best = fit.best if isinstance(fit, Climb) else fit
+    if best.assessment.refusal:
+        nothing = Estimate(math.nan, math.nan)
+        return Evidence(nothing, best.elbo, "none", False, best.assessment.refusal, best.name)
     estimate = _estimated(fit, method, seed)
-    unknown = (fit.best if isinstance(fit, Climb) else fit).model.unknown_constant
+    unknown = best.model.unknown_constant
     if unknown is None:
         return estimate
     why = f"{unknown}. {estimate.why}"
@@ -156,7 +160,7 @@ def _judge(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> E
     se *= weights.error_growth(len(log_w), tail)
     estimate = Estimate(value, math.hypot(se, fit.unseen_mass))
     log_w_q = (log_w - log_ratio)[: fit.n_draws]
-    trusted = quantities.trusted(log_w_q, log_w, fit.reason.converged) and fit.work.improper is None
+    trusted = quantities.trusted(log_w_q, log_w, fit.reason.converged)
     trusted &= fit.unseen_mass <= quantities.MOST_UNSEEN
     reliable = trusted and estimate.se <= MOST_ERROR
     why = f"{effective:.0f} of {len(log_w)} draws are effective, with tail index {tail:.2f}."
