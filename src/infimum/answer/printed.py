@@ -114,6 +114,8 @@ def _parts(fit: Answer) -> str:
 
 
 def _log_evidence(fit: Answer) -> str:
+    if fit.assessment.refusal:
+        return "none: the posterior is improper"
     unknown = fit.model.unknown_constant
     line = str(fit.log_evidence)
     return line if unknown is None else f"{line}, up to a constant: {unknown}"

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from infimum.answer.resampling import some_points
+from infimum.base.errors import coded_error
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Apart,
@@ -117,7 +118,15 @@ def _affine(mean: np.ndarray, covariance: np.ndarray) -> Affine:
     if covariance.ndim == 1:
         scale = np.sqrt(covariance)
         return Affine(mean, Diagonal(scale), Diagonal(1 / scale), np.log(scale).sum())
-    factor = Triangular(np.linalg.cholesky(covariance))
+    try:
+        factor = Triangular(np.linalg.cholesky(covariance))
+    except np.linalg.LinAlgError as error:
+        raise coded_error(
+            ValueError,
+            "E805",
+            "the covariance of q is singular in double precision: q has run away along a direction "
+            "of the posterior, or collapsed. Look at fit.advice",
+        ) from error
     return Affine(mean, factor, Triangular(np.linalg.inv(factor.entries)), factor.log_det())
 
 

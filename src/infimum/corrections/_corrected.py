@@ -87,7 +87,8 @@ class Corrected:
         doubt = assessment.doubt if self.own_draws else assessment.refusal
         if doubt:
             object.__setattr__(self, "trusted", False)
-            object.__setattr__(self, "why", f"{doubt} {self.why}".strip())
+            if not self.why.startswith(doubt):
+                object.__setattr__(self, "why", f"{doubt} {self.why}".strip())
         if assessment.refusal:
             object.__setattr__(self, "log_evidence", None)
 

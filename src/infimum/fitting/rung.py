@@ -70,7 +70,7 @@ def fit_rung(
     pattern = plan.searched.counter.n_gradients - before
     search, best = find_optima(plan, family, watch, placed)
     search.n_scouted += pattern
-    improper = improper_direction(plan, best)
+    improper = improper_direction(plan, search, best)
     watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
     if isinstance(best.q, SparseGaussian):  # of another family if a stop left where that begins
         family = Sparse.on(target.dim, np.asarray(best.q.edges))

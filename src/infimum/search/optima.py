@@ -54,18 +54,24 @@ def find_optima(
     return search, best
 
 
-def improper_direction(plan: Plan, best: State) -> str | None:
-    """The direction that q ran away along, if the posterior is improper along it.
+def improper_direction(plan: Plan, search: Search, best: State) -> str | None:
+    """A direction along which the posterior is improper, found from this q or from one before.
 
-    Then the search's reason becomes `Reason.IMPROPER`.
+    Then the search's reason becomes `Reason.IMPROPER`. A q that was cut short may be too narrow for
+    its sds to say what is far; many rows are looked at only if q ran away.
     """
-    ran_away = best.reason is not None and not best.reason.converged
-    if not (ran_away and isinstance(best.q, NaturalGaussian) and best.q.dim <= LARGEST_DENSE):
-        return None
-    endless = direction(plan.searched, best.q)
-    if endless is not None:
+    reason, q = best.reason, best.q
+    ran_away = reason is not None and not reason.converged
+    looks = isinstance(q, NaturalGaussian) and q.dim <= LARGEST_DENSE
+    looks &= reason is not None and reason is not Reason.INTERRUPTED
+    looks &= ran_away or plan.target.large is None
+    if plan.endless is None and looks:
+        assert isinstance(q, NaturalGaussian)
+        plan.endless, spent = direction(plan.searched, q)
+        search.n_checks += spent
+    if plan.endless is not None:
         best.reason = Reason.IMPROPER
-    return endless
+    return plan.endless
 
 
 def _begin(plan: Plan, family: Family, watch: Watch, below: Sequence[State]) -> Search:

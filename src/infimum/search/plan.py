@@ -38,6 +38,8 @@ class Plan:
         Where the user wants the search to begin, if that was said.
     own_solvers
         Whether the user has named the solvers.
+    endless
+        A direction along which the posterior was found to be improper, in words.
     tolerance
         Nats that the finite number of draws may cost, if the user has said so.
     """
@@ -50,6 +52,7 @@ class Plan:
     stop: Stop = field(default_factory=Stop)
     beginning: Beginning | None = None
     own_solvers: bool = False
+    endless: str | None = None
     tolerance: float | None = None
 
     @functools.cached_property

@@ -75,6 +75,8 @@ def _candidates(fit: Fit, n: int, seed: Seed) -> list[tuple[str, Callable[[], Co
     anneal = functools.partial(annealing, fit, n, seed=seed)
     chains = functools.partial(mcmc, fit, each, chains=CHAINS, seed=seed)
     candidates: list[tuple[str, Callable[[], Corrected]]] = []
+    if fit.assessment.refusal:  # draws that say so cost least
+        return [("importance", lambda: importance(fit, n, seed=seed))]
     if fit.verdict != "unreliable":
         candidates.append(("importance", lambda: importance(fit, n, seed=seed)))
     if isinstance(fit.q, SparseGaussian | Conditioned):
