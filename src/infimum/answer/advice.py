@@ -45,7 +45,7 @@ def _next_step(assessment: Assessment, work: Work, family: Family) -> str:
             "is not unreliable."
         )
     if assessment.verdict == "reweight":
-        return _reweight(assessment)
+        return _reweight(assessment, work)
     return _unreliable(assessment, family)
 
 
@@ -101,7 +101,7 @@ def _broken(assessment: Assessment, work: Work) -> str:
     return ""
 
 
-def _reweight(assessment: Assessment) -> str:
+def _reweight(assessment: Assessment, work: Work) -> str:
     """Why q can't be used as it is, though its weights can."""
     others = assessment.draws.proposal.others
     if assessment.affected.any():
@@ -109,11 +109,16 @@ def _reweight(assessment: Assessment) -> str:
             f"{unseen_sentence(assessment)} summary() says which of the others can be used, with "
             "sample(n, weighted=True); infimum.correct(fit) may find the rest."
         )
-    if others:
+    if others and work.n_modes > 1:
         return (
-            f"The posterior has {1 + len(others)} modes that were found, and q covers one of "
+            f"The posterior has {work.n_modes} modes that were found, and q covers one of "
             "them: use sample(n, weighted=True), which draws from all of these, or fit "
             'family="mixture".'
+        )
+    if others:
+        return (
+            "The one mode that was found has mass beside q, which another Gaussian covers: use "
+            "sample(n, weighted=True), which draws from both, or fit a larger family."
         )
     return (
         f"{_why_not_good(assessment)} (see summary()), but its importance weights are sound: use "

@@ -55,6 +55,8 @@ class Work:
         The direction along which p̂ can't be integrated, in words, if there is one.
     differentiated
         Whether gradients were used; if not, n_gradients counts values of log p̂.
+    n_modes
+        Modes that q and the other optima that were found belong to. 1 in files of earlier versions.
     rows
         Of a target of many rows: how many, where they are and how they were read, in words.
     """
@@ -72,6 +74,7 @@ class Work:
     differentiated: bool = True
     rows: str | None = None
     n_checks: int = 0
+    n_modes: int = 1
 
     @property
     def seconds(self) -> float:

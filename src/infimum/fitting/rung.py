@@ -21,7 +21,7 @@ from infimum.answer.record import StartReport, Work
 from infimum.answer.structure import n_colours
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
-from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, Seed, generator
+from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, SCOUT_STREAM, Seed, generator
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Distribution,
@@ -36,6 +36,7 @@ from infimum.fitting.request import LEAST_DRAWS, Request, check_memory, check_se
 from infimum.objective.draws import structured_draws
 from infimum.objective.quadratic import n_coefficients, quadratic
 from infimum.search.loop import Search, remaining_optima
+from infimum.search.maxima import count_modes
 from infimum.search.modes import rival_optima, scouted_modes
 from infimum.search.optima import find_optima, improper_direction
 from infimum.search.plan import Plan
@@ -143,6 +144,9 @@ def _weigh(
         others = rival_optima(search, best)
         if improper is None:
             others += scouted_modes(plan, family, search, best)
+        rng = generator(seed, SCOUT_STREAM, 2)
+        search.n_modes, spent = count_modes(plan.searched, best.q, others, rng)
+        search.n_checks += spent
         curvature, spent = _curvature(plan.searched, best.q, seed)
         search.n_checks += spent
         draws = weigh(target, propose(best.q, curvature, others), request.n_draws_of(best.q), seed)
@@ -189,6 +193,7 @@ def _work(
         n_gradients=search.n_scouted + sum(info.n_gradients for info in infos),
         n_calls=search.n_calls,
         n_checks=search.n_checks,
+        n_modes=search.n_modes,
         compile_seconds=compiling,
         run_seconds=running,
         n_zero=sum(info.n_zero for info in infos),

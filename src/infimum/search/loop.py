@@ -63,12 +63,15 @@ class Search:
         Gradients that scouts and the pattern of the Hessian took; they belong to no start.
     n_checks
         Evaluations of log p̂ that moved no q, but judged one.
+    n_modes
+        Modes that q and the other optima belong to.
     """
 
     states: list[State] = field(default_factory=list)
     n_calls: int = 0
     n_scouted: int = 0
     n_checks: int = 0
+    n_modes: int = 1
 
 
 def place_starts(
