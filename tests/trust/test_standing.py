@@ -1,6 +1,7 @@
 """No verb claims more than the fit's own assessment allows."""
 
 import contextlib
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,20 +41,28 @@ def cauchy(dim):
     return infimum.Target(lambda z: -jnp.sum(jnp.log1p(z**2)), np.zeros(dim))
 
 
-@pytest.mark.parametrize("target", [two_modes(2, 10.0), two_modes(3, 9.0), student(70, 6.0)])
+@pytest.mark.parametrize("target", [student(70, 6.0), student(10, 1.5), student(3, 1.0)])
 def test_importance_is_never_better_trusted_than_the_fit(target):
     fit = infimum.fit(target, "fullrank")
     assert fit.verdict == "unreliable"
     corrected = infimum.corrections.importance(fit, 2000)
     assert corrected.verdict == "unreliable"
     assert (corrected.verdicts == "unreliable").all()
-    assert "can't be believed" in corrected.why
 
 
 def test_a_large_weight_once_seen_is_not_forgotten():
-    fit = infimum.fit(two_modes(2, 10.0), "fullrank")
-    corrected = infimum.corrections.importance(fit, 2000)
-    assert corrected.numbers["ess"] < 200  # of fresh draws alone 3,442 of 24,000 seemed effective
+    """One of the fit's own weights is e^9 times as large as it was: fresh draws don't know it."""
+    fit = infimum.fit(infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(3)), "fullrank")
+    assert infimum.corrections.importance(fit, 2000).numbers["ess"] > 10_000
+    log_p = fit.weighed.log_p.copy()
+    log_p[7] += 9.0
+    draws = dataclasses.replace(fit.weighed, log_p=log_p)
+    worse = dataclasses.replace(
+        fit, assessment=dataclasses.replace(fit.assessment, draws=draws, unseen=None)
+    )
+    corrected = infimum.corrections.importance(worse, 2000)
+    assert corrected.numbers["ess"] < 100
+    assert corrected.verdict == "unreliable"
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -185,3 +194,27 @@ def test_event_verdicts_need_relative_precision():
     assert (events.event_verdicts(compared, False) == "unreliable").all()
     assert events.event_verdicts(compared, True, np.array([0.0, 0.06, 0.0]))[1] == "unreliable"
     assert np.isnan(events.bounds(compared, 4096.0)[:2]).all()
+
+
+@pytest.mark.parametrize("dim", [1, 3, 5, 12, 20])
+def test_values_alone_are_enough_to_look_for_other_modes(dim):
+    fit = infimum.fit(two_modes(dim, 9.0), "fullrank")
+    assert fit.verdict == "reweight"
+    assert fit.work.n_modes == 2
+    assert abs(fit.log_evidence.value) < 4 * fit.log_evidence.se
+    assert abs(fit.summary()["weighted_mean"].iloc[0] - 3.6) < 0.3
+
+
+def test_values_alone_are_enough_to_look_for_unseen_mass():
+    """A tenth of the mass is five times as wide in d = 2; an exact q has none unseen."""
+
+    def values(z):
+        wide = np.log(0.1) - 2 * np.log(5) - 0.5 * (z**2).sum(-1) / 25
+        return np.logaddexp(np.log(0.9) - 0.5 * (z**2).sum(-1), wide)
+
+    before = infimum.fit(infimum.from_numpy(values, 2, batched=True), "fullrank")
+    exact = infimum.from_numpy(lambda z: -0.5 * (z**2).sum(-1), 2, batched=True)
+    fit = infimum.fit(exact, "fullrank")
+    assert fit.verdict == "good"
+    assert fit.assessment.unseen is not None
+    assert before.verdict != "good"

@@ -10,6 +10,7 @@ from infimum.families._distribution import Distribution, Pooled
 from infimum.families._family import Family, Pooling, Searched, Stacking
 from infimum.families.fullrank import DenseGaussian
 from infimum.gaussian.factor import factor_beside
+from infimum.objective.draws import fresh_draws
 from infimum.search.atlas import KnownGround, Mode, log_known_mass, moved_to
 from infimum.search.loop import RIVAL_GAP, Search, remaining_optima, run_solvers
 from infimum.search.plan import Plan
@@ -29,6 +30,14 @@ def gaussian_at(mode: Mode) -> Distribution:
     return DenseGaussian.of(mode.mean, factor)
 
 
+SCALE_DRAWS = 256
+"""Draws from which the sds of q are taken."""
+
+LARGEST_DIFFERENCED, MOST_VALUES = 20, 10_000
+"""Largest d for which scouts climb by differences where there is no gradient, and the values that
+they may take: fits of such densities take as many and more."""
+
+
 def rival_optima(search: Search, best: State) -> list[Distribution]:
     """The q of other converged starts whose mass may matter."""
     return [
@@ -44,16 +53,20 @@ def rival_optima(search: Search, best: State) -> list[Distribution]:
 def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> list[Distribution]:
     """Modes that no start found and q does not cover, as members of the family.
 
-    Scouts are sent out once in a climb. They need gradients, at most `LARGEST_SCOUTED` dimensions,
-    and a q that has converged.
+    Scouts are sent out once in a climb. They need at most `LARGEST_SCOUTED` dimensions, or
+    `LARGEST_DIFFERENCED` if there is no gradient, and a q that has converged.
     """
     target = plan.searched
     alone = isinstance(family, Searched) and family.below is None
     if target.dim > LARGEST_SCOUTED or alone:
         return []
     settled = best.reason is not None and best.reason.converged
-    if not (settled and target.differentiable and np.isfinite(best.loss)):
+    if not (settled and np.isfinite(best.loss)):
         return []
+    if not target.differentiable:
+        if target.dim > LARGEST_DIFFERENCED:
+            return []
+        target = target.by_differences(_scale(best.q))
     states = [best, *(s for s in remaining_optima(search) if s is not best and np.isfinite(s.loss))]
     known = [(state.q, -float(state.loss)) for state in states]
     if not plan.atlas.explored:
@@ -97,13 +110,15 @@ def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround)
     atlas, surrogate = plan.atlas, plan.surrogate
     calls, gradients = atlas.n_calls, atlas.n_gradients
     rng = generator(plan.seed, SCOUT_STREAM)
+    each = 1 if plan.searched.differentiable else 2 * target.dim + 1
+    most = np.inf if each == 1 else MOST_VALUES / each
     if surrogate is not None:
         explore(atlas, surrogate.part, known, rng)
         atlas.modes = moved_to(atlas.modes, surrogate.exact)
     else:
-        explore(atlas, target, known, rng)
+        explore(atlas, target, known, rng, most)
     search.n_calls += atlas.n_calls - calls
-    search.n_scouted += atlas.n_gradients - gradients
+    search.n_scouted += each * (atlas.n_gradients - gradients)
 
 
 def _member(family: Family, q: Distribution) -> Distribution:
@@ -116,3 +131,9 @@ def _member(family: Family, q: Distribution) -> Distribution:
     if isinstance(family, Stacking) and family.below is not None:
         q = families.family_of(family.below).start_from(q)
     return family.start_from(q)
+
+
+def _scale(q: Distribution) -> np.ndarray:
+    """The sds of q."""
+    z, _ = next(fresh_draws(q, SCALE_DRAWS, 0, SCOUT_STREAM, 3))
+    return np.asarray(z.std(axis=0))

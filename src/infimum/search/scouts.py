@@ -96,13 +96,21 @@ class _WhitenedTarget:
         return log_p, self.stack.whiten(gradient[None])[0]
 
 
-def explore(atlas: Atlas, target: Target, known: KnownGround, rng: np.random.Generator) -> None:
+def explore(
+    atlas: Atlas,
+    target: Target,
+    known: KnownGround,
+    rng: np.random.Generator,
+    most_gradients: float = np.inf,
+) -> None:
     """Send parties of scouts out from known ground until they find nothing new.
 
     Parameters
     ----------
     atlas
         Takes in the modes that are found, and their cost.
+    most_gradients
+        Gradients after which no more are sent, whatever they find.
     """
     atlas.explored = True
     atlas.modes = atlas.new_modes(known)
@@ -117,7 +125,7 @@ def explore(atlas: Atlas, target: Target, known: KnownGround, rng: np.random.Gen
         n_modes = len(atlas.modes)
         quiet_parties = quiet_parties + 1 if n_modes == modes_before else 0
         party += 1
-        budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes)
+        budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes, most_gradients)
         if atlas.n_gradients - gradients_before >= budget:
             return
         enough = QUIET_PARTIES + (len(expedition.ground) + n_modes) // COMPONENTS_PER_PARTY

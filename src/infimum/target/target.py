@@ -19,6 +19,7 @@ from infimum.base.program import Program, double_precision
 from infimum.target.bijection import Bijection
 from infimum.target.compiled import CompiledDensity, compile_density, target_name
 from infimum.target.density import Density
+from infimum.target.differenced import DifferencedDensity
 from infimum.target.freed import FreedDensity
 from infimum.target.guarded import Failures
 from infimum.target.journal.journal import Journal
@@ -163,6 +164,18 @@ class Target:
         """
         target = copy.copy(self)
         target._density = FreedDensity(self._density, soft, ridge)
+        return target
+
+    def by_differences(self, scale: np.ndarray) -> Target:
+        """The same target, its gradient by differences of 2d values; for work on the host only.
+
+        Parameters
+        ----------
+        scale
+            Typical sizes of the unconstrained coordinates, shape (d,).
+        """
+        target = copy.copy(self)
+        target._density = DifferencedDensity(self._density, scale)
         return target
 
     given = RenamedAttribute("with_data")
