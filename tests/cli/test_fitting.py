@@ -38,6 +38,14 @@ def test_family_and_out_are_followed(run, folder, capsys):
     assert not (folder / "fit.zip").exists()
 
 
+def test_scouts_are_sent_as_asked(run, folder, capsys):
+    assert run("fit", "one.py", "--family", "meanfield", "--scouts", "0") == 0
+    assert "not looked for: scouts=0" in capsys.readouterr().out
+    assert infimum.load("fit.zip").work.sought == "not looked for: scouts=0"
+    assert run("climb", "one.py", "--ladder", "meanfield", "--scouts", "16") == 0
+    assert "16 scouts" in capsys.readouterr().out
+
+
 def test_a_start_is_read_from_json_or_a_saved_fit(run, folder, capsys):
     (folder / "start.json").write_text('{"b": 0.5}')
     command = ("fit", "one.py", "--family", "meanfield", "--start")

@@ -36,6 +36,7 @@ def rows(fit: Answer) -> list[tuple[str, str]]:
         ),
         ("verdict", f"{fit.verdict}. {fit.advice}"),
         *([] if fit.structure is None else [("structure", str(fit.structure))]),
+        *([("other modes", fit.work.sought)] if fit.work.sought else []),
         ("stopped", fit.reason.value),
         ("starts", _starts(fit)),
         ("work", _work(fit)),

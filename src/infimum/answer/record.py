@@ -57,6 +57,8 @@ class Work:
         Whether gradients were used; if not, n_gradients counts values of log p̂.
     n_modes
         Modes that q and the other optima that were found belong to. 1 in files of earlier versions.
+    sought
+        How other modes were looked for, in words; empty in files of earlier versions.
     rows
         Of a target of many rows: how many, where they are and how they were read, in words.
     """
@@ -75,6 +77,7 @@ class Work:
     rows: str | None = None
     n_checks: int = 0
     n_modes: int = 1
+    sought: str = ""
 
     @property
     def seconds(self) -> float:

@@ -29,6 +29,7 @@ from infimum.cli.options import (
     Plot,
     Process,
     Processes,
+    Scouts,
     Seed,
     StanData,
     StartFile,
@@ -92,6 +93,7 @@ def fit(
     budget: Budget = None,
     seed: Seed = 0,
     start: StartFile = None,
+    scouts: Scouts = None,
     draws: Draws = None,
     out: FitFile = Path("fit.zip"),
     data: StanData = None,
@@ -134,7 +136,9 @@ def fit(
     target = read_target(model, data)
     if distributed:
         _check_rows(target)
-    options = _without_none(start=read_start(start), draws=draws, tol=tol, budget=budget)
+    options = _without_none(
+        start=read_start(start), scouts=scouts, draws=draws, tol=tol, budget=budget
+    )
     result = infimum.fit(target, family, seed=seed, checkpoint=checkpoint, **options)
     if rank() > 0:  # every process has the same fit, and process 0 writes it
         return
@@ -151,6 +155,7 @@ def climb(
     budget: Budget = None,
     seed: Seed = 0,
     start: StartFile = None,
+    scouts: Scouts = None,
     out: FitFile = Path("fit.zip"),
     data: StanData = None,
     plot: LadderPlot = None,
@@ -170,7 +175,7 @@ def climb(
     """
     check_file(out)
     check_plot(plot)
-    options = _without_none(start=read_start(start), tol=tol)
+    options = _without_none(start=read_start(start), scouts=scouts, tol=tol)
     rungs = ladder if ladder == "auto" else [name.strip() for name in ladder.split(",")]
     result = infimum.climb(read_target(model, data), rungs, budget=budget, seed=seed, **options)
     fit_file = result.best.save(out)

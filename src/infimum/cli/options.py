@@ -80,6 +80,14 @@ Draws = Annotated[
         show_default="as in infimum.fit",
     ),
 ]
+Scouts = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT",
+        help="Ascents from far points that look for modes which q does not cover; 0 for none.",
+        show_default="as in infimum.fit",
+    ),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(

@@ -80,6 +80,7 @@ class Request:
     tolerance: float | None = None
     max_steps: int | None = None
     start: StartValues | None = None
+    scouts: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, Target):
@@ -91,7 +92,7 @@ class Request:
                 "infimum.from_numpyro(model, *args)",
             )
         generator(self.seed)
-        for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1)):
+        for name, least in (("starts", 1), ("draws", LEAST_DRAWS), ("max_steps", 1), ("scouts", 0)):
             value = getattr(self, name)
             if value is not None:
                 check_number(name, value, least)
@@ -142,6 +143,8 @@ class Request:
         own = {name: described(getattr(self, name)) for name in ("starts", "draws", "solver")}
         if self.start is not None:  # checkpoints of earlier versions have no such entry
             own["start"] = self.start.description()
+        if self.scouts is not None:
+            own["scouts"] = str(self.scouts)
         return {
             "target": self.target.name,
             "dimension": str(self.target.dim),
@@ -195,6 +198,7 @@ class Request:
             beginning=beginning,
             own_solvers=self.solver is not None,
             tolerance=self.tolerance,
+            scouts=self.scouts,
         )
 
     def solvers_for(self, q: Distribution) -> list[Solver]:

@@ -194,6 +194,7 @@ def _work(
         n_calls=search.n_calls,
         n_checks=search.n_checks,
         n_modes=search.n_modes,
+        sought=search.sought,
         compile_seconds=compiling,
         run_seconds=running,
         n_zero=sum(info.n_zero for info in infos),

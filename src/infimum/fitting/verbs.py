@@ -37,6 +37,7 @@ def fit(
     seed: Seed = 0,
     start: PyTree = None,
     starts: int | None = None,
+    scouts: int | None = None,
     draws: int | None = None,
     solver: Solver | Sequence[Solver] | None = None,
     tolerance: float | None = None,
@@ -71,6 +72,10 @@ def fit(
     starts
         Starts besides the cold one, at random but for `start` and the example; by default 4, or 1
         if d is above 2000.
+    scouts
+        Ascents from far points that look for modes which q does not cover; 0 sends none. By default
+        parties of 16 until two in a row find nothing new, in up to 500 dimensions; nested fits send
+        none.
     draws
         Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer if d is
         above that.
@@ -105,7 +110,7 @@ def fit(
     >>> fit(target, "fullrank").verdict
     'good'
     """
-    request = Request(target, seed, starts, draws, solver, tolerance, max_steps)
+    request = Request(target, seed, starts, draws, solver, tolerance, max_steps, scouts=scouts)
     request = request.starting_at(start)
     auto = isinstance(family, str) and family == "auto"
     _check_limits(tol, budget)
@@ -128,6 +133,7 @@ def climb(
     seed: Seed = 0,
     start: PyTree = None,
     starts: int | None = None,
+    scouts: int | None = None,
     draws: int | None = None,
     progress: bool | None = None,
     callback: Callable[[Progress], Any] | None = None,
@@ -147,7 +153,7 @@ def climb(
         too. By default a verdict of "good" ends it; with 0 it goes on to the last rung.
     budget
         Time limit in seconds. A rung that is running when they are spent ends there.
-    seed, start, starts, draws, progress, callback
+    seed, start, starts, scouts, draws, progress, callback
         As for `fit`. `start` is where the first rung begins, and each rung whose family is that of
         a fit given as `start`.
     checkpoint
@@ -164,7 +170,7 @@ def climb(
         If the ladder is empty, or has an unknown or repeated rung; if tol or budget is not a
         positive number; or as for `fit`.
     """
-    request = Request(target, seed, starts, draws).starting_at(start)
+    request = Request(target, seed, starts, draws, scouts=scouts).starting_at(start)
     _check_limits(tol, budget)
     listed = None if isinstance(ladder, str) and ladder == "auto" else ladder
     rungs = "auto" if listed is None else _rungs(listed)

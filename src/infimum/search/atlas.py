@@ -127,6 +127,10 @@ class Atlas:
         Modes that hold too little; they are kept so that no scout measures them again.
     n_gradients, n_calls
         Gradients of log p̂, and the batched calls that computed them.
+    n_values
+        Values of log p̂ besides.
+    n_scouts
+        Ascents from far points.
     explored
         Whether scouts have been sent out.
     """
@@ -135,6 +139,8 @@ class Atlas:
     minor: list[Mode] = field(default_factory=list)
     n_gradients: int = 0
     n_calls: int = 0
+    n_values: int = 0
+    n_scouts: int = 0
     explored: bool = False
 
     def new_modes(self, known: KnownGround) -> list[Mode]:

@@ -65,6 +65,8 @@ class Search:
         Evaluations of log p̂ that moved no q, but judged one.
     n_modes
         Modes that q and the other optima belong to.
+    sought
+        How other modes were looked for, in words.
     """
 
     states: list[State] = field(default_factory=list)
@@ -72,6 +74,7 @@ class Search:
     n_scouted: int = 0
     n_checks: int = 0
     n_modes: int = 1
+    sought: str = ""
 
 
 def place_starts(

@@ -15,7 +15,7 @@ from infimum.search.atlas import KnownGround, Mode, log_known_mass, moved_to
 from infimum.search.loop import RIVAL_GAP, Search, remaining_optima, run_solvers
 from infimum.search.plan import Plan
 from infimum.search.progress import Watch
-from infimum.search.scouts import explore
+from infimum.search.scouts import HALF_WIDTHS, RADII, explore
 from infimum.solvers._solver import State
 from infimum.target.target import Target
 
@@ -57,21 +57,43 @@ def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> li
     `LARGEST_DIFFERENCED` if there is no gradient, and a q that has converged.
     """
     target = plan.searched
-    alone = isinstance(family, Searched) and family.below is None
-    if target.dim > LARGEST_SCOUTED or alone:
-        return []
-    settled = best.reason is not None and best.reason.converged
-    if not (settled and np.isfinite(best.loss)):
+    why_not = _why_no_scouts(plan, family, best)
+    if why_not:
+        search.sought = why_not
         return []
     if not target.differentiable:
-        if target.dim > LARGEST_DIFFERENCED:
-            return []
         target = target.by_differences(_scale(best.q))
     states = [best, *(s for s in remaining_optima(search) if s is not best and np.isfinite(s.loss))]
     known = [(state.q, -float(state.loss)) for state in states]
     if not plan.atlas.explored:
         _send_scouts(plan, target, search, known)
+    search.sought = _sought(plan)
     return [_member(family, gaussian_at(mode)) for mode in plan.atlas.new_modes(known)]
+
+
+def _why_no_scouts(plan: Plan, family: Family, best: State) -> str:
+    """Why none are sent out, in words; empty if they are."""
+    target, named = plan.searched, plan.scouts is not None
+    if plan.scouts == 0:
+        return "not looked for: scouts=0"
+    if isinstance(family, Searched) and family.below is None and not named:
+        return "the scales were followed to where their marginal ends; no scouts were sent"
+    if not target.differentiable and target.dim > LARGEST_DIFFERENCED:
+        return f"not looked for: without a gradient, above {LARGEST_DIFFERENCED} dimensions"
+    if target.dim > LARGEST_SCOUTED and not named:
+        return f"not looked for above {LARGEST_SCOUTED} dimensions, unless scouts is given"
+    settled = best.reason is not None and best.reason.converged
+    return "" if settled and np.isfinite(best.loss) else "not looked for: the search did not settle"
+
+
+def _sought(plan: Plan) -> str:
+    """How far scouts have gone, and what they met."""
+    met = len(plan.atlas.modes)
+    what = "met none" if not met else f"met {met}"
+    return (
+        f"{plan.atlas.n_scouts} scouts, from up to {RADII[-1]:g} sds of q and "
+        f"{HALF_WIDTHS[-1]:g} units around 0, {what}"
+    )
 
 
 def take_in_modes(
@@ -85,7 +107,7 @@ def take_in_modes(
     """
     best = min(search.states, key=lambda state: state.loss)
     settled = best.reason is not None and best.reason.converged and target.differentiable
-    if plan.stop.requested or not (settled and isinstance(best.q, Pooled)):
+    if plan.stop.requested or not (settled and isinstance(best.q, Pooled)) or plan.scouts == 0:
         return False
     known = [(best.q, -float(best.loss))]
     _send_scouts(plan, target, search, known)
@@ -108,17 +130,17 @@ def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround)
     that they find are then moved to where they are on all rows.
     """
     atlas, surrogate = plan.atlas, plan.surrogate
-    calls, gradients = atlas.n_calls, atlas.n_gradients
+    calls, gradients, values = atlas.n_calls, atlas.n_gradients, atlas.n_values
     rng = generator(plan.seed, SCOUT_STREAM)
     each = 1 if plan.searched.differentiable else 2 * target.dim + 1
     most = np.inf if each == 1 else MOST_VALUES / each
     if surrogate is not None:
-        explore(atlas, surrogate.part, known, rng)
+        explore(atlas, surrogate.part, known, rng, n_scouts=plan.scouts)
         atlas.modes = moved_to(atlas.modes, surrogate.exact)
     else:
-        explore(atlas, target, known, rng, most)
+        explore(atlas, target, known, rng, most, plan.scouts)
     search.n_calls += atlas.n_calls - calls
-    search.n_scouted += each * (atlas.n_gradients - gradients)
+    search.n_scouted += each * (atlas.n_gradients - gradients) + atlas.n_values - values
 
 
 def _member(family: Family, q: Distribution) -> Distribution:

@@ -40,6 +40,8 @@ class Plan:
         Whether the user has named the solvers.
     endless
         A direction along which the posterior was found to be improper, in words.
+    scouts
+        How many scouts look for other modes, if the user has said so.
     tolerance
         Nats that the finite number of draws may cost, if the user has said so.
     """
@@ -53,6 +55,7 @@ class Plan:
     beginning: Beginning | None = None
     own_solvers: bool = False
     endless: str | None = None
+    scouts: int | None = None
     tolerance: float | None = None
 
     @functools.cached_property

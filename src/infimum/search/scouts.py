@@ -39,6 +39,12 @@ QUIET_PARTIES, COMPONENTS_PER_PARTY = 2, 4
 """Parties in a row that must find nothing new before the search ends: two, and one more for every
 four known components."""
 
+LOOK_RADII = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+LOOK_POINTS, LOOK_CLIMBS, MOST_LOOKED = 160, 6, 4
+"""Distances from the middle of a known component, in typical ones of its draws, at which p̂ is
+compared with what is known; points at each, ascents from the highest, and components at most. Of
+ten spikes a twentieth as wide as the bulk, half an sd from its middle in d = 10, all were met."""
+
 RADII = (1.0, 2.0, 4.0, 8.0)
 """Distances of scouts from a known component, in its sds."""
 
@@ -102,6 +108,7 @@ def explore(
     known: KnownGround,
     rng: np.random.Generator,
     most_gradients: float = np.inf,
+    n_scouts: int | None = None,
 ) -> None:
     """Send parties of scouts out from known ground until they find nothing new.
 
@@ -111,6 +118,8 @@ def explore(
         Takes in the modes that are found, and their cost.
     most_gradients
         Gradients after which no more are sent, whatever they find.
+    n_scouts
+        How many are sent, if the user has said so, whatever they find.
     """
     atlas.explored = True
     atlas.modes = atlas.new_modes(known)
@@ -118,13 +127,19 @@ def explore(
     expedition = Expedition(atlas, target, known, rng)
     if not np.isfinite(expedition.ground.log_dets()).all():
         return
+    expedition.look_around()
     party = quiet_parties = 0
     while True:
         modes_before = len(atlas.modes)
         expedition.send(party)
+        expedition.look_around()
         n_modes = len(atlas.modes)
         quiet_parties = quiet_parties + 1 if n_modes == modes_before else 0
         party += 1
+        if n_scouts is not None:
+            if atlas.n_scouts >= n_scouts:
+                return
+            continue
         budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes, most_gradients)
         if atlas.n_gradients - gradients_before >= budget:
             return
@@ -147,6 +162,8 @@ class Expedition:
         What was known before the first party.
     rng
         The generator of everything random.
+    looked
+        Components that have been looked around.
     visits
         How often each mode was reached by scouts that had not set out near a known component.
     """
@@ -155,6 +172,7 @@ class Expedition:
     target: Target
     known: KnownGround
     rng: np.random.Generator
+    looked: int = 0
     visits: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -200,7 +218,34 @@ class Expedition:
         frame = _WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
         points = self._points(frames, party)
         eps = frame.stack.pull_back(0, points)
-        ascent = Ascent(eps)
+        self.atlas.n_scouts += len(eps)
+        self._climb(Ascent(eps), frame, frames)
+
+    def look_around(self) -> None:
+        """Climb from points around known components where p̂ is far above what is known.
+
+        Ascents from afar end in the widest mode, and weights see a spike inside of it by chance. A
+        point costs a value, and an ascent many gradients.
+        """
+        while self.looked < min(len(self.frames()), MOST_LOOKED):
+            frames = self.frames()
+            frame = _WhitenedTarget(self.target, frames.taken(np.array([self.looked])))
+            self.looked += 1
+            eps = self.rng.standard_normal((len(LOOK_RADII), LOOK_POINTS, frames.dim))
+            eps /= np.linalg.norm(eps, axis=2, keepdims=True)
+            eps *= np.sqrt(frames.dim) * np.array(LOOK_RADII)[:, None, None]
+            eps = eps.reshape(-1, frames.dim)
+            z = frame.points(eps)
+            log_p = self.target.values(z)
+            self.atlas.n_values += len(z)
+            new = np.isfinite(log_p) & (log_p - self.log_known_density(z) >= NEW_GROUND)
+            best = np.argsort(-np.where(new, log_p, -np.inf), kind="stable")[:LOOK_CLIMBS]
+            best = best[new[best]]
+            if len(best):
+                self._climb(Ascent(eps[best]), frame, frames)
+
+    def _climb(self, ascent: Ascent, frame: _WhitenedTarget, frames: Stack) -> None:
+        """Let scouts climb, and measure the modes that they found."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             ascent.run(frame, lambda running: self._give_up(ascent, running, frame, frames))
         self.atlas.n_gradients += int(ascent.n_steps.sum())

@@ -1,0 +1,55 @@
+"""How many scouts are sent, and what is said of it."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import logsumexp
+
+import infimum
+
+
+def spike(seed, dim=10, distance=0.5, width=0.05):
+    """A spike inside the bulk, with 0.3 of the mass; Z is 1."""
+    rng = np.random.default_rng(seed)
+    away = rng.normal(size=dim)
+    centres = jnp.stack([jnp.zeros(dim), jnp.array(away * distance / np.linalg.norm(away))])
+    scales, part = jnp.array([1.0, width]), jnp.log(jnp.array([0.7, 0.3]))
+    part = part - 0.5 * dim * jnp.log(2 * jnp.pi) - dim * jnp.log(scales)
+
+    def log_density(z):
+        return logsumexp(part - 0.5 * jnp.sum((z - centres) ** 2, axis=1) / scales**2)
+
+    return infimum.Target(log_density, np.zeros(dim))
+
+
+def test_spikes_inside_the_bulk_are_met():
+    fits = [infimum.fit(spike(seed), "fullrank") for seed in range(6)]
+    right = [abs(fit.log_evidence.value) < 0.05 for fit in fits]
+    assert sum(right) >= 5
+    assert all(fit.verdict == "reweight" for fit, met in zip(fits, right, strict=True) if met)
+
+
+def normal(dim=3):
+    return infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(dim))
+
+
+def test_the_printed_fit_says_how_other_modes_were_looked_for():
+    fit = infimum.fit(normal(), "fullrank")
+    assert "other modes" in str(fit)
+    assert fit.work.sought == "32 scouts, from up to 8 sds of q and 100 units around 0, met none"
+    none = infimum.fit(normal(), "fullrank", scouts=0)
+    assert none.work.sought == "not looked for: scouts=0"
+    assert none.work.n_checks < fit.work.n_checks
+    many = infimum.fit(normal(), "fullrank", scouts=100)
+    assert many.work.sought.startswith("112 scouts")
+    assert infimum.climb(normal(), ["meanfield"], scouts=0).best.work.sought == none.work.sought
+    with pytest.raises(ValueError, match="scouts"):
+        infimum.fit(normal(), "fullrank", scouts=-1)
+
+
+def test_where_no_scouts_go_it_is_said():
+    large = infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(600))
+    fit = infimum.fit(large, "meanfield")
+    assert fit.work.sought == "not looked for above 500 dimensions, unless scouts is given"
+    asked = infimum.fit(large, "meanfield", scouts=16)
+    assert asked.work.sought.startswith("16 scouts")
