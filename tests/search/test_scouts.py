@@ -29,12 +29,15 @@ def test_scouts_find_what_is_far_and_spend_little_where_nothing_is(make_gaussian
     means = np.array([[0.0, 0.0], [35.0, -20.0], [-25.0, 30.0], [8.0, 38.0]])
     target = round_gaussians(means)
     q = families.FullRank().init(means[0], np.ones(2))
-    atlas = Atlas()
-    explore(atlas, target, [(q, LOG_Z - np.log(4))], np.random.default_rng(0))
-    found_means = np.array(sorted(mode.mean.tolist() for mode in atlas.modes))
-    np.testing.assert_allclose(found_means, np.array(sorted(means[1:].tolist())), atol=0.01)
-    masses = [mode.log_mass for mode in atlas.modes]
-    np.testing.assert_allclose(masses, LOG_Z - np.log(4), atol=0.5)
+    complete = 0
+    for seed in range(20):  # 18 of 20 found all three; 14 before points around modes were looked at
+        atlas = Atlas()
+        explore(atlas, target, [(q, LOG_Z - np.log(4))], np.random.default_rng(seed))
+        for mode in atlas.modes:
+            assert np.abs(means[1:] - mode.mean).max(axis=1).min() < 0.01
+            assert abs(mode.log_mass - LOG_Z + np.log(4)) < 0.5
+        complete += len(atlas.modes) == 3
+    assert complete >= 16
     known = make_gaussian(30, 1e6)
     whole = infimum.fit(known.target, "fullrank")
     quiet_atlas = Atlas()

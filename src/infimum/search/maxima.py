@@ -15,6 +15,7 @@ from jaxtyping import Float
 from infimum.families._distribution import Distribution
 from infimum.search.ascent import Ascent
 from infimum.search.atlas import components_of
+from infimum.search.whitened import WhitenedTarget
 from infimum.target.target import Target
 
 STEPS = 32
@@ -23,24 +24,6 @@ STEPS = 32
 LEAST_DIP = 0.5
 """Nats below the lower end that p̂ must fall on a path between two modes. An ascent ends up to 0.01
 nats below its maximum."""
-
-
-class _Scaled:
-    """log p̂ in units of q's sds."""
-
-    def __init__(self, target: Target, centre: np.ndarray, scale: np.ndarray) -> None:
-        self.target, self.centre, self.scale = target, centre, scale
-
-    def points(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-        """z of each row."""
-        return self.centre + x * self.scale
-
-    def value_and_gradient(
-        self, x: Float[np.ndarray, "n d"]
-    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
-        """log p̂ at each row, and its gradient by these units."""
-        log_p, gradient = self.target.value_and_gradient(self.points(x))
-        return log_p, gradient * self.scale
 
 
 def count_modes(
@@ -56,14 +39,12 @@ def count_modes(
     z = np.concatenate([stack.means for stack in stacks])
     spent = 0
     if target.differentiable:
-        first = stacks[0].taken(np.array([0]))
-        units = np.sqrt((np.abs(first.push(np.eye(z.shape[1])[None])[0] - z[0]) ** 2).sum(axis=0))
-        scaled = _Scaled(target, z[0], units)
-        ascent = Ascent((z - z[0]) / units)
+        frame = WhitenedTarget(target, stacks[0].taken(np.array([0])))
+        ascent = Ascent(frame.stack.pull_back(0, z))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            ascent.run(scaled)
+            ascent.run(frame)
         spent = int(ascent.n_steps.sum())
-        z = np.where(np.isfinite(ascent.value)[:, None], scaled.points(ascent.x), z)
+        z = np.where(np.isfinite(ascent.value)[:, None], frame.points(ascent.x), z)
     distinct = [z[0]]
     for end in z[1:]:
         paths = [_path(known, end) for known in distinct]

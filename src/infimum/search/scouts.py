@@ -29,6 +29,7 @@ from infimum.search.atlas import (
     log_known_mass,
     stack_of,
 )
+from infimum.search.whitened import WhitenedTarget
 from infimum.structure.differences import curvature_from, difference_steps
 from infimum.target.target import Target
 
@@ -36,8 +37,8 @@ PARTY_SIZE = 16
 """Scouts sent together."""
 
 QUIET_PARTIES, COMPONENTS_PER_PARTY = 2, 4
-"""Parties in a row that must find nothing new before the search ends: two, and one more for every
-four known components."""
+"""Parties in a row that must find nothing new before the search ends: two, two more if a mode was
+found, and one more for every four known components."""
 
 LOOK_RADII = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 LOOK_POINTS, LOOK_CLIMBS, MOST_LOOKED = 160, 6, 4
@@ -83,25 +84,6 @@ is given the sd of the known component: on an endless ridge each mode would othe
 the last."""
 
 
-class _WhitenedTarget:
-    """log p̂ as a function of ε, the whitened coordinates of one Gaussian."""
-
-    def __init__(self, target: Target, stack: Stack) -> None:
-        self.target = target
-        self.stack = stack
-
-    def points(self, eps: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-        """z of each row ε."""
-        return self.stack.push(eps[None])[0]
-
-    def value_and_gradient(
-        self, eps: Float[np.ndarray, "n d"]
-    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
-        """log p̂ at each row ε, and its gradient in ε."""
-        log_p, gradient = self.target.value_and_gradient(self.points(eps))
-        return log_p, self.stack.whiten(gradient[None])[0]
-
-
 def explore(
     atlas: Atlas,
     target: Target,
@@ -141,9 +123,10 @@ def explore(
                 return
             continue
         budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes, most_gradients)
-        if atlas.n_gradients - gradients_before >= budget:
+        if atlas.n_gradients - gradients_before - expedition.n_around >= budget:
             return
-        enough = QUIET_PARTIES + (len(expedition.ground) + n_modes) // COMPONENTS_PER_PARTY
+        enough = QUIET_PARTIES + 2 * (n_modes > 0)
+        enough += (len(expedition.ground) + n_modes) // COMPONENTS_PER_PARTY
         if quiet_parties >= enough and min(expedition.visits, default=VISITS) >= VISITS:
             return
 
@@ -162,8 +145,8 @@ class Expedition:
         What was known before the first party.
     rng
         The generator of everything random.
-    looked
-        Components that have been looked around.
+    looked, n_around
+        Components that have been looked around, and the gradients that this took.
     visits
         How often each mode was reached by scouts that had not set out near a known component.
     """
@@ -173,6 +156,7 @@ class Expedition:
     known: KnownGround
     rng: np.random.Generator
     looked: int = 0
+    n_around: int = 0
     visits: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -215,7 +199,7 @@ class Expedition:
     def send(self, party: int) -> None:
         """Let one party climb, and measure the modes that it found."""
         frames = self.frames()
-        frame = _WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
+        frame = WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
         points = self._points(frames, party)
         eps = frame.stack.pull_back(0, points)
         self.atlas.n_scouts += len(eps)
@@ -229,8 +213,9 @@ class Expedition:
         """
         while self.looked < min(len(self.frames()), MOST_LOOKED):
             frames = self.frames()
-            frame = _WhitenedTarget(self.target, frames.taken(np.array([self.looked])))
+            frame = WhitenedTarget(self.target, frames.taken(np.array([self.looked])))
             self.looked += 1
+            before = self.atlas.n_gradients
             eps = self.rng.standard_normal((len(LOOK_RADII), LOOK_POINTS, frames.dim))
             eps /= np.linalg.norm(eps, axis=2, keepdims=True)
             eps *= np.sqrt(frames.dim) * np.array(LOOK_RADII)[:, None, None]
@@ -243,8 +228,9 @@ class Expedition:
             best = best[new[best]]
             if len(best):
                 self._climb(Ascent(eps[best]), frame, frames)
+            self.n_around += self.atlas.n_gradients - before
 
-    def _climb(self, ascent: Ascent, frame: _WhitenedTarget, frames: Stack) -> None:
+    def _climb(self, ascent: Ascent, frame: WhitenedTarget, frames: Stack) -> None:
         """Let scouts climb, and measure the modes that they found."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             ascent.run(frame, lambda running: self._give_up(ascent, running, frame, frames))
@@ -290,7 +276,7 @@ class Expedition:
         return np.concatenate([near, wide])
 
     def _give_up(
-        self, ascent: Ascent, running: np.ndarray, frame: _WhitenedTarget, frames: Stack
+        self, ascent: Ascent, running: np.ndarray, frame: WhitenedTarget, frames: Stack
     ) -> None:
         """End scouts on known ground: amid a component, with p̂ not far above the known density."""
         z = frame.points(ascent.x[running])
@@ -316,7 +302,7 @@ class Expedition:
             self.visits[int(k)] += 1
 
     def _measure(
-        self, x: np.ndarray, curvature: np.ndarray, frame: _WhitenedTarget, counted: bool
+        self, x: np.ndarray, curvature: np.ndarray, frame: WhitenedTarget, counted: bool
     ) -> None:
         """Put a new mode into the atlas, among those that matter or those that do not.
 
@@ -340,7 +326,7 @@ class Expedition:
             self.atlas.minor.append(mode)
         self._chart()
 
-    def _mode(self, x: np.ndarray, curvature: np.ndarray, frame: _WhitenedTarget) -> Mode | None:
+    def _mode(self, x: np.ndarray, curvature: np.ndarray, frame: WhitenedTarget) -> Mode | None:
         """The mode at the end of an ascent with its mass; None if there is none to measure."""
         d = len(x)
         if d <= LARGEST_CURVED:
@@ -369,7 +355,7 @@ class Expedition:
         return Mode(gaussian.means[0], gaussian.factors[0], log_mass, z, log_p, log_g)
 
     def _top(
-        self, x: Float[np.ndarray, " d"], frame: _WhitenedTarget
+        self, x: Float[np.ndarray, " d"], frame: WhitenedTarget
     ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]] | None:
         """The top near x and a root of the local covariance; None if x is on a slope.
 
@@ -401,7 +387,7 @@ class Expedition:
         self.atlas.n_calls += 1
 
 
-def _local_gaussian(frame: _WhitenedTarget, x: np.ndarray, root: np.ndarray) -> Stack:
+def _local_gaussian(frame: WhitenedTarget, x: np.ndarray, root: np.ndarray) -> Stack:
     """The Gaussian whose mean and root of the covariance are given in whitened coordinates."""
     spread = frame.stack.spreads[0].scaled(root)
     return Stack(frame.points(x[None]), spread.entries[None], np.zeros(1))
