@@ -83,8 +83,11 @@ def test_it_begins_at_the_users_fit():
     assert fit.starts[0].kind == "start"
 
 
-def test_a_budget_leaves_the_gaussian():
+def test_a_stop_leaves_the_gaussian(tmp_path):
     target, _ = banana()
     fit = infimum.fit(target, "emulated", callback=lambda p: p.family == "emulated")
     assert fit.reason.name == "INTERRUPTED"
     assert np.isfinite(fit.elbo.value)
+    assert fit.family.name == "fullrank"
+    again = infimum.load(fit.save(tmp_path / "fit.zip"))
+    np.testing.assert_array_equal(again.sample(5)["z"], fit.sample(5)["z"])

@@ -29,6 +29,8 @@ from infimum.families._distribution import (
     SparseGaussian,
 )
 from infimum.families._family import Adaptive, Family, Growing
+from infimum.families.emulated import Emulated
+from infimum.families.fullrank import DenseGaussian, FullRank
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
 from infimum.fitting.forecast import forecast
@@ -75,6 +77,8 @@ def fit_rung(
     watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
     if isinstance(best.q, SparseGaussian):  # of another family if a stop left where that begins
         family = Sparse.on(target.dim, np.asarray(best.q.edges))
+    if isinstance(family, Emulated) and isinstance(best.q, DenseGaussian):
+        family = FullRank()
     if isinstance(family, Growing):
         family = family.settled(best.q)
     draws = _weigh(request, plan, family, search, best, improper)

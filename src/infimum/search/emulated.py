@@ -11,7 +11,9 @@ from infimum.base.seeds import ADAPT_STREAM, generator
 from infimum.base.stopping import Stopped
 from infimum.families._dense import mean_and_factor
 from infimum.families._distribution import Gaussian
+from infimum.families._smooth.density import SmoothDensity
 from infimum.families.emulated import Emulated, aside
+from infimum.families.fullrank import DenseGaussian
 from infimum.families.nested.precision import Precision
 from infimum.search.loop import Search
 from infimum.search.nested.cloud import cloud_around, density_of
@@ -31,7 +33,7 @@ the search. On five posteriors of two to eight dimensions one good wave left KL 
 def emulated_optimum(
     plan: Plan, family: Emulated, watch: Watch, below: Sequence[State]
 ) -> tuple[Search, State]:
-    """The member of the emulated family for this target; a stop leaves the Gaussian before it.
+    """The member of the emulated family for this target; a stop leaves where it starts.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def emulated_optimum(
     first = min(gaussians, key=lambda state: state.loss)
     mean, factor = mean_and_factor(first.q, family.name)
     kind = "climb" if plan.beginning is None else "start"
-    state = State(q=first.q, info=Info(kind), loss=first.loss)
+    state = State(q=DenseGaussian.of(mean, factor), info=Info(kind), loss=first.loss)
 
     def pause(n_gradients: int) -> None:
         state.info.n_gradients += n_gradients
@@ -62,18 +64,29 @@ def emulated_optimum(
         plan.stop.check()
         direct = _Direct(target, mean, pause)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            rng = generator(plan.seed, ADAPT_STREAM)
-            summit = direct.sloped_summit(factor)
-            cloud = cloud_around(direct, *summit, rng, N_FAR, MOST_WAVES, N_GOOD)
-        if not (cloud.closed and np.isfinite(cloud.values).any()):
-            raise aside(target, "log p̂ is no smooth function that falls on all sides")
-        q = density_of(cloud)
-        state.q, state.loss = q, -float(cloud.heights().max() + q.log_norm)
+            q, loss = _density(direct, factor, generator(plan.seed, ADAPT_STREAM))
+        state.q, state.loss = q, loss
         state.reason = Reason.CONVERGED
         state.record(0.0)
     if plan.stop.requested:
         state.reason = Reason.INTERRUPTED
     return Search([state], 1), state
+
+
+def _density(
+    direct: _Direct, factor: Float[np.ndarray, "d d"], rng: np.random.Generator
+) -> tuple[SmoothDensity, float]:
+    """The density through log p̂, and its loss."""
+    try:
+        summit = direct.sloped_summit(factor)
+        cloud = cloud_around(direct, *summit, rng, N_FAR, MOST_WAVES, N_GOOD)
+        closed = cloud.closed and bool(np.isfinite(cloud.values).any())
+        q = density_of(cloud) if closed else None
+    except np.linalg.LinAlgError:
+        q = None
+    if q is None:
+        raise aside(direct.target, "log p̂ is no smooth function that falls on all sides")
+    return q, -float(cloud.heights().max() + q.log_norm)
 
 
 class _Direct(Sloping):
