@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from infimum.answer.assessment import Assessment
 from infimum.checks import events, quantities, weights
@@ -126,30 +126,49 @@ def expectation(
     except ValueError as unfit:
         nothing = dict.fromkeys(FIELDS, float("nan"))
         return Expectation(**nothing, verdict="unreliable", reason=f"the function: {unfit}")
-    shift = np.zeros(len(compared.mean))
-    if outside is not None:
-        values = _numbers(outside[0])
-        shift = quantities.shift(compared, values.reshape(len(values), -1), outside[1])
+    shift = _shift(compared, outside)
     verdict = quantities.verdicts(compared, not reason, heavy, shift)
     verdict = np.where(is_event, events.event_verdicts(compared, not reason, shift), verdict)
     bounds = np.where(is_event, events.bounds(compared, weights.ess(log_w)), np.nan)
     compared = compared._replace(mcse=np.where(np.isnan(bounds), compared.mcse, bounds))
+    numbers = {name: getattr(compared, name).reshape(shape)[()] for name in FIELDS}
     if not (np.isfinite(compared.mean).all() and np.isfinite(compared.mean_error).all()):
         reason = "the function is NaN or infinite at some draws"
-    elif not reason and np.any(shift > quantities.MOST_NOISE):
-        reason = "unseen mass of p* would change it"
-    elif not reason and np.isfinite(bounds).any():
-        reason = (
-            f"no draw, or every draw, sees an event: its probability, or that of its complement, "
-            f"is below {np.nanmin(bounds):.2g}"
-        )
-    elif not reason and np.any((verdict == "unreliable") & is_event):
-        reason = "too few draws see the event"
-    elif not reason and np.any(verdict == "unreliable"):
-        reason = "too few draws determine its mean or sd, because its tails are heavy"
-    numbers = {name: getattr(compared, name).reshape(shape)[()] for name in FIELDS}
+    elif not reason:
+        reason = _doubt(verdict == "unreliable", shift, is_event, bounds)
     shaped = verdict.reshape(shape)
     return Expectation(**numbers, verdict=shaped if shape else str(shaped), reason=reason)
+
+
+def _shift(
+    compared: quantities.Comparison, outside: tuple[Any, float] | None
+) -> Float[np.ndarray, " k"]:
+    """What the unseen mass would change."""
+    if outside is None:
+        return np.zeros(len(compared.mean))
+    values = _numbers(outside[0])
+    return quantities.shift(compared, values.reshape(len(values), -1), outside[1])
+
+
+def _doubt(
+    unknown: Bool[np.ndarray, " k"],
+    shift: Float[np.ndarray, " k"],
+    is_event: Bool[np.ndarray, " k"],
+    bounds: Float[np.ndarray, " k"],
+) -> str:
+    """Why something is unknown though the weights can be believed; empty if nothing is."""
+    if np.any(shift > quantities.MOST_NOISE):
+        return "unseen mass of p* would change it"
+    if np.isfinite(bounds).any():
+        return (
+            "no draw, or every draw, sees an event: its probability, or that of its complement, is "
+            f"below {np.nanmin(bounds):.2g}"
+        )
+    if np.any(unknown & is_event):
+        return "too few draws see the event"
+    if np.any(unknown):
+        return "too few draws determine its mean or sd, because its tails are heavy"
+    return ""
 
 
 def _numbers(chunk: Any) -> np.ndarray:

@@ -27,8 +27,7 @@ from infimum.families._distribution import (
     Pooled,
     Pushforward,
 )
-from infimum.families._host import Conditioned
-from infimum.families._smooth.density import SmoothDensity
+from infimum.families._host import Conditioned, HostOnly
 from infimum.gaussian.factor import lower_factor
 from infimum.gaussian.student_t import StudentT, freedom_for
 from infimum.gaussian.student_t_mixture import StudentTMixture
@@ -177,7 +176,7 @@ def propose(
         theta = q.outer.draw(generator(0), MOMENT_DRAWS)
         outer = _with_moments(theta, freedom_for(theta.shape[1]))
         return Proposal(q, WideScales(q, outer), tuple(others))
-    if isinstance(q, SmoothDensity):
+    if isinstance(q, HostOnly):
         z = q.draw(generator(0), MOMENT_DRAWS)
         return Proposal(q, _with_moments(z, freedom), tuple(others))
     if not isinstance(q, NaturalGaussian):

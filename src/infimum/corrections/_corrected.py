@@ -64,8 +64,8 @@ class Corrected:
         Whether `z` are draws of the fit's own proposal. They are never better trusted than the fit,
         as a whole and quantity by quantity.
     heaviest
-        Function of nothing: the largest share that one draw has of the variance of each quantity,
-        shape (k,), and the share from which on it is too large. By default that of the draws.
+        Function without arguments. It returns the largest share that one draw has of the variance
+        of each quantity, shape (k,), and the limit of that share. By default those of `z`.
     """
 
     fit: Fit

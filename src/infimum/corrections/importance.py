@@ -59,47 +59,68 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     if np.isnan(w).any():
         raise coded_error(ValueError, "E404", "these draws can't be reweighted: " + fit.advice)
     chosen = _chosen(w, log_w, n, replace, generator(seed, CORRECT_STREAM, 1))
-    # The draws that judged the fit count as well: a large weight once seen is not forgotten.
-    draws = fit.weighed
-    every = np.concatenate([draws.log_weights, log_w])
-    own = np.concatenate([draws.log_w, (log_p - log_q)[:size]])
-    effective, tail = weights.ess(every), weights.khat(every)
-    trusted = quantities.trusted(own, every, fit.reason.converged)
-    why = f"{effective:.0f} of {len(every)} draws are effective, with tail index {tail:.2f}."
+    pooled = _Pooled(fit, z, log_w, (log_p - log_q)[:size], n)
+    effective, tail = weights.ess(pooled.every), weights.khat(pooled.every)
+    trusted = quantities.trusted(pooled.own, pooled.every, fit.reason.converged)
+    why = f"{effective:.0f} of {len(pooled.every)} draws are effective, with tail index {tail:.2f}."
     if fit.assessment.affected.any():
         trusted, why = False, f"{why} {unseen_sentence(fit.assessment)}"
-
-    @functools.cache
-    def compared() -> quantities.Comparison:
-        """Every proposal with its weight, not the chosen ones, which repeat."""
-        starts = range(0, len(z), CHUNK)
-        values = (columns(fit.space.draws(z[start : start + CHUNK])) for start in starts)
-        return quantities.compare(values, size, log_w)
-
-    def noise(values: np.ndarray) -> np.ndarray:
-        """Errors of weighting, and of choosing n."""
-        spread = values.std(axis=0, ddof=1) / np.sqrt(n)
-        if values.shape[1] != len(compared().mcse):
-            return np.asarray(np.hypot(spread, values.std(axis=0, ddof=1) / np.sqrt(effective)))
-        return np.asarray(np.hypot(spread, compared().mcse))
-
-    def heaviest() -> tuple[np.ndarray, float]:
-        rows = int(fit.space.judged.sum())
-        return compared().weighted_largest, quantities.heavy_limit(own, every, rows)
-
     return Corrected(
         fit=fit,
         method="importance",
         z=z[chosen],
-        noise=noise,
+        noise=pooled.noise,
         log_evidence=weights.log_evidence(log_w, log_q - log_r),
         trusted=trusted,
         why=why,
         own_draws=True,
-        heaviest=heaviest,
+        heaviest=pooled.heaviest,
         numbers={"unique": float(len(np.unique(chosen))), "ess": effective, "khat": tail},
         seconds=time.perf_counter() - begun,
     )
+
+
+class _Pooled:
+    """Proposals with their weights, and the weights that judged the fit beside them.
+
+    A large weight once seen is not forgotten by new draws.
+
+    Parameters
+    ----------
+    z, log_w
+        All proposals, shape (m, d), and their log weights, shape (m,).
+    own
+        log p̂ - log q at those that are q's: the first ones.
+    n_chosen
+        How many draws are chosen among them.
+    """
+
+    def __init__(
+        self, fit: Fit, z: np.ndarray, log_w: np.ndarray, own: np.ndarray, n_chosen: int
+    ) -> None:
+        self._fit, self._z, self._log_w, self._n_own = fit, z, log_w, len(own)
+        self._n_chosen = n_chosen
+        self.every = np.concatenate([fit.weighed.log_weights, log_w])
+        self.own = np.concatenate([fit.weighed.log_w, own])
+
+    @functools.cached_property
+    def _comparison(self) -> quantities.Comparison:
+        """By every proposal with its weight, not by the chosen ones, which repeat."""
+        starts = range(0, len(self._z), CHUNK)
+        points = (self._z[start : start + CHUNK] for start in starts)
+        values = (columns(self._fit.space.draws(z)) for z in points)
+        return quantities.compare(values, self._n_own, self._log_w)
+
+    def noise(self, values: np.ndarray) -> np.ndarray:
+        """Errors of weighting, and of choosing some."""
+        choosing = values.std(axis=0, ddof=1) / np.sqrt(self._n_chosen)
+        return np.asarray(np.hypot(choosing, self._comparison.mcse))
+
+    def heaviest(self) -> tuple[np.ndarray, float]:
+        """The largest share of one proposal in each quantity's variance, and the limit of it."""
+        rows = int(self._fit.space.judged.sum())
+        limit = quantities.heavy_limit(self.own, self.every, rows)
+        return self._comparison.weighted_largest, limit
 
 
 def _chosen(

@@ -28,8 +28,7 @@ from infimum.families._distribution import (
     NaturalGaussian,
     SparseGaussian,
 )
-from infimum.families._family import Adaptive, Family, Growing
-from infimum.families.emulated import Emulated
+from infimum.families._family import Adaptive, Family, Growing, Searched
 from infimum.families.fullrank import DenseGaussian, FullRank
 from infimum.families.sparse.sparse import Sparse
 from infimum.fitting.fit import Fit
@@ -75,12 +74,7 @@ def fit_rung(
     search.n_scouted += pattern
     improper = improper_direction(plan, search, best)
     watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
-    if isinstance(best.q, SparseGaussian):  # of another family if a stop left where that begins
-        family = Sparse.on(target.dim, np.asarray(best.q.edges))
-    if isinstance(family, Emulated) and isinstance(best.q, DenseGaussian):
-        family = FullRank()
-    if isinstance(family, Growing):
-        family = family.settled(best.q)
+    family = _family_of(best.q, family)
     draws = _weigh(request, plan, family, search, best, improper)
     compiling = CLOCK.compile_seconds - watch.compiled
     assessment, spent = assess(target, draws, best.reason or Reason.INTERRUPTED, plan.stop)
@@ -131,6 +125,15 @@ def _make_ready(request: Request, plan: Plan, family: Family, watch: _Watch) -> 
     if note is not None:
         watch(Progress("begun", 0, np.inf, 0, 0, note=note))
     return family
+
+
+def _family_of(q: Distribution, family: Family) -> Family:
+    """The family that q is a member of: another one if a stop left where the search began."""
+    if isinstance(q, SparseGaussian):
+        return Sparse.on(q.dim, np.asarray(q.edges))
+    if isinstance(q, DenseGaussian) and isinstance(family, Searched):
+        return FullRank()
+    return family.settled(q) if isinstance(family, Growing) else family
 
 
 def _weigh(

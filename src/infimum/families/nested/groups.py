@@ -72,6 +72,10 @@ class Groups:
         """How many groups have each level."""
         return np.array([len(level) for level in self.levels])
 
+    def n_slopes(self, n_nodes: int) -> list[int]:
+        """Slopes of each level: at nodes of the levels before it and of its own."""
+        return [len(level) * n_nodes ** (i + 1) for i, level in enumerate(self.levels)]
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Levels (later, earlier) of which the later moves with the t of the earlier."""
         return ((i, j) for i in range(self.depth) for j in range(i))

@@ -151,7 +151,7 @@ class ShapedField(Conditional):
         groups = Groups.read(self.members, self.sizes)
         sd, lean = np.exp(shares @ self.log_sd), groups.parts(shares @ self.lean)
         weights, depth, n_nodes = shares @ self.weights, groups.depth, NODES[groups.depth]
-        ends = np.cumsum([0, *(len(g) * n_nodes ** (i + 1) for i, g in enumerate(groups.levels))])
+        ends = np.cumsum([0, *groups.n_slopes(n_nodes)])
         blocks = [self.parts[:, a:b] for a, b in itertools.pairwise(ends)]
         numbers = sum(n_nodes ** (i + 1) + 4 * POINTS for i in range(depth))
         step = max(1, BLOCK // (numbers * len(shares)))

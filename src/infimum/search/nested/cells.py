@@ -38,7 +38,7 @@ class Cells(NamedTuple):
     def excess(self, groups: Groups) -> Float[np.ndarray, " n"]:
         """What the shapes are worth over Gaussians, in nats; see `Shapes`."""
         total, m, way = np.zeros(len(self.slopes)), NODES[groups.depth], rule(groups.depth)
-        starts = np.cumsum([size * m ** (i + 1) for i, size in enumerate(groups.sizes)])
+        starts = np.cumsum(groups.n_slopes(m))
         for i, block in enumerate(np.split(self.slopes, starts[:-1], axis=1)):
             each = Shapes.of(way, block.reshape(-1, m)).excess().reshape(len(block), -1, m**i)
             total += (each @ _usual(way, i)).sum(axis=1)

@@ -15,7 +15,7 @@ from infimum.families._smooth import radial
 from infimum.families._smooth.density import FEW_PILOTS, PILOTS, SmoothDensity
 from infimum.families._smooth.warp import Warp, growth
 from infimum.search.nested.marginal import Sloped, Sloping, star_around
-from infimum.search.nested.modes import Modes
+from infimum.search.nested.modes import Modes, Rows
 
 WAVE = 16
 """Draws that are evaluated at a time."""
@@ -99,6 +99,14 @@ class Cloud(NamedTuple):
         """log of the marginal's density of u at the points."""
         return np.asarray(self.values + self.warp.stretch(self.u)[1])
 
+    def joined(self, u: Float[np.ndarray, "m h"], sloped: Sloped) -> Cloud:
+        """The same with further points."""
+        return self._replace(u=np.concatenate([self.u, u]), sloped=self.sloped.joined(sloped))
+
+    def of(self, rows: Rows) -> Cloud:
+        """Some of the points."""
+        return self._replace(u=self.u[rows], sloped=self.sloped.of(rows))
+
     def with_values(self, values: Float[np.ndarray, " n"]) -> Cloud:
         """The same with better values, and slopes of what they add; only finite ones count."""
         values = np.where(np.isfinite(values), values, -np.inf)
@@ -148,9 +156,8 @@ def cloud_around(
         error = wave.heights() - cloud.heights().max() - density.height(fresh)
         near, far = error[:WAVE], error[WAVE:]
         off = 0.5 * float(np.var(near)) if np.isfinite(near).all() else np.inf
-        u, sloped = np.concatenate([cloud.u, fresh]), cloud.sloped.joined(latest)
-        kept = sloped.values > sloped.values.max() - FARTHEST
-        cloud = Cloud(warp, u[kept], sloped.of(kept), off, True)
+        cloud = cloud.joined(fresh, latest)._replace(off=off)
+        cloud = cloud.of(cloud.values > cloud.values.max() - FARTHEST)
         lost = np.isneginf(far)  # no smooth function is -inf there, and nothing is lost by it
         good = off < NEAR_ENOUGH and (np.abs(far - near.mean())[~lost] < FAR_OFF).all()
         streak = streak + 1 if good else 0

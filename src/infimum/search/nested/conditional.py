@@ -61,7 +61,10 @@ def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"]
     inner = Field(field.target, theta, field.rest[others], edges, field.scale[others])
     near = _compared(explored.values)
     groups = inner.groups
-    if groups is None or _n_slopes(groups) * len(explored.values) > MOST_SLOPES:
+    if (
+        groups is None
+        or sum(groups.n_slopes(NODES[groups.depth])) * len(explored.values) > MOST_SLOPES
+    ):
         return None
     inner.pause = field.pause
     modes = inner.look(explored.modes.z[near])
@@ -136,12 +139,6 @@ def _edges_among(
     """The edges between some coordinates, by their places among them."""
     inside = np.isin(edges, places).all(axis=0)
     return np.searchsorted(places, edges[:, inside])
-
-
-def _n_slopes(groups: Groups) -> int:
-    """Slopes of all groups at one θ."""
-    m = NODES[groups.depth]
-    return sum(size * m ** (i + 1) for i, size in enumerate(groups.sizes.tolist()))
 
 
 def _compared(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:

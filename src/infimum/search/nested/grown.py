@@ -39,11 +39,8 @@ def grown(
         near, far = np.split(log_weight, 2)
         if 0.5 * np.var(near) < UNEVEN and np.abs(far - near.mean()).max() < FAR_OFF:
             break
-        sloped = laplace.sloped(laplace.modes(theta, warp.root))
-        fine = np.isfinite(sloped.values)
-        cloud = cloud._replace(
-            u=np.concatenate([cloud.u, u[fine]]), sloped=cloud.sloped.joined(sloped.of(fine))
-        )
+        cloud = cloud.joined(u, laplace.look(theta, warp.root))
+        cloud = cloud.of(np.isfinite(cloud.values))
         exact = shaped.instead(cloud)
         conditional = shaped_field(shaped, exact)
     return exact, conditional
