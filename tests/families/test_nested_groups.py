@@ -25,7 +25,7 @@ def test_groups_are_sorted_by_size_and_by_elimination():
     assert Groups.of(6, edges, np.arange(6)) is None
     groups = Groups.of(6, np.array([[5, 5, 4], [0, 3, 1]]), np.array([2, 5, 4, 1, 0, 3]))
     assert [level.tolist() for level in groups.levels] == [[3, 1, 2], [0, 4], [5]]
-    again = Groups.read(groups.members, groups.sizes)
+    again = Groups.read(groups.members, groups.sizes, sum(groups.n_slopes))
     assert [level.tolist() for level in again.levels] == [[3, 1, 2], [0, 4], [5]]
 
 

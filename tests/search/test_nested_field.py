@@ -6,7 +6,7 @@ import scipy.integrate
 import scipy.special
 
 import infimum
-from infimum.families.nested.shapes import Shapes, rule
+from infimum.families.nested.shapes import Shapes
 from infimum.search.nested.cells import cells_at
 from infimum.search.nested.field import Field
 from infimum.search.nested.lattice import lattice_around
@@ -66,7 +66,7 @@ def test_shapes_of_single_coordinates_are_those_of_quadrature():
     )[0]
     np.testing.assert_allclose(cells.log_integral, 3 * np.log(exact), atol=2e-5)
     rng = np.random.default_rng(0)
-    shapes = Shapes.of(rule(1), cells.slopes.reshape(3, -1))
+    shapes = Shapes.of(field.groups.rule, cells.slopes.reshape(3, -1))
     for _ in range(200):
         t, log_q = shapes.draw(rng)
         np.testing.assert_allclose(shapes.log_density(t), log_q, rtol=1e-9)

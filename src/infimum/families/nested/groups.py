@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
+
+from infimum.families.nested.shapes import NODES, Rule, rule
 
 LARGEST_GROUP = 3
 """Most coordinates of a group: its integral takes as many nodes as one coordinate to this power."""
@@ -26,9 +28,12 @@ class Groups:
     levels
         For each level, that coordinate of each group that has so many, shapes (g_0,), (g_1,), …
         with g_0 ≥ g_1 ≥ ….
+    n_nodes
+        Nodes along each coordinate where slopes are taken.
     """
 
     levels: list[np.ndarray]
+    n_nodes: int
 
     @classmethod
     def of(
@@ -50,12 +55,27 @@ class Groups:
         sizes = size[label[by_group]]
         starts = np.flatnonzero(np.diff(label[by_group], prepend=-1))
         sizes = sizes[starts]
-        return cls([by_group[starts[sizes > i] + i] for i in range(size.max(initial=1))])
+        levels = [by_group[starts[sizes > i] + i] for i in range(size.max(initial=1))]
+        return cls(levels, NODES[len(levels)])
 
     @classmethod
-    def read(cls, members: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " l"]) -> Groups:
-        """From the coordinates of all levels one after the other, and how many each has."""
-        return cls(np.split(members, np.cumsum(sizes)[:-1]))
+    def read(
+        cls, members: Int[np.ndarray, " k"], sizes: Int[np.ndarray, " l"], n_slopes: int
+    ) -> Groups:
+        """From the coordinates of all levels one after the other, how many each has, and slopes."""
+        groups = cls(np.split(members, np.cumsum(sizes)[:-1]), NODES[len(sizes)])
+        while sum(groups.n_slopes) < n_slopes:
+            groups = groups.finer()
+        return groups
+
+    def finer(self) -> Groups:
+        """The same with twice the nodes, an odd number: one stays in the middle."""
+        return replace(self, n_nodes=2 * self.n_nodes - 1)
+
+    @property
+    def rule(self) -> Rule:
+        """Where slopes are taken."""
+        return rule(self.depth, self.n_nodes)
 
     @property
     def depth(self) -> int:
@@ -72,9 +92,10 @@ class Groups:
         """How many groups have each level."""
         return np.array([len(level) for level in self.levels])
 
-    def n_slopes(self, n_nodes: int) -> list[int]:
+    @property
+    def n_slopes(self) -> list[int]:
         """Slopes of each level: at nodes of the levels before it and of its own."""
-        return [len(level) * n_nodes ** (i + 1) for i, level in enumerate(self.levels)]
+        return [len(level) * self.n_nodes ** (i + 1) for i, level in enumerate(self.levels)]
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Levels (later, earlier) of which the later moves with the t of the earlier."""

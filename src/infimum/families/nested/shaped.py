@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from infimum.families.nested.conditional import Conditional
 from infimum.families.nested.groups import Groups
 from infimum.families.nested.known import Known
-from infimum.families.nested.shapes import NODES, POINTS, Rule, Shapes, rule
+from infimum.families.nested.shapes import POINTS, Rule, Shapes
 
 ROWS, BLOCK = 64, 2**17
 """Draws that are made together, and their numbers for as many groups at a time: 1 MB, as a whole
@@ -93,8 +93,8 @@ class ShapedField(Conditional):
         return ROWS
 
     @property
-    def _rule(self) -> Rule:
-        return rule(len(self.sizes))
+    def _groups(self) -> Groups:
+        return Groups.read(self.members, self.sizes, self.parts.shape[1])
 
     def draw_at(
         self,
@@ -103,12 +103,10 @@ class ShapedField(Conditional):
         rng: np.random.Generator,
     ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, " m"]]:
         """A draw of x for each θ, and its log density."""
-        x = shares @ self.mode
+        x, rule = shares @ self.mode, self._groups.rule
 
         def drawn(level: Level, before: Before) -> tuple[np.ndarray, np.ndarray]:
-            t, log_q = (
-                a.reshape(level.sd.shape) for a in level.shapes(self._rule, before).draw(rng)
-            )
+            t, log_q = (a.reshape(level.sd.shape) for a in level.shapes(rule, before).draw(rng))
             x[:, level.members] += level.moved(before) + level.sd * t
             return t, log_q
 
@@ -121,11 +119,11 @@ class ShapedField(Conditional):
         x: Float[np.ndarray, "m k"],
     ) -> Float[np.ndarray, " m"]:
         """log q(x | θ)."""
-        away = x - shares @ self.mode
+        away, rule = x - shares @ self.mode, self._groups.rule
 
         def met(level: Level, before: Before) -> tuple[np.ndarray, np.ndarray]:
             t = (away[:, level.members] - level.moved(before)) / level.sd
-            log_q = level.shapes(self._rule, before).log_density(t.ravel())
+            log_q = level.shapes(rule, before).log_density(t.ravel())
             return t, log_q.reshape(t.shape)
 
         return self._over_groups(shares, met)
@@ -148,10 +146,10 @@ class ShapedField(Conditional):
 
     def _levels(self, shares: Float[np.ndarray, "m n"]) -> Iterator[list[Level]]:
         """The levels of a few groups at a time."""
-        groups = Groups.read(self.members, self.sizes)
+        groups = self._groups
         sd, lean = np.exp(shares @ self.log_sd), groups.parts(shares @ self.lean)
-        weights, depth, n_nodes = shares @ self.weights, groups.depth, NODES[groups.depth]
-        ends = np.cumsum([0, *groups.n_slopes(n_nodes)])
+        weights, depth, n_nodes = shares @ self.weights, groups.depth, groups.n_nodes
+        ends = np.cumsum([0, *groups.n_slopes])
         blocks = [self.parts[:, a:b] for a, b in itertools.pairwise(ends)]
         numbers = sum(n_nodes ** (i + 1) + 4 * POINTS for i in range(depth))
         step = max(1, BLOCK // (numbers * len(shares)))

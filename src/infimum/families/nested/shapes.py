@@ -24,7 +24,8 @@ NODES, REACHES = {1: 23, 2: 15, 3: 9}, {1: 7.5, 2: 6.0, 3: 5.0}
 either side of the mode, by the size of the largest group. The log of the integrals over 5,000
 logistic groups of three rows is then 4e-4 off, over 235 Poisson effects 5e-7; with 19 nodes 8e-3
 and 1e-5. The derivative of a logistic coordinate has poles at ±iπ: the error falls with the nodes a
-sd. Of groups with four steep rows it is 4e-4 a group of two, and up to 0.016 one of three."""
+sd. Of groups with four steep rows it is 4e-4 a group of two, and up to 0.016 one of three. More
+are taken for single coordinates where these are too few."""
 
 POINTS = 76
 """Points of the grid. The straight lines change a log density by 0.005 at most, and with 5,000
@@ -67,9 +68,9 @@ class Rule(NamedTuple):
 
 
 @functools.cache
-def rule(depth: int) -> Rule:
+def rule(depth: int, n_nodes: int) -> Rule:
     """The rule by Chebyshev's points, for groups of so many coordinates."""
-    n_nodes, reach = NODES[depth], REACHES[depth]
+    reach = REACHES[depth]
     nodes = chebyshev.chebpts1(n_nodes)
     points = np.linspace(-1, 1, POINTS)
     whole = chebyshev.chebval(points, chebyshev.chebint(np.eye(n_nodes), lbnd=0.0, axis=0)).T

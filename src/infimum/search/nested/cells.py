@@ -8,9 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 from infimum.families.nested.groups import Groups
-from infimum.families.nested.shapes import NODES, POINTS, Rule, Shapes, rule
+from infimum.families.nested.shapes import POINTS, Rule, Shapes
 from infimum.search.nested.field import LARGEST_CHUNK, Field
 from infimum.search.nested.modes import Modes
+
+STEADY_INTEGRAL, MOST_NODES = 0.01, 89
+"""Nats that the log integral over all single coordinates may change with twice the nodes, and most
+nodes. Of 385 animals of a capture-recapture study, most of them never seen, it changed by 0.01 at
+the mode and by 15 two sds from it: their densities are steps with tails."""
 
 
 class Cells(NamedTuple):
@@ -37,8 +42,8 @@ class Cells(NamedTuple):
 
     def excess(self, groups: Groups) -> Float[np.ndarray, " n"]:
         """What the shapes are worth over Gaussians, in nats; see `Shapes`."""
-        total, m, way = np.zeros(len(self.slopes)), NODES[groups.depth], rule(groups.depth)
-        starts = np.cumsum(groups.n_slopes(m))
+        total, m, way = np.zeros(len(self.slopes)), groups.n_nodes, groups.rule
+        starts = np.cumsum(groups.n_slopes)
         for i, block in enumerate(np.split(self.slopes, starts[:-1], axis=1)):
             each = Shapes.of(way, block.reshape(-1, m)).excess().reshape(len(block), -1, m**i)
             total += (each @ _usual(way, i)).sum(axis=1)
@@ -48,7 +53,7 @@ class Cells(NamedTuple):
 def cells_at(field: Field, modes: Modes) -> Cells:
     """The shapes at each of some modes of a field of groups.
 
-    They take `NODES` gradients a mode, to the power of the size of the largest group.
+    They take as many gradients a mode as nodes to the power of the size of the largest group.
     """
     groups = field.groups
     assert groups is not None
@@ -56,7 +61,7 @@ def cells_at(field: Field, modes: Modes) -> Cells:
     log_sd = np.empty(columns[0].shape)
     for column, level in zip(columns, groups.levels, strict=True):
         log_sd[:, level] = np.log(column[:, level])
-    n_points = NODES[groups.depth] ** groups.depth
+    n_points = groups.n_nodes**groups.depth
     size = max(1, LARGEST_CHUNK // (n_points * (field.target.dim + 4 * POINTS)))
     parts = []
     for start in range(0, len(modes.z), size):
@@ -66,6 +71,22 @@ def cells_at(field: Field, modes: Modes) -> Cells:
     slopes, log_sums, tails = map(np.concatenate, zip(*parts, strict=True))
     integral = modes.log_p + log_sums + log_sd.sum(axis=1)
     return Cells(log_sd, groups.lean(columns), slopes, integral, tails)
+
+
+def refine_groups(field: Field, modes: Modes) -> None:
+    """Take twice the nodes for single coordinates while the integrals at some modes change."""
+    groups = field.groups
+    assert groups is not None
+    if groups.depth > 1:
+        return
+    before = cells_at(field, modes).log_integral
+    while groups.n_nodes < MOST_NODES:
+        field.groups = groups.finer()
+        after = cells_at(field, modes).log_integral
+        if (np.abs(after - before) < STEADY_INTEGRAL).all():
+            field.groups = groups
+            return
+        groups, before = field.groups, after
 
 
 def _column(field: Field, groups: Groups, modes: Modes, level: int) -> Float[np.ndarray, "n k"]:
@@ -83,7 +104,7 @@ def _along(
 ) -> list[np.ndarray]:
     """The slopes by the t of each level at all nodes of all levels, shapes (n, groups, m, …)."""
     n, d = z.shape
-    nodes = rule(groups.depth).nodes
+    nodes = groups.rule.nodes
     grid = np.stack(np.meshgrid(*[nodes] * groups.depth, indexing="ij"), axis=-1)
     points = np.repeat(z[:, None], grid.size // groups.depth, axis=1)
     for column, t in zip(columns, grid.reshape(-1, groups.depth).T, strict=True):
@@ -107,7 +128,7 @@ def _folded(groups: Groups, slopes: list[np.ndarray]) -> tuple[np.ndarray, np.nd
     -------
     Slopes, shape (n, s); log integrals in units of t, and tails, shapes (n,).
     """
-    n, m, way = len(slopes[0]), slopes[0].shape[-1], rule(groups.depth)
+    n, m, way = len(slopes[0]), groups.n_nodes, groups.rule
     log_sums, tails = np.zeros((2, n))
     for i in reversed(range(groups.depth)):
         shapes = Shapes.of(way, slopes[i].reshape(-1, m))

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from infimum.families.nested.groups import LARGEST_GROUP, Groups
 from infimum.families.nested.known import Known
 from infimum.families.nested.shaped import ShapedField
-from infimum.families.nested.shapes import NODES
 from infimum.search.nested.cells import cells_at
 from infimum.search.nested.cloud import Cloud
 from infimum.search.nested.field import Field
@@ -50,7 +49,7 @@ combinations of them stand for those at all scales."""
 
 def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"] | None:
     """The coordinates that the others are coupled by, if exact shapes of these pay; else None."""
-    dense = _dense(field)
+    dense = coupling(field)
     if dense is None or field.soft.size:
         return None
     others = np.setdiff1d(np.arange(len(field.rest)), dense)
@@ -61,10 +60,7 @@ def dense_with_shapes(field: Field, explored: Explored) -> Int[np.ndarray, " b"]
     inner = Field(field.target, theta, field.rest[others], edges, field.scale[others])
     near = _compared(explored.values)
     groups = inner.groups
-    if (
-        groups is None
-        or sum(groups.n_slopes(NODES[groups.depth])) * len(explored.values) > MOST_SLOPES
-    ):
+    if groups is None or sum(groups.n_slopes) * len(explored.values) > MOST_SLOPES:
         return None
     inner.pause = field.pause
     modes = inner.look(explored.modes.z[near])
@@ -117,7 +113,7 @@ def known_at(
     return Known(explored.warp, u, *explored.box, steep)
 
 
-def _dense(field: Field) -> Int[np.ndarray, " b"] | None:
+def coupling(field: Field) -> Int[np.ndarray, " b"] | None:
     """The fewest coordinates of x, most coupled first, without which the others are groups."""
     k, edges = len(field.rest), field.edges
     taken = np.zeros(k, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,10 +17,12 @@ from infimum.families.nested.nested import Nested, NestedDistribution, aside
 from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.search.loop import Search
+from infimum.search.nested.cells import refine_groups
 from infimum.search.nested.cloud import Cloud, cloud_around, density_of
 from infimum.search.nested.conditional import (
     NEAR,
     Explored,
+    coupling,
     dense_with_shapes,
     shaped_field,
 )
@@ -35,7 +38,7 @@ from infimum.search.nested.lattice import (
     lattice_around,
     table_of,
 )
-from infimum.search.nested.marginal import Marginal
+from infimum.search.nested.marginal import Marginal, star_around
 from infimum.search.nested.rough import (
     Rough,
     field_of,
@@ -44,7 +47,7 @@ from infimum.search.nested.rough import (
     rough_start,
     with_scales,
 )
-from infimum.search.nested.scales import named_places
+from infimum.search.nested.scales import MOST_SCALES, named_places
 from infimum.search.nested.shaped import Shaped
 from infimum.search.nested.skew import Skewed, skewed, with_skew
 from infimum.search.nested.tilt import Tilt
@@ -71,6 +74,15 @@ response model it took 125,000 after 36,000, in vain."""
 
 MOST_LEFT = 0.1
 """Nats that a Newton step may still gain at a mode."""
+
+
+class Found(NamedTuple):
+    """A member of the family in its pieces, and where the marginal was evaluated for it."""
+
+    field: Field
+    explored: Explored
+    outer: Table | SmoothDensity
+    conditional: Conditional
 
 
 def nested_optimum(plan: Plan, family: Nested, watch: Watch) -> tuple[Search, State]:
@@ -100,6 +112,27 @@ def _member(
     plan: Plan, target: Target, family: Nested, rough: Rough
 ) -> tuple[NestedDistribution, float]:
     """The q of the family, and its loss."""
+    try:
+        found = _by_laplace(plan, target, rough)
+    except UnsuitableError:
+        exact = _by_shapes(plan, target, rough)
+        if exact is None:
+            raise
+        found = exact
+    explored, field, conditional = found.explored, found.field, found.conditional
+    rough.info.n_gradients += field.n_gradients
+    q = NestedDistribution(
+        outer=found.outer,
+        conditional=conditional,
+        theta=field.theta,
+        rest=field.rest,
+        edges=np.asarray(rough.q.edges),
+    )
+    return q, -_log_mass(explored, q.outer)
+
+
+def _by_laplace(plan: Plan, target: Target, rough: Rough) -> Found:
+    """From Laplace's marginal on to what is nearer, where that pays."""
     field = field_of(target, rough, rough.theta)
     marginal, root = first_marginal(field, rough), root_of(rough)
     while True:
@@ -115,19 +148,39 @@ def _member(
         explored, conditional = _with_shapes(plan, marginal, explored)
     if conditional is None:
         explored = _with_skew(plan, marginal, explored)
-    outer = table_of(explored) if isinstance(explored, Lattice) else density_of(explored)
+    outer = _density(explored)
     if conditional is None:
         rng = generator(plan.seed, ADAPT_STREAM, 4)
         conditional = gaussian_field(marginal, explored, outer, rng)
-    rough.info.n_gradients += field.n_gradients
-    q = NestedDistribution(
-        outer=outer,
-        conditional=conditional,
-        theta=field.theta,
-        rest=field.rest,
-        edges=np.asarray(rough.q.edges),
-    )
-    return q, -_log_mass(explored, q.outer)
+    return Found(field, explored, outer, conditional)
+
+
+def _by_shapes(plan: Plan, target: Target, rough: Rough) -> Found | None:
+    """By exact shapes from the beginning, where x need not have a mode; None if they do not suit.
+
+    They are those of groups that are independent given the scales and what couples the others.
+    """
+    dense = coupling(field_of(target, rough, rough.theta))
+    if dense is None or rough.soft.any():
+        return None
+    rest = np.setdiff1d(np.arange(target.dim), rough.theta)
+    rough = rough._replace(theta=np.sort([*rough.theta, *rest[dense]]))
+    field = field_of(target, rough, rough.theta)
+    if len(rough.theta) > MOST_SCALES or field.groups is None:
+        return None
+    laplace, root = first_marginal(field, rough), root_of(rough)
+    refine_groups(field, laplace.modes(laplace.centre + star_around(len(root)) @ root.T, root))
+    shaped = Shaped(laplace, root)
+    explored = _again(plan, shaped, root)
+    conditional = None if explored is None else shaped_field(shaped, explored)
+    if explored is None or conditional is None:
+        return None
+    return Found(field, explored, _density(explored), conditional)
+
+
+def _density(explored: Explored) -> Table | SmoothDensity:
+    """q(θ)."""
+    return table_of(explored) if isinstance(explored, Lattice) else density_of(explored)
 
 
 def _explored(
@@ -164,7 +217,9 @@ def _explored(
             f"the marginal of {named_places(field.target, field.theta)} has no end within "
             f"{len(explored.values)} points, or does not fall by {DROP:g} nats on all sides",
         )
-    if (trouble := _trouble(field, explored)) is not None:
+    # Exact shapes take no mode of x for granted.
+    trouble = None if isinstance(marginal, Shaped) else _trouble(field, explored)
+    if trouble is not None:
         raise aside(field.target, trouble)
     if isinstance(explored, Lattice):
         off, most = explored.roughness, MOST_ROUGH
@@ -184,13 +239,16 @@ def _with_shapes(
     plan: Plan, laplace: Marginal, explored: Explored
 ) -> tuple[Explored, ShapedField | None]:
     """The exact marginal and the shapes of x; what was before, and None, where they fail."""
-    shaped, groups = Shaped(laplace, explored.warp.root), laplace.field.groups
+    groups = laplace.field.groups
+    assert groups is not None
+    refine_groups(laplace.field, explored.modes.of(_middle_and_ends(explored)))
+    shaped = Shaped(laplace, explored.warp.root)
     exact: Explored | None
-    if isinstance(explored, Cloud) and groups is not None and groups.depth > 1:
+    if isinstance(explored, Cloud) and groups.depth > 1:
         cloud = _tilted(plan, laplace, explored, shaped.instead)[0]
         exact, conditional = grown(laplace, shaped, cloud, generator(plan.seed, ADAPT_STREAM, 5))
     else:
-        exact = _again(plan, shaped, explored)
+        exact = _again(plan, shaped, explored.warp.root)
         conditional = None if exact is None else shaped_field(shaped, exact)
     return (explored, None) if exact is None or conditional is None else (exact, conditional)
 
@@ -201,7 +259,7 @@ def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
     if not skewed(field, explored.modes.of(_middle_and_ends(explored))):
         return explored
     if isinstance(explored, Lattice):
-        return _again(plan, Skewed(laplace), explored) or explored
+        return _again(plan, Skewed(laplace), explored.warp.root) or explored
     return _tilted(plan, laplace, explored, functools.partial(with_skew, laplace))[1]
 
 
@@ -216,7 +274,7 @@ def _tilted(
         if tilt.moves < SETTLED:
             break
         laplace.tilts.append(tilt)
-        further = _again(plan, laplace, cloud, AGAIN * laplace.field.n_gradients)
+        further = _again(plan, laplace, cloud.warp.root, AGAIN * laplace.field.n_gradients)
         if further is None:
             break
         assert isinstance(further, Cloud)
@@ -233,11 +291,14 @@ def _middle_and_ends(explored: Explored) -> Int[np.ndarray, " n"]:
 
 
 def _again(
-    plan: Plan, marginal: Marginal, explored: Explored, most_gradients: float | None = None
+    plan: Plan,
+    marginal: Marginal,
+    root: Float[np.ndarray, "h h"],
+    most_gradients: float | None = None,
 ) -> Explored | None:
     """A better marginal, explored from where the one before was; None if that has no end."""
     try:
-        return _explored(plan, marginal, explored.warp.root, most_gradients)
+        return _explored(plan, marginal, root, most_gradients)
     except UnsuitableError:
         return None
 
