@@ -29,6 +29,10 @@ itself. With it 97 means of 100 are within `MEAN_TOLERANCE`."""
 LEAST_ESS = 400
 """Effective draws that a reweighted answer needs: its Monte Carlo error is then 0.05 sd."""
 
+MARGIN, MOST_MORE = 1.25, 8.0
+"""By how much more draws overshoot what they lack, as that is an estimate, and how many times more
+may be taken: values alone, fewer than the gradients of most searches."""
+
 MOST_KHAT = 0.7
 """k̂ up to which importance weights can be trusted (Vehtari et al. 2024)."""
 
@@ -314,9 +318,29 @@ def trusted(
     near = weights.ess(log_w_q) >= NEAR_ESS * len(log_w_q)
     distance = weights.kl(log_w_q)
     near &= distance.value + 2 * distance.se <= NEAR_KL
-    tail = weights.khat(log_w)
-    light = tail < MOST_KHAT and top / len(log_w) <= MOST_UNSEEN * (1 - tail)
-    return bool(near or light)
+    return bool(near or _beyond(log_w) <= 1)
+
+
+def growth_needed(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> float:
+    """How many times as many draws weights need that lack nothing but number.
+
+    1 if they are trusted, or lack something else, or too much.
+    """
+    if trusted(log_w_q, log_w):
+        return 1.0
+    more = MARGIN * max(LEAST_ESS / weights.ess(log_w), _beyond(log_w))
+    return float(more) if 1 < more <= 1 + MOST_MORE else 1.0
+
+
+def _beyond(log_w: Float[np.ndarray, " m"]) -> float:
+    """What may be beyond the largest weight, as a part of what is allowed.
+
+    Infinite above `MOST_KHAT`.
+    """
+    tail, top = weights.khat(log_w), weights.largest(log_w)
+    if not tail < MOST_KHAT:
+        return np.inf
+    return float(top / len(log_w) / (MOST_UNSEEN * (1 - tail)))
 
 
 __getattr__ = renamed_functions(

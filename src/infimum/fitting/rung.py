@@ -22,6 +22,7 @@ from infimum.answer.structure import n_colours
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, SCOUT_STREAM, Seed, generator
+from infimum.checks.quantities import growth_needed
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Distribution,
@@ -156,7 +157,12 @@ def _weigh(
         search.n_checks += spent
         curvature, spent = _curvature(plan.searched, best.q, seed)
         search.n_checks += spent
-        draws = weigh(target, propose(best.q, curvature, others), request.n_draws_of(best.q), seed)
+        proposal, n = propose(best.q, curvature, others), request.n_draws_of(best.q)
+        draws = weigh(target, proposal, n, seed)
+        growth = growth_needed(draws.log_w, draws.log_weights)
+        if growth > 1 and not request.draws and target.large is None:
+            search.n_checks += len(draws.log_p)
+            draws = weigh(target, proposal, int(np.ceil(growth * n)), seed)
     if draws is None:
         best.reason = Reason.INTERRUPTED
         draws = weigh(target, propose(best.q, None), LEAST_DRAWS, seed)
