@@ -36,12 +36,16 @@ def normal(dim=3):
 def test_the_printed_fit_says_how_other_modes_were_looked_for():
     fit = infimum.fit(normal(), "fullrank")
     assert "other modes" in str(fit)
-    assert fit.work.sought == "32 scouts, from up to 8 sds of q and 100 units around 0, met none"
+    assert fit.verdict == "good"
+    assert fit.work.sought == (
+        "32 scouts, from up to 8 sds of q and 100 units around 0, met none: one that 9% of such "
+        "scouts would reach is excluded (95 %)"
+    )
     none = infimum.fit(normal(), "fullrank", scouts=0)
     assert none.work.sought == "not looked for: scouts=0"
     assert none.work.n_checks < fit.work.n_checks
     many = infimum.fit(normal(), "fullrank", scouts=100)
-    assert many.work.sought.startswith("112 scouts")
+    assert many.work.sought.startswith("100 scouts")
     assert infimum.climb(normal(), ["meanfield"], scouts=0).best.work.sought == none.work.sought
     with pytest.raises(ValueError, match="scouts"):
         infimum.fit(normal(), "fullrank", scouts=-1)
@@ -50,6 +54,26 @@ def test_the_printed_fit_says_how_other_modes_were_looked_for():
 def test_where_no_scouts_go_it_is_said():
     large = infimum.Target(lambda z: -0.5 * jnp.sum(z**2), np.zeros(600))
     fit = infimum.fit(large, "meanfield")
-    assert fit.work.sought == "not looked for above 500 dimensions, unless scouts is given"
+    assert fit.verdict == "good"
+    assert fit.work.sought.startswith("4 scouts")
     asked = infimum.fit(large, "meanfield", scouts=16)
     assert asked.work.sought.startswith("16 scouts")
+
+
+def test_where_nothing_is_looked_for_nothing_is_good():
+    fit = infimum.fit(normal(), "fullrank", scouts=0)
+    assert fit.verdict == "reweight"
+    assert set(fit.summary()["verdict"]) == {"reweight"}
+    assert "other modes were not looked for: scouts=0" in fit.advice
+
+
+def test_a_climb_ends_at_what_would_be_good_if_other_modes_were_looked_for():
+    climb = infimum.climb(normal(), scouts=0)
+    assert [fit.family.name for fit in climb.fits] == ["meanfield"]
+    assert climb.best.verdict == "reweight"
+
+
+def test_a_file_keeps_that_nothing_was_looked_for(tmp_path):
+    fit = infimum.fit(normal(), "fullrank", scouts=0)
+    fit.save(tmp_path / "fit.zip")
+    assert infimum.load(tmp_path / "fit.zip").verdict == "reweight"

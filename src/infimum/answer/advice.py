@@ -104,6 +104,8 @@ def _broken(assessment: Assessment, work: Work) -> str:
 def _reweight(assessment: Assessment, work: Work) -> str:
     """Why q can't be used as it is, though its weights can."""
     others = assessment.draws.proposal.others
+    if assessment.nearness == "good":
+        return f"q is near wherever its draws are, but other modes were {work.sought}."
     if assessment.affected.any():
         return (
             f"{unseen_sentence(assessment)} summary() says which of the others can be used, with "

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
+from infimum.answer.shells import find_mass_in_shells
 from infimum.answer.unseen import LARGEST_DIM, UnseenMass, find_unseen_mass
 from infimum.answer.weighed import WeighedDraws
 from infimum.base.seeds import CHECK_STREAM, SCOUT_STREAM, generator
 from infimum.base.stopping import Stop
 from infimum.checks import quantities, weights
 from infimum.checks.weights import Estimate
+from infimum.families._distribution import Pushforward
 from infimum.families._host import Conditioned
 from infimum.solvers._solver import Reason
 from infimum.target.space import columns
@@ -54,12 +56,15 @@ class Assessment:
         for, because weights are not to be trusted anyway, or nothing is known.
     kl_conditional
         E KL[q(x | θ) ‖ p*(x | θ)], where q = q(θ) q(x | θ); else None.
+    looked
+        Whether anything has looked for other modes. If not, nothing is "good".
     """
 
     draws: WeighedDraws
     reason: Reason
     unseen: UnseenMass | None = field(default=None, repr=False)
     kl_conditional: Estimate | None = field(default=None, repr=False)
+    looked: bool = True
 
     # ---- numbers -------------------------------------------------------------------------------
 
@@ -133,11 +138,17 @@ class Assessment:
     @functools.cached_property
     def verdict(self) -> str:
         """What to use: "good", q as it is; "reweight", weighted draws; "unreliable", neither."""
+        near = self.nearness
+        return near if self.looked or near != "good" else "reweight"
+
+    @functools.cached_property
+    def nearness(self) -> str:
+        """What the verdict would be if other modes were not asked about."""
         if not self.trusted:
             return "unreliable"
         if self.zero_fraction > MOST_ZERO:
             return "reweight"
-        rows = self.verdicts[self.draws.space.judged]
+        rows = self._row_nearness[self.draws.space.judged]
         if np.mean(rows == "unreliable") > MOST_UNKNOWN:
             return "unreliable"
         return "good" if np.all(rows == "good") else "reweight"
@@ -145,6 +156,11 @@ class Assessment:
     @functools.cached_property
     def verdicts(self) -> np.ndarray:
         """The verdict of each scalar quantity, shape (k,)."""
+        near = self._row_nearness
+        return near if self.looked else np.where(near == "good", "reweight", near)
+
+    @functools.cached_property
+    def _row_nearness(self) -> np.ndarray:
         draws, rows = self.draws, int(self.draws.space.judged.sum())
         heavy = quantities.heavy_limit(draws.log_w, draws.log_weights, rows)
         return quantities.verdicts(self.comparison, self.trusted, heavy, self._shift)
@@ -199,8 +215,9 @@ def assess(
 ) -> tuple[Assessment, int]:
     """Assess the q of weighed draws, unseen mass included.
 
-    Unseen mass is looked for if the weights are believed otherwise, and if that is affordable: a
-    local curvature takes 2d gradients, each of them a pass over the rows if there are many.
+    Unseen mass is looked for if the weights are believed otherwise, and if that is affordable:
+    around the heaviest draws, where a local curvature takes 2d gradients, or else in shells; each
+    evaluation is a pass over the rows if there are many.
 
     Parameters
     ----------
@@ -220,18 +237,11 @@ def assess(
             with (stop or Stop()).cut_short():
                 kl_conditional, spent = _kl_conditional(target, draws.q, draws)
         return dataclasses.replace(assessment, kl_conditional=kl_conditional), spent
-    largest = LARGEST_DIM if target.differentiable else LARGEST_DIFFERENCED
-    small = draws.q.dim <= largest and target.large is None
-    if not (assessment.trusted and small):
+    if not assessment.trusted or target.large is not None:
         return assessment, 0
-    known = (draws.points(), draws.log_p, draws.log_r)
-    each = 1
-    if not target.differentiable:
-        target, each = target.by_differences(known[0][: draws.n].std(axis=0)), 2 * draws.q.dim + 1
-    rng = generator(draws.seed, SCOUT_STREAM, 1)
     unseen, spent = None, 0
     with (stop or Stop()).cut_short():
-        unseen, spent = find_unseen_mass(target, draws.proposal, draws.n, known, rng)
+        unseen, spent = _beyond_draws(target, draws)
     if unseen is not None and len(unseen.z):
         values = columns(draws.space.draws(unseen.z))
         shift = quantities.shift(assessment.comparison, values, unseen.mass)
@@ -240,7 +250,22 @@ def assess(
             least = max(unseen.mass, quantities.MOST_UNSEEN)
             shift = quantities.shift(assessment.comparison, values, least)
         unseen = unseen._replace(shift=shift)
-    return dataclasses.replace(assessment, unseen=unseen), each * spent
+    return dataclasses.replace(assessment, unseen=unseen), spent
+
+
+def _beyond_draws(target: Target, draws: WeighedDraws) -> tuple[UnseenMass | None, int]:
+    """The unseen mass, None if it was not looked for; and the evaluations that it took."""
+    q, known = draws.q, (draws.points(), draws.log_p, draws.log_r)
+    rng = generator(draws.seed, SCOUT_STREAM, 1)
+    if q.dim > (LARGEST_DIM if target.differentiable else LARGEST_DIFFERENCED):
+        if isinstance(q, Pushforward):
+            return find_mass_in_shells(target, q, known, rng)
+        return None, 0
+    each = 1
+    if not target.differentiable:
+        target, each = target.by_differences(known[0][: draws.n].std(axis=0)), 2 * q.dim + 1
+    unseen, spent = find_unseen_mass(target, draws.proposal, draws.n, known, rng)
+    return unseen, each * spent
 
 
 def _kl_conditional(target: Target, q: Conditioned, draws: WeighedDraws) -> tuple[Estimate, int]:

@@ -104,6 +104,7 @@ def describe(fit: Answer, portable: bool) -> dict[str, Any]:
         "n_draws": fit.n_draws,
         "beyond": None if fit.assessment.unseen is None else fit.assessment.unseen.mass,
         "kl_conditional": _pair(fit.assessment.kl_conditional),
+        "looked": fit.assessment.looked,
         "members": 1 + fit.rivals,
         "n_colours": None if fit.structure is None else fit.structure.n_colours,
         "starts": [
@@ -169,7 +170,8 @@ def _assessment(
     unseen = _unseen(described.get("beyond"), arrays_below("beyond", arrays), dim, len(space.names))
     pair = described.get("kl_conditional")
     kl_conditional = None if pair is None else Estimate(*map(_float, pair))
-    return Assessment(draws, Reason[described["reason"]], unseen, kl_conditional)
+    looked = bool(described.get("looked", True))
+    return Assessment(draws, Reason[described["reason"]], unseen, kl_conditional, looked)
 
 
 def _pair(estimate: Estimate | None) -> list[Any] | None:

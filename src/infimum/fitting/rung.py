@@ -80,6 +80,7 @@ def fit_rung(
     compiling = CLOCK.compile_seconds - watch.compiled
     assessment, spent = assess(target, draws, best.reason or Reason.INTERRUPTED, plan.stop)
     search.n_checks += spent
+    assessment = dataclasses.replace(assessment, looked=search.looked)
     fit = Fit(
         family=family,
         name=target.name,

@@ -125,9 +125,11 @@ class Way:
             self.ended = "interrupted"
         elif fit.reason is Reason.IMPROPER:
             self.ended = "the posterior is improper"
-        elif fit.verdict == "good" and self.tol is None:
+        elif fit.assessment.nearness == "good" and self.tol is None:
             self.ended = "the verdict is good"
-        elif fit.verdict == "good" and fit.kl.value + 2 * fit.kl.se <= (self.tol or 0.0):
+        elif fit.assessment.nearness == "good" and fit.kl.value + 2 * fit.kl.se <= (
+            self.tol or 0.0
+        ):
             self.ended = f"the KL is below {self.tol:g} nats"
 
     def _start(self, rung: Family) -> tuple[Family, list[State]]:

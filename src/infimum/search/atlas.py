@@ -131,6 +131,8 @@ class Atlas:
         Values of log p̂ besides.
     n_scouts
         Ascents from far points.
+    n_once
+        Modes that only one of them has reached.
     explored
         Whether scouts have been sent out.
     """
@@ -141,6 +143,7 @@ class Atlas:
     n_calls: int = 0
     n_values: int = 0
     n_scouts: int = 0
+    n_once: int = 0
     explored: bool = False
 
     def new_modes(self, known: KnownGround) -> list[Mode]:

@@ -65,8 +65,8 @@ class Search:
         Evaluations of log p̂ that moved no q, but judged one.
     n_modes
         Modes that q and the other optima belong to.
-    sought
-        How other modes were looked for, in words.
+    sought, looked
+        How other modes were looked for, in words, and whether they were.
     """
 
     states: list[State] = field(default_factory=list)
@@ -75,6 +75,7 @@ class Search:
     n_checks: int = 0
     n_modes: int = 1
     sought: str = ""
+    looked: bool = True
 
 
 def place_starts(

@@ -16,12 +16,15 @@ from infimum.search.loop import RIVAL_GAP, Search, remaining_optima, run_solvers
 from infimum.search.plan import Plan
 from infimum.search.progress import Watch
 from infimum.search.scouts import HALF_WIDTHS, RADII, explore
-from infimum.solvers._solver import State
+from infimum.solvers._solver import Reason, State
 from infimum.target.target import Target
 
-LARGEST_SCOUTED = 500
-"""Largest d for scouts: at d = 1,500 they took half of a sparse fit's 33 s, at d = 100,000 they
-needed 0.37 GB more than the fit."""
+LARGEST_SCOUTED, FEW_SCOUTS = 500, 4
+"""Largest d for as many scouts as it takes to meet nothing new, and how many are sent above: at
+d = 1,500 parties of 16 took half of a sparse fit's 33 s, at d = 100,000 they needed 0.37 GB."""
+
+NOT_LOOKED = "not looked for"
+"""How the sentence begins where nothing has looked for other modes."""
 
 
 def gaussian_at(mode: Mode) -> Distribution:
@@ -36,6 +39,10 @@ SCALE_DRAWS = 256
 LARGEST_DIFFERENCED, MOST_VALUES = 20, 10_000
 """Largest d for which scouts climb by differences where there is no gradient, and the values that
 they may take: fits of such densities take as many and more."""
+
+
+RULE_OF_THREE = 3.0
+"""What never happened in n trials has a probability of at most 3/n, with 95 % confidence."""
 
 
 def rival_optima(search: Search, best: State) -> list[Distribution]:
@@ -53,13 +60,13 @@ def rival_optima(search: Search, best: State) -> list[Distribution]:
 def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> list[Distribution]:
     """Modes that no start found and q does not cover, as members of the family.
 
-    Scouts are sent out once in a climb. They need at most `LARGEST_SCOUTED` dimensions, or
-    `LARGEST_DIFFERENCED` if there is no gradient, and a q that has converged.
+    Scouts are sent out once in a climb. They need at most `LARGEST_DIFFERENCED` dimensions if there
+    is no gradient, and a search that was not interrupted.
     """
     target = plan.searched
     why_not = _why_no_scouts(plan, family, best)
     if why_not:
-        search.sought = why_not
+        search.sought, search.looked = why_not, not why_not.startswith(NOT_LOOKED)
         return []
     if not target.differentiable:
         target = target.by_differences(_scale(best.q))
@@ -75,25 +82,26 @@ def _why_no_scouts(plan: Plan, family: Family, best: State) -> str:
     """Why none are sent out, in words; empty if they are."""
     target, named = plan.searched, plan.scouts is not None
     if plan.scouts == 0:
-        return "not looked for: scouts=0"
+        return f"{NOT_LOOKED}: scouts=0"
     if isinstance(family, Searched) and family.below is None and not named:
         return "the scales were followed to where their marginal ends; no scouts were sent"
     if not target.differentiable and target.dim > LARGEST_DIFFERENCED:
-        return f"not looked for: without a gradient, above {LARGEST_DIFFERENCED} dimensions"
-    if target.dim > LARGEST_SCOUTED and not named:
-        return f"not looked for above {LARGEST_SCOUTED} dimensions, unless scouts is given"
-    settled = best.reason is not None and best.reason.converged
-    return "" if settled and np.isfinite(best.loss) else "not looked for: the search did not settle"
+        return f"{NOT_LOOKED}: without a gradient, above {LARGEST_DIFFERENCED} dimensions"
+    if plan.stop.requested or best.reason in (None, Reason.INTERRUPTED):
+        return f"{NOT_LOOKED}: the fit was cut short"
+    return "" if np.isfinite(best.loss) else f"{NOT_LOOKED}: the search met no finite density"
 
 
 def _sought(plan: Plan) -> str:
     """How far scouts have gone, and what they met."""
-    met = len(plan.atlas.modes)
-    what = "met none" if not met else f"met {met}"
-    return (
-        f"{plan.atlas.n_scouts} scouts, from up to {RADII[-1]:g} sds of q and "
-        f"{HALF_WIDTHS[-1]:g} units around 0, {what}"
-    )
+    atlas = plan.atlas
+    n, met = atlas.n_scouts, len(atlas.modes)
+    went = f"{n} scouts, from up to {RADII[-1]:g} sds of q and {HALF_WIDTHS[-1]:g} units around 0, "
+    if not met:
+        most = min(1.0, RULE_OF_THREE / n)
+        return went + f"met none: one that {most:.0%} of such scouts would reach is excluded (95 %)"
+    unseen = f"about {atlas.n_once / n:.1%}" if atlas.n_once else "few"
+    return went + f"met {met}; {unseen} of such scouts would reach others"
 
 
 def take_in_modes(
@@ -134,11 +142,14 @@ def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround)
     rng = generator(plan.seed, SCOUT_STREAM)
     each = 1 if plan.searched.differentiable else 2 * target.dim + 1
     most = np.inf if each == 1 else MOST_VALUES / each
+    scouts = plan.scouts
+    if scouts is None and target.dim > LARGEST_SCOUTED:
+        scouts = FEW_SCOUTS
     if surrogate is not None:
-        explore(atlas, surrogate.part, known, rng, n_scouts=plan.scouts)
+        explore(atlas, surrogate.part, known, rng, n_scouts=scouts)
         atlas.modes = moved_to(atlas.modes, surrogate.exact)
     else:
-        explore(atlas, target, known, rng, most, plan.scouts)
+        explore(atlas, target, known, rng, most, scouts)
     search.n_calls += atlas.n_calls - calls
     search.n_scouted += each * (atlas.n_gradients - gradients) + atlas.n_values - values
 

@@ -46,6 +46,9 @@ LOOK_POINTS, LOOK_CLIMBS, MOST_LOOKED = 160, 6, 4
 compared with what is known; points at each, ascents from the highest, and components at most. Of
 ten spikes a twentieth as wide as the bulk, half an sd from its middle in d = 10, all were met."""
 
+LOOK_NUMBERS = 2**22
+"""Numbers in all points around one component, 32 MB: fewer points above 2,000 dimensions."""
+
 RADII = (1.0, 2.0, 4.0, 8.0)
 """Distances of scouts from a known component, in its sds."""
 
@@ -113,9 +116,11 @@ def explore(
     party = quiet_parties = 0
     while True:
         modes_before = len(atlas.modes)
-        expedition.send(party)
+        left = PARTY_SIZE if n_scouts is None else n_scouts - atlas.n_scouts
+        expedition.send(party, min(PARTY_SIZE, left))
         expedition.look_around()
         n_modes = len(atlas.modes)
+        atlas.n_once = expedition.visits.count(1)
         quiet_parties = quiet_parties + 1 if n_modes == modes_before else 0
         party += 1
         if n_scouts is not None:
@@ -196,14 +201,14 @@ class Expedition:
             return self.ground
         return self.ground.joined(modes, len(modes) / (len(modes) + len(self.ground)))
 
-    def send(self, party: int) -> None:
+    def send(self, party: int, size: int) -> None:
         """Let one party climb, and measure the modes that it found."""
         frames = self.frames()
         frame = WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
-        points = self._points(frames, party)
+        points = self._points(frames, party, size)
         eps = frame.stack.pull_back(0, points)
         self.atlas.n_scouts += len(eps)
-        self._climb(Ascent(eps), frame, frames)
+        self._climb(Ascent(eps), frame, frames, size // 2)
 
     def look_around(self) -> None:
         """Climb from points around known components where p̂ is far above what is known.
@@ -216,7 +221,8 @@ class Expedition:
             frame = WhitenedTarget(self.target, frames.taken(np.array([self.looked])))
             self.looked += 1
             before = self.atlas.n_gradients
-            eps = self.rng.standard_normal((len(LOOK_RADII), LOOK_POINTS, frames.dim))
+            n = max(1, min(LOOK_POINTS, LOOK_NUMBERS // (len(LOOK_RADII) * frames.dim)))
+            eps = self.rng.standard_normal((len(LOOK_RADII), n, frames.dim))
             eps /= np.linalg.norm(eps, axis=2, keepdims=True)
             eps *= np.sqrt(frames.dim) * np.array(LOOK_RADII)[:, None, None]
             eps = eps.reshape(-1, frames.dim)
@@ -227,11 +233,11 @@ class Expedition:
             best = np.argsort(-np.where(new, log_p, -np.inf), kind="stable")[:LOOK_CLIMBS]
             best = best[new[best]]
             if len(best):
-                self._climb(Ascent(eps[best]), frame, frames)
+                self._climb(Ascent(eps[best]), frame, frames, len(best))
             self.n_around += self.atlas.n_gradients - before
 
-    def _climb(self, ascent: Ascent, frame: WhitenedTarget, frames: Stack) -> None:
-        """Let scouts climb, and measure the modes that they found."""
+    def _climb(self, ascent: Ascent, frame: WhitenedTarget, frames: Stack, near: int) -> None:
+        """Let scouts climb, the first from near known ground, and measure what they find."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             ascent.run(frame, lambda running: self._give_up(ascent, running, frame, frames))
         self.atlas.n_gradients += int(ascent.n_steps.sum())
@@ -249,15 +255,15 @@ class Expedition:
             if not len(new):
                 break
             best = scouts[new[0]]
-            self._measure(ascent.x[best], curvature[best], frame, bool(best >= PARTY_SIZE // 2))
+            self._measure(ascent.x[best], curvature[best], frame, bool(best >= near))
             rest = np.delete(np.arange(len(scouts)), new[0])
             scouts, z, values = scouts[rest], z[rest], values[rest]
-        # Only scouts of the second half count: the first half set out near known components.
-        self._count(z[scouts >= PARTY_SIZE // 2])
+        # Those that set out near known components do not count.
+        self._count(z[scouts >= near])
 
-    def _points(self, frames: Stack, party: int) -> Float[np.ndarray, "n d"]:
+    def _points(self, frames: Stack, party: int, size: int) -> Float[np.ndarray, "n d"]:
         """Where a party sets out: half of it around known components, half anywhere in a cube."""
-        d, n = frames.dim, PARTY_SIZE // 2
+        d, n = frames.dim, size // 2
         noise = self.rng.standard_normal((n, d))
         radius = np.resize(np.roll(RADII, party), n)[:, None]
         component = self.rng.integers(len(frames), size=n)
@@ -267,8 +273,8 @@ class Expedition:
                 for k, e in zip(component, radius * noise, strict=True)
             ]
         )
-        cube = self.rng.uniform(-1, 1, size=(PARTY_SIZE - n, d))
-        wide = cube * np.resize(np.roll(HALF_WIDTHS, party), PARTY_SIZE - n)[:, None]
+        cube = self.rng.uniform(-1, 1, size=(size - n, d))
+        wide = cube * np.resize(np.roll(HALF_WIDTHS, party), size - n)[:, None]
         if self.atlas.modes:
             low, high = frames.means.min(axis=0), frames.means.max(axis=0)
             box = 0.5 * (low + high) + 0.5 * BOX_WIDTH * (high - low) * cube
