@@ -261,18 +261,37 @@ def test_wrong_use_is_refused_before_any_work(options, told):
         infimum.climb(target, **options)
 
 
-def test_ctrl_c_in_the_check_of_a_rung_ends_the_climb():
-    """The rung keeps its q, judged by few draws; no further rung begins."""
+def interrupted_climb(stage):
+    """A climb in which Ctrl-C comes at the first value after a stage has begun."""
     stages = []
 
     def density(z):
-        if stages and stages[-1] == "checking" and "interrupted" not in stages:
+        if stages and stages[-1] == stage:
             stages.append("interrupted")
             raise KeyboardInterrupt
         return -0.5 * (z**2).sum(), -z
 
     target = infimum.from_numpy(density, 2)
-    climb = infimum.climb(target, callback=lambda progress: stages.append(progress.stage) and False)
+
+    def callback(progress):
+        if "interrupted" not in stages:
+            stages.append(progress.stage)
+
+    return infimum.climb(target, callback=callback)
+
+
+def test_ctrl_c_in_the_check_of_a_rung_ends_the_climb():
+    """The rung keeps its q, judged by few draws; no further rung begins."""
+    climb = interrupted_climb("checking")
     assert climb.ended == "interrupted"
     assert [fit.reason.name for fit in climb] == ["INTERRUPTED"]
     assert climb.best.verdict == "unreliable"
+
+
+def test_ctrl_c_while_other_modes_are_looked_for_leaves_the_fit_and_its_check():
+    climb = interrupted_climb("scouting")
+    assert climb.ended == "interrupted"
+    assert [fit.reason.name for fit in climb] == ["CONVERGED"]
+    assert climb.best.ess > 4000
+    assert climb.best.verdict == "reweight"
+    assert climb.best.work.sought == "not looked for: the fit was cut short"

@@ -57,7 +57,7 @@ def find_mass_in_shells(
     radius = np.linalg.norm(np.asarray(q.pull_back(z)), axis=1)
     edge = begin = _weighted_quantile(radius, share, BEGIN)
     beyond = share * (radius > begin)
-    seen = np.array([beyond.sum(), np.sqrt((beyond**2).sum())])
+    drawn, noise = float(beyond.sum()), float(np.sqrt((beyond**2).sum()))
     points, log_v = list[np.ndarray](), list[np.ndarray]()
     masses, errors = list[float](), list[float]()
     while len(masses) < MOST_SHELLS:
@@ -71,12 +71,12 @@ def find_mass_in_shells(
         if masses[-1] < LEAST_SHELL and edge > begin + np.sqrt(q.dim) * 0.5:
             break
     mass, error = float(np.sum(masses)), float(np.linalg.norm(errors))
-    lack = mass - seen[0]
+    lack = mass - drawn
     spent = DIRECTIONS * len(masses)
-    if not lack > SURE * np.hypot(error, seen[1]):
+    if not lack > SURE * np.hypot(error, noise):
         return UnseenMass(0.0, points[0][:0]), spent
-    lacking = _lacking(np.array(masses), begin, radius, share)
-    weight = np.exp(np.stack(log_v) - log_z) * lacking[:, None]
+    part = _lacking(np.array(masses), begin, radius, share)
+    weight = np.exp(np.stack(log_v) - log_z) * part[:, None]
     weight = np.where(np.isfinite(weight), weight, 0.0).ravel()
     chosen = rng.choice(weight.size, KEPT_DRAWS, p=weight / weight.sum())
     return UnseenMass(lack, np.concatenate(points)[chosen]), spent
@@ -104,8 +104,8 @@ def _lacking(
     """The part of each shell's mass that the draws in it lack."""
     places = np.floor((radius - begin) / WIDTH)
     inside = (places >= 0) & (places < len(masses))
-    seen = np.bincount(places[inside].astype(int), share[inside], len(masses))
-    return np.maximum(masses - seen, 0.0) / np.maximum(masses, np.finfo(float).tiny)
+    drawn = np.bincount(places[inside].astype(int), share[inside], len(masses))
+    return np.maximum(masses - drawn, 0.0) / np.maximum(masses, np.finfo(float).tiny)
 
 
 def _weighted_quantile(

@@ -29,9 +29,8 @@ itself. With it 97 means of 100 are within `MEAN_TOLERANCE`."""
 LEAST_ESS = 400
 """Effective draws that a reweighted answer needs: its Monte Carlo error is then 0.05 sd."""
 
-MARGIN, MOST_MORE = 1.25, 8.0
-"""By how much more draws overshoot what they lack, as that is an estimate, and how many times more
-may be taken: values alone, fewer than the gradients of most searches."""
+MARGIN = 1.25
+"""By how much more draws overshoot what they lack, as that is an estimate."""
 
 MOST_KHAT = 0.7
 """k̂ up to which importance weights can be trusted (Vehtari et al. 2024)."""
@@ -321,15 +320,17 @@ def trusted(
     return bool(near or _beyond(log_w) <= 1)
 
 
-def growth_needed(log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"]) -> float:
+def growth_needed(
+    log_w_q: Float[np.ndarray, " n"], log_w: Float[np.ndarray, " m"], most: float
+) -> float:
     """How many times as many draws weights need that lack nothing but number.
 
-    1 if they are trusted, or lack something else, or too much.
+    1 if they are trusted, or lack something else, or more than `most` times as many.
     """
     if trusted(log_w_q, log_w):
         return 1.0
     more = MARGIN * max(LEAST_ESS / weights.ess(log_w), _beyond(log_w))
-    return float(more) if 1 < more <= 1 + MOST_MORE else 1.0
+    return float(more) if 1 < more <= most else 1.0
 
 
 def _beyond(log_w: Float[np.ndarray, " m"]) -> float:

@@ -46,6 +46,10 @@ from infimum.search.progress import Progress, Watch
 from infimum.solvers._solver import FEWEST_DRAWS, Reason, State
 from infimum.target.target import Target
 
+MOST_MORE = 8.0
+"""How many times more draws may be taken where the weights lack nothing but number; and no more
+than the search took gradients, so that a check never costs more than the fit."""
+
 
 def fit_rung(
     request: Request, plan: Plan, family: Family, tell: Watch, placed: Sequence[State] = ()
@@ -74,9 +78,8 @@ def fit_rung(
     search, best = find_optima(plan, family, watch, placed)
     search.n_scouted += pattern
     improper = improper_direction(plan, search, best)
-    watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
     family = _family_of(best.q, family)
-    draws = _weigh(request, plan, family, search, best, improper)
+    draws = _weigh(request, plan, family, search, best, improper, watch)
     compiling = CLOCK.compile_seconds - watch.compiled
     assessment, spent = assess(target, draws, best.reason or Reason.INTERRUPTED, plan.stop)
     search.n_checks += spent
@@ -145,6 +148,7 @@ def _weigh(
     search: Search,
     best: State,
     improper: str | None,
+    watch: Watch,
 ) -> WeighedDraws:
     """Fresh draws of a proposal around the best q; few of q alone, if a stop comes meanwhile."""
     target, seed, scouted = request.target, request.seed, search.n_scouted
@@ -152,7 +156,8 @@ def _weigh(
     with plan.stop.cut_short():
         others = rival_optima(search, best)
         if improper is None:
-            others += scouted_modes(plan, family, search, best)
+            others += scouted_modes(plan, family, search, best, watch)
+        watch(Progress("checking", 0, best.loss, search.n_calls, best.info.n_gradients))
         rng = generator(seed, SCOUT_STREAM, 2)
         search.n_modes, spent = count_modes(plan.searched, best.q, others, rng)
         search.n_checks += spent
@@ -160,10 +165,12 @@ def _weigh(
         search.n_checks += spent
         proposal, n = propose(best.q, curvature, others), request.n_draws_of(best.q)
         draws = weigh(target, proposal, n, seed)
-        growth = growth_needed(draws.log_w, draws.log_weights)
-        if growth > 1 and not request.draws and target.large is None:
-            search.n_checks += len(draws.log_p)
-            draws = weigh(target, proposal, int(np.ceil(growth * n)), seed)
+        if not request.draws and target.large is None:
+            most = 1 + min(MOST_MORE, search.n_gradients / len(draws.log_p))
+            growth = growth_needed(draws.log_w, draws.log_weights, most)
+            if growth > 1:
+                search.n_checks += len(draws.log_p)
+                draws = weigh(target, proposal, int(np.ceil(growth * n)), seed)
     if draws is None:
         best.reason = Reason.INTERRUPTED
         draws = weigh(target, propose(best.q, None), LEAST_DRAWS, seed)
@@ -204,7 +211,7 @@ def _work(
     undefined = [i.first_undefined for i in infos if i.first_undefined is not None]
     first_failure = f"{failures.meaning}; the first: {failures.first}" if failures.first else None
     return Work(
-        n_gradients=search.n_scouted + sum(info.n_gradients for info in infos),
+        n_gradients=search.n_gradients,
         n_calls=search.n_calls,
         n_checks=search.n_checks,
         n_modes=search.n_modes,

@@ -77,6 +77,11 @@ class Search:
     sought: str = ""
     looked: bool = True
 
+    @property
+    def n_gradients(self) -> int:
+        """Gradients of all starts, and of scouts and the pattern."""
+        return self.n_scouted + sum(state.info.n_gradients for state in self.states)
+
 
 def place_starts(
     target: Target,

@@ -6,6 +6,7 @@ import numpy as np
 
 from infimum import families
 from infimum.base.seeds import SCOUT_STREAM, generator
+from infimum.base.stopping import Stopped
 from infimum.families._distribution import Distribution, Pooled
 from infimum.families._family import Family, Pooling, Searched, Stacking
 from infimum.families.fullrank import DenseGaussian
@@ -14,8 +15,9 @@ from infimum.objective.draws import fresh_draws
 from infimum.search.atlas import KnownGround, Mode, log_known_mass, moved_to
 from infimum.search.loop import RIVAL_GAP, Search, remaining_optima, run_solvers
 from infimum.search.plan import Plan
-from infimum.search.progress import Watch
-from infimum.search.scouts import HALF_WIDTHS, RADII, explore
+from infimum.search.progress import Progress, Watch
+from infimum.search.scouts import explore
+from infimum.search.sites import HALF_WIDTHS, RADII
 from infimum.solvers._solver import Reason, State
 from infimum.target.target import Target
 
@@ -57,7 +59,9 @@ def rival_optima(search: Search, best: State) -> list[Distribution]:
     ]
 
 
-def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> list[Distribution]:
+def scouted_modes(
+    plan: Plan, family: Family, search: Search, best: State, watch: Watch
+) -> list[Distribution]:
     """Modes that no start found and q does not cover, as members of the family.
 
     Scouts are sent out once in a climb. They need at most `LARGEST_DIFFERENCED` dimensions if there
@@ -73,8 +77,9 @@ def scouted_modes(plan: Plan, family: Family, search: Search, best: State) -> li
     states = [best, *(s for s in remaining_optima(search) if s is not best and np.isfinite(s.loss))]
     known = [(state.q, -float(state.loss)) for state in states]
     if not plan.atlas.explored:
-        _send_scouts(plan, target, search, known)
-    search.sought = _sought(plan)
+        with plan.stop.cut_short():
+            _send_scouts(plan, target, search, known, watch)
+    search.sought, search.looked = _sought(plan), plan.atlas.n_scouts > 0
     return [_member(family, gaussian_at(mode)) for mode in plan.atlas.new_modes(known)]
 
 
@@ -97,6 +102,8 @@ def _sought(plan: Plan) -> str:
     atlas = plan.atlas
     n, met = atlas.n_scouts, len(atlas.modes)
     went = f"{n} scouts, from up to {RADII[-1]:g} sds of q and {HALF_WIDTHS[-1]:g} units around 0, "
+    if not n:
+        return f"{NOT_LOOKED}: the fit was cut short"
     if not met:
         most = min(1.0, RULE_OF_THREE / n)
         return went + f"met none: one that {most:.0%} of such scouts would reach is excluded (95 %)"
@@ -118,7 +125,7 @@ def take_in_modes(
     if plan.stop.requested or not (settled and isinstance(best.q, Pooled)) or plan.scouts == 0:
         return False
     known = [(best.q, -float(best.loss))]
-    _send_scouts(plan, target, search, known)
+    _send_scouts(plan, target, search, known, watch)
     new_modes = [(gaussian_at(mode), mode.log_mass) for mode in plan.atlas.new_modes(known)]
     if not new_modes or len(best.q.stack()) + len(new_modes) > best.q.max_components:
         return False
@@ -130,7 +137,9 @@ def take_in_modes(
     return True
 
 
-def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround) -> None:
+def _send_scouts(
+    plan: Plan, target: Target, search: Search, known: KnownGround, watch: Watch
+) -> None:
     """Send scouts out from known ground, and count what they cost.
 
     If there are many rows, scouts climb the density of a part of them, without the corrections of
@@ -140,18 +149,28 @@ def _send_scouts(plan: Plan, target: Target, search: Search, known: KnownGround)
     atlas, surrogate = plan.atlas, plan.surrogate
     calls, gradients, values = atlas.n_calls, atlas.n_gradients, atlas.n_values
     rng = generator(plan.seed, SCOUT_STREAM)
+    spent = search.n_gradients
     each = 1 if plan.searched.differentiable else 2 * target.dim + 1
     most = np.inf if each == 1 else MOST_VALUES / each
+    loss = -known[0][1]
+
+    def pause() -> None:
+        plan.stop.check()
+        if watch(Progress("scouting", 0, loss, search.n_calls, spent + atlas.n_gradients)):
+            raise Stopped
+
     scouts = plan.scouts
     if scouts is None and target.dim > LARGEST_SCOUTED:
         scouts = FEW_SCOUTS
-    if surrogate is not None:
-        explore(atlas, surrogate.part, known, rng, n_scouts=scouts)
-        atlas.modes = moved_to(atlas.modes, surrogate.exact)
-    else:
-        explore(atlas, target, known, rng, most, scouts)
-    search.n_calls += atlas.n_calls - calls
-    search.n_scouted += each * (atlas.n_gradients - gradients) + atlas.n_values - values
+    try:
+        if surrogate is not None:
+            explore(atlas, surrogate.part, known, rng, pause, n_scouts=scouts)
+            atlas.modes = moved_to(atlas.modes, surrogate.exact)
+        else:
+            explore(atlas, target, known, rng, pause, most, scouts)
+    finally:
+        search.n_calls += atlas.n_calls - calls
+        search.n_scouted += each * (atlas.n_gradients - gradients) + atlas.n_values - values
 
 
 def _member(family: Family, q: Distribution) -> Distribution:

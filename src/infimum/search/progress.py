@@ -17,7 +17,7 @@ class Progress:
     ----------
     stage
         "begun" if the fit will take long; then "starting", "fitting", "reading" (all rows),
-        "checking"; or "skipped" if a rung of a climb is too large.
+        "checking", "scouting" (for other modes); or "skipped" if a rung of a climb is too large.
     running
         Number of starts that are still moving.
     loss

@@ -10,6 +10,7 @@ the modes that are still unseen are then as rare as those that were seen once (G
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,7 @@ from infimum.search.atlas import (
     log_known_mass,
     stack_of,
 )
+from infimum.search.sites import party_sites, rings
 from infimum.search.whitened import WhitenedTarget
 from infimum.structure.differences import curvature_from, difference_steps
 from infimum.target.target import Target
@@ -40,24 +42,8 @@ QUIET_PARTIES, COMPONENTS_PER_PARTY = 2, 4
 """Parties in a row that must find nothing new before the search ends: two, two more if a mode was
 found, and one more for every four known components."""
 
-LOOK_RADII = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-LOOK_POINTS, LOOK_CLIMBS, MOST_LOOKED = 160, 6, 4
-"""Distances from the middle of a known component, in typical ones of its draws, at which p̂ is
-compared with what is known; points at each, ascents from the highest, and components at most. Of
-ten spikes a twentieth as wide as the bulk, half an sd from its middle in d = 10, all were met."""
-
-LOOK_NUMBERS = 2**22
-"""Numbers in all points around one component, 32 MB: fewer points above 2,000 dimensions."""
-
-RADII = (1.0, 2.0, 4.0, 8.0)
-"""Distances of scouts from a known component, in its sds."""
-
-HALF_WIDTHS = (3.0, 10.0, 30.0, 100.0)
-"""Half the widths of the cubes around the origin that scouts start in, in units of the
-parameters."""
-
-BOX_WIDTH = 2.0
-"""Width of the box that scouts start in, in widths of the box around all known modes."""
+LOOK_CLIMBS, MOST_LOOKED = 6, 4
+"""Ascents from the highest points around a component, and components that are looked around."""
 
 VISITS = 3
 """Times that every mode must have been reached before the search ends."""
@@ -92,6 +78,7 @@ def explore(
     target: Target,
     known: KnownGround,
     rng: np.random.Generator,
+    pause: Callable[[], None] = lambda: None,
     most_gradients: float = np.inf,
     n_scouts: int | None = None,
 ) -> None:
@@ -101,6 +88,8 @@ def explore(
     ----------
     atlas
         Takes in the modes that are found, and their cost.
+    pause
+        Is called before each evaluation, and may raise `Stopped`: the atlas then is what is known.
     most_gradients
         Gradients after which no more are sent, whatever they find.
     n_scouts
@@ -109,7 +98,7 @@ def explore(
     atlas.explored = True
     atlas.modes = atlas.new_modes(known)
     gradients_before = atlas.n_gradients
-    expedition = Expedition(atlas, target, known, rng)
+    expedition = Expedition(atlas, target, known, rng, pause)
     if not np.isfinite(expedition.ground.log_dets()).all():
         return
     expedition.look_around()
@@ -150,6 +139,8 @@ class Expedition:
         What was known before the first party.
     rng
         The generator of everything random.
+    pause
+        Is called before each evaluation.
     looked, n_around
         Components that have been looked around, and the gradients that this took.
     visits
@@ -160,6 +151,7 @@ class Expedition:
     target: Target
     known: KnownGround
     rng: np.random.Generator
+    pause: Callable[[], None]
     looked: int = 0
     n_around: int = 0
     visits: list[int] = field(default_factory=list)
@@ -205,7 +197,7 @@ class Expedition:
         """Let one party climb, and measure the modes that it found."""
         frames = self.frames()
         frame = WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
-        points = self._points(frames, party, size)
+        points = party_sites(frames, party, size, bool(self.atlas.modes), self.rng)
         eps = frame.stack.pull_back(0, points)
         self.atlas.n_scouts += len(eps)
         self._climb(Ascent(eps), frame, frames, size // 2)
@@ -221,12 +213,9 @@ class Expedition:
             frame = WhitenedTarget(self.target, frames.taken(np.array([self.looked])))
             self.looked += 1
             before = self.atlas.n_gradients
-            n = max(1, min(LOOK_POINTS, LOOK_NUMBERS // (len(LOOK_RADII) * frames.dim)))
-            eps = self.rng.standard_normal((len(LOOK_RADII), n, frames.dim))
-            eps /= np.linalg.norm(eps, axis=2, keepdims=True)
-            eps *= np.sqrt(frames.dim) * np.array(LOOK_RADII)[:, None, None]
-            eps = eps.reshape(-1, frames.dim)
+            eps = rings(frames.dim, self.rng)
             z = frame.points(eps)
+            self.pause()
             log_p = self.target.values(z)
             self.atlas.n_values += len(z)
             new = np.isfinite(log_p) & (log_p - self.log_known_density(z) >= NEW_GROUND)
@@ -261,30 +250,11 @@ class Expedition:
         # Those that set out near known components do not count.
         self._count(z[scouts >= near])
 
-    def _points(self, frames: Stack, party: int, size: int) -> Float[np.ndarray, "n d"]:
-        """Where a party sets out: half of it around known components, half anywhere in a cube."""
-        d, n = frames.dim, size // 2
-        noise = self.rng.standard_normal((n, d))
-        radius = np.resize(np.roll(RADII, party), n)[:, None]
-        component = self.rng.integers(len(frames), size=n)
-        near = np.array(
-            [
-                frames.taken(np.array([k])).push(e[None, None])[0, 0]
-                for k, e in zip(component, radius * noise, strict=True)
-            ]
-        )
-        cube = self.rng.uniform(-1, 1, size=(size - n, d))
-        wide = cube * np.resize(np.roll(HALF_WIDTHS, party), size - n)[:, None]
-        if self.atlas.modes:
-            low, high = frames.means.min(axis=0), frames.means.max(axis=0)
-            box = 0.5 * (low + high) + 0.5 * BOX_WIDTH * (high - low) * cube
-            wide[::2] = box[::2]
-        return np.concatenate([near, wide])
-
     def _give_up(
         self, ascent: Ascent, running: np.ndarray, frame: WhitenedTarget, frames: Stack
     ) -> None:
         """End scouts on known ground: amid a component, with p̂ not far above the known density."""
+        self.pause()
         z = frame.points(ascent.x[running])
         nearest = np.min(
             [(frames.pull_back(k, z) ** 2).sum(axis=1) for k in range(len(frames))], axis=0
