@@ -63,11 +63,31 @@ def test_few_draws_of_an_exact_q_are_enough_for_many_quantities():
     assert set(quantities.verdicts(compared, True)) == {"good"}
 
 
-def test_a_search_that_has_not_ended_must_leave_even_weights():
-    log_w = np.random.default_rng(0).standard_normal(4000)
-    assert quantities.trusted(0.5 * log_w, 0.5 * log_w, converged=False)
-    assert quantities.trusted(1.2 * log_w, 1.2 * log_w)
-    assert not quantities.trusted(1.2 * log_w, 1.2 * log_w, converged=False)
+def test_weights_that_lack_nothing_but_number_say_how_many_draws_they_need():
+    log_w = np.random.default_rng(0).standard_normal(700)  # every third draw is effective
+    assert not quantities.trusted(log_w, log_w)
+    needed = quantities.growth_needed(log_w, log_w, 8.0)
+    assert 1.2 < needed < 4
+    more = np.random.default_rng(0).standard_normal(int(needed * 700))
+    assert quantities.trusted(more, more)
+    assert quantities.growth_needed(more, more, 8.0) == 1.0
+    assert quantities.growth_needed(log_w, log_w, 1.1) == 1.0  # not at any price
+    heavy = 3.0 * np.random.default_rng(0).standard_normal(4000)
+    assert quantities.growth_needed(heavy, heavy, 8.0) == 1.0  # number is not all that lacks
+
+
+def test_quantities_that_lack_nothing_but_number_say_how_many_draws_they_need():
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal((300, 3))
+    compared = quantities.compare([draws + 1.0], 300, 1.2 * draws[:, 0])
+    assert (quantities.verdicts(compared, True) == "unreliable").all()
+    needed = quantities.growth_of_rows(compared, np.inf, 20.0)
+    assert 2 < needed < 20
+    n = int(needed * 300)
+    more = rng.standard_normal((n, 3))
+    many = quantities.compare([more + 1.0], n, 1.2 * more[:, 0])
+    assert (quantities.verdicts(many, True) != "unreliable").all()
+    assert quantities.growth_of_rows(many, np.inf, 20.0) == 1.0
 
 
 def test_bounded_weights_are_believed_whatever_their_tail_index():

@@ -126,14 +126,12 @@ class Assessment:
     @functools.cached_property
     def trusted(self) -> bool:
         """Whether the weights can be believed at all."""
-        if self.reason is Reason.IMPROPER:
+        if self.reason in (Reason.IMPROPER, Reason.LOST):
             return False
         if self.unseen_mass > quantities.MOST_UNSEEN:
             return False
-        draws = self.draws
-        # A search that was cut short is no sign of trouble, unlike one that went on to its limits.
-        fine = self.reason.converged or self.reason is Reason.INTERRUPTED
-        return quantities.trusted(draws.log_w, draws.log_weights, fine)
+        # Why the search has ended says nothing of the weights.
+        return quantities.trusted(self.draws.log_w, self.draws.log_weights)
 
     @functools.cached_property
     def verdict(self) -> str:

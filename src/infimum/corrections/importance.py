@@ -61,7 +61,7 @@ def importance(fit: Fit, n: int = 1000, *, replace: bool = True, seed: Seed = 0)
     chosen = _chosen(w, log_w, n, replace, generator(seed, CORRECT_STREAM, 1))
     pooled = _Pooled(fit, z, log_w, (log_p - log_q)[:size], n)
     effective, tail = weights.ess(pooled.every), weights.khat(pooled.every)
-    trusted = quantities.trusted(pooled.own, pooled.every, fit.reason.converged)
+    trusted = quantities.trusted(pooled.own, pooled.every)
     why = f"{effective:.0f} of {len(pooled.every)} draws are effective, with tail index {tail:.2f}."
     if fit.assessment.affected.any():
         trusted, why = False, f"{why} {unseen_sentence(fit.assessment)}"

@@ -22,7 +22,7 @@ from infimum.answer.structure import n_colours
 from infimum.answer.weighed import WeighedDraws, weigh
 from infimum.base.program import CLOCK
 from infimum.base.seeds import ADAPT_STREAM, CURVATURE_STREAM, SCOUT_STREAM, Seed, generator
-from infimum.checks.quantities import growth_needed
+from infimum.checks import quantities
 from infimum.families._distribution import (
     LARGEST_DENSE,
     Distribution,
@@ -46,9 +46,9 @@ from infimum.search.progress import Progress, Watch
 from infimum.solvers._solver import FEWEST_DRAWS, Reason, State
 from infimum.target.target import Target
 
-MOST_MORE = 8.0
-"""How many times more draws may be taken where the weights lack nothing but number; and no more
-than the search took gradients, so that a check never costs more than the fit."""
+LEAST_MORE, MOST_MORE = 3.0, 8.0
+"""How many times more draws may be taken where they lack nothing but number; more than the first
+only if the search took as many gradients."""
 
 
 def fit_rung(
@@ -166,8 +166,7 @@ def _weigh(
         proposal, n = propose(best.q, curvature, others), request.n_draws_of(best.q)
         draws = weigh(target, proposal, n, seed)
         if not request.draws and target.large is None:
-            most = 1 + min(MOST_MORE, search.n_gradients / len(draws.log_p))
-            growth = growth_needed(draws.log_w, draws.log_weights, most)
+            growth = _growth(draws, search.n_gradients)
             if growth > 1:
                 search.n_checks += len(draws.log_p)
                 draws = weigh(target, proposal, int(np.ceil(growth * n)), seed)
@@ -178,6 +177,19 @@ def _weigh(
     search.n_checks += search.n_scouted - scouted + len(draws.log_p)
     search.n_scouted = scouted
     return draws
+
+
+def _growth(draws: WeighedDraws, n_gradients: int) -> float:
+    """How many times as many draws are taken, where they lack nothing but number."""
+    most = 1 + min(MOST_MORE, max(LEAST_MORE, n_gradients / len(draws.log_p)))
+    log_w = draws.log_w, draws.log_weights
+    growth = quantities.growth_needed(*log_w, most)
+    if growth > 1 or not quantities.trusted(*log_w):
+        return growth
+    judged = draws.space.judged
+    heavy = quantities.heavy_limit(*log_w, int(judged.sum()))
+    compared = quantities.Comparison(*(x[judged] for x in draws.comparison))
+    return quantities.growth_of_rows(compared, heavy, most)
 
 
 def _curvature(target: Target, q: Distribution, seed: Seed) -> tuple[np.ndarray | None, int]:

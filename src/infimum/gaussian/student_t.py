@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from infimum.gaussian.factor import Factor, factor_beside
 
-FEWEST_FREEDOM = 3.0
+FEWEST_FREEDOM = 2.0
 """Fewest degrees of freedom of a wide proposal: its tails are heavier than any with a variance.
 Its radius varies by 1/√(2ν), so ν = d/2 in high dimensions keeps it near the shell of q."""
 

@@ -160,7 +160,7 @@ def _judge(fit: Fit, log_w: np.ndarray, log_ratio: np.ndarray, method: str) -> E
     se *= weights.error_growth(len(log_w), tail)
     estimate = Estimate(value, math.hypot(se, fit.unseen_mass))
     log_w_q = (log_w - log_ratio)[: fit.n_draws]
-    trusted = quantities.trusted(log_w_q, log_w, fit.reason.converged)
+    trusted = quantities.trusted(log_w_q, log_w)
     trusted &= fit.unseen_mass <= quantities.MOST_UNSEEN
     reliable = trusted and estimate.se <= MOST_ERROR
     why = f"{effective:.0f} of {len(log_w)} draws are effective, with tail index {tail:.2f}."
