@@ -42,6 +42,9 @@ Style = dict[str, Any]
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#595959"
 """Colours of p*, of q, and of everything else; they differ in grey too (Okabe & Ito 2008)."""
 
+UNKNOWN = "#E4E4E4"
+"""Colour of p* where too few effective draws say what it is."""
+
 
 def several_panels(
     axes: AxesLike | None, shape: tuple[int, ...], size: tuple[float, float]
@@ -145,6 +148,9 @@ def add_legend(
         shades = tints(len(masses) or 2)
         handles.append(tuple(Rectangle((0, 0), 1, 1, facecolor=shade) for shade in shades))
         labels.append("p*, exact" if scene.exact is not None else "p*, by reweighting")
+        if any(not scene.known(i) for i in range(len(scene.labels))):
+            handles.append(Rectangle((0, 0), 1, 1, facecolor=UNKNOWN))
+            labels.append("too few effective draws")
     percents = " and ".join(", ".join(f"{100 * m:.3g}" for m in masses).rsplit(", ", 1))
     where.legend(
         handles,

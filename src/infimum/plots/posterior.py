@@ -18,6 +18,7 @@ from infimum.plots.axes import (
     BLUE,
     CLEAR_KL,
     INVISIBLE_KL,
+    UNKNOWN,
     VERMILION,
     AxesLike,
     add_legend,
@@ -228,6 +229,9 @@ def _draw_marginal(panel: Axes, q: Density, p: Density | None, limits: tuple[flo
     if p is not None:
         panel.fill_between(p.nodes[0], p.height, color=tints(2)[0], linewidth=0)
         panel.plot(p.nodes[0], p.height, color=tints(2)[1], linewidth=1)
+        if p.known is not None and not p.known.all():
+            unknown = ~p.known & (p.height > 0)
+            panel.fill_between(p.nodes[0], p.height, where=unknown, color=UNKNOWN, linewidth=0)
     panel.plot(q.nodes[0], q.height, color=VERMILION, linewidth=1.8)
     panel.set(xlim=limits, yticks=[])
     panel.set_ylim(bottom=0)

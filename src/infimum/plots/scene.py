@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from infimum.base.errors import coded_error
 from infimum.checks import weights
 from infimum.families._distribution import NaturalGaussian
 from infimum.objective.draws import log_density
+from infimum.plots.smooth import reweighted, smoothed
 from infimum.target.compiled import FEW_VALUES
 from infimum.target.space import NO_COORDINATE, columns
 
@@ -33,6 +34,9 @@ GAUSSIAN_NODES = 256
 """Nodes of a grid on each axis: for draws, for an exact p*, and for a Gaussian q. With fewer nodes
 contours of a narrow ridge have corners."""
 
+VISIBLE = 0.01
+"""Part of the largest height from which a curve can be seen."""
+
 MOST_EDGE_MASS = 2e-3
 """Mass of p* near one edge of an exact grid above which the grid grows on that side."""
 
@@ -49,11 +53,14 @@ class Density:
         Mass of each node; all masses sum to one.
     height
         Density per unit of the quantities.
+    known
+        At which nodes it rests on enough draws; None if on all.
     """
 
     nodes: tuple[np.ndarray, ...]
     mass: np.ndarray
     height: np.ndarray
+    known: np.ndarray | None = None
 
     def levels(self, masses: Sequence[float]) -> np.ndarray:
         """Heights whose highest-density regions hold these masses, lowest height first."""
@@ -138,7 +145,7 @@ class Scene:
             return self.grid.density(axes, _marginal(mass, axes))
         draws = self.smooth[: self.fit.n_draws, shown]
         even = np.full(len(draws), 1 / len(draws))
-        return self.grid.density(axes, _smoothed(draws, even, self.grid.nodes[shown]))
+        return self.grid.density(axes, smoothed(draws, even, self.grid.nodes[shown]))
 
     def p(self, *axes: int) -> Density | None:
         """p* over one or two of the quantities; None if it is not known."""
@@ -147,8 +154,19 @@ class Scene:
             return self.grid.density(axes, _marginal(self.exact, axes))
         if self.w is None:
             return None
-        mass = _smoothed(self.smooth[:, shown], self.w, self.grid.nodes[shown])
-        return self.grid.density(axes, mass)
+        mass, known = reweighted(self.smooth[:, shown], self.w, self.grid.nodes[shown])
+        density = self.grid.density(axes, mass)
+        # Where little is known nothing stands out.
+        top = density.height.max(where=known, initial=0.0)
+        height = np.where(known, density.height, np.minimum(density.height, top))
+        return replace(density, height=height, known=known)
+
+    def known(self, axis: int) -> bool:
+        """Whether p* over one quantity rests on enough draws wherever its curve can be seen."""
+        p = self.p(axis)
+        if p is None or p.known is None:
+            return True
+        return bool(p.known[p.height > VISIBLE * p.height.max()].all())
 
 
 def _marginal(mass: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -347,38 +365,3 @@ def _normal(q: NaturalGaussian, coordinates: list[int], nodes: np.ndarray) -> np
     apart = _mesh(nodes - np.asarray(q.mean)[coordinates, None], np.arange(len(nodes)))
     distance = np.sum(apart * np.linalg.solve(factor @ factor.T, apart.T).T, axis=1)
     return np.exp(-0.5 * distance).reshape((nodes.shape[1],) * len(nodes))
-
-
-def _smoothed(draws: np.ndarray, w: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Mass of weighted draws on a grid, by Gaussian kernels with the shape of their covariance.
-
-    The kernels have Scott's width for the effective number of draws. The draws are first shrunk
-    towards their mean, so that smoothing does not change their covariance (West 1993). Where draws
-    are sparse, the kernels are up to four times wider: their width is the inverse root of a first
-    estimate (Abramson 1982), in steps of √2.
-    """
-    draws, w = draws[w > 0], w[w > 0]
-    step = nodes[:, 1] - nodes[:, 0]
-    edges = [np.append(x - h / 2, x[-1] + h / 2) for x, h in zip(nodes, step, strict=True)]
-    scott = np.sum(w**2) ** (2 / (4 + len(nodes)))
-    centred = (draws - w @ draws) / np.sqrt(1 + scott)
-    histogram, _ = np.histogramdd(w @ draws + centred, bins=edges, weights=w)
-    kernel = scott * (centred.T * w) @ centred + np.diag(step**2) / 4
-    first = np.maximum(_blurred(histogram, kernel, step), np.finfo(float).tiny)
-    middle = np.exp(np.sum(histogram * np.log(first)) / histogram.sum())
-    wider = np.clip(np.round(np.log2(middle / first)) - 2, 0, 4)
-    parts = (
-        _blurred(np.where(wider == k, histogram, 0.0), 2**k * kernel, step)
-        for k in np.unique(wider[histogram > 0])
-    )
-    return np.maximum(sum(parts), 0.0)
-
-
-def _blurred(mass: np.ndarray, covariance: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Convolve mass on a grid with a centred Gaussian, reflected at the grid's ends."""
-    half = len(mass) // 2
-    padded = np.fft.fftn(np.pad(mass, half, mode="symmetric"))
-    axes = [2 * np.pi * np.fft.fftfreq(n, h) for n, h in zip(padded.shape, step, strict=True)]
-    waves = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    damping = np.exp(-0.5 * np.sum(waves @ covariance * waves, axis=-1))
-    return np.fft.ifftn(padded * damping).real[(slice(half, half + len(mass)),) * mass.ndim]
