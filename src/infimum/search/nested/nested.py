@@ -76,7 +76,7 @@ MOST_LEFT = 0.1
 """Nats that a Newton step may still gain at a mode."""
 
 
-class Found(NamedTuple):
+class Pieces(NamedTuple):
     """A member of the family in its pieces, and where the marginal was evaluated for it."""
 
     field: Field
@@ -113,16 +113,16 @@ def _member(
 ) -> tuple[NestedDistribution, float]:
     """The q of the family, and its loss."""
     try:
-        found = _by_laplace(plan, target, rough)
+        pieces = _by_laplace(plan, target, rough)
     except UnsuitableError:
         exact = _by_shapes(plan, target, rough)
         if exact is None:
             raise
-        found = exact
-    explored, field, conditional = found.explored, found.field, found.conditional
+        pieces = exact
+    explored, field, conditional = pieces.explored, pieces.field, pieces.conditional
     rough.info.n_gradients += field.n_gradients
     q = NestedDistribution(
-        outer=found.outer,
+        outer=pieces.outer,
         conditional=conditional,
         theta=field.theta,
         rest=field.rest,
@@ -131,7 +131,7 @@ def _member(
     return q, -_log_mass(explored, q.outer)
 
 
-def _by_laplace(plan: Plan, target: Target, rough: Rough) -> Found:
+def _by_laplace(plan: Plan, target: Target, rough: Rough) -> Pieces:
     """From Laplace's marginal on to what is nearer, where that pays."""
     field = field_of(target, rough, rough.theta)
     marginal, root = first_marginal(field, rough), root_of(rough)
@@ -152,10 +152,10 @@ def _by_laplace(plan: Plan, target: Target, rough: Rough) -> Found:
     if conditional is None:
         rng = generator(plan.seed, ADAPT_STREAM, 4)
         conditional = gaussian_field(marginal, explored, outer, rng)
-    return Found(field, explored, outer, conditional)
+    return Pieces(field, explored, outer, conditional)
 
 
-def _by_shapes(plan: Plan, target: Target, rough: Rough) -> Found | None:
+def _by_shapes(plan: Plan, target: Target, rough: Rough) -> Pieces | None:
     """By exact shapes from the beginning, where x need not have a mode; None if they do not suit.
 
     They are those of groups that are independent given the scales and what couples the others.
@@ -175,7 +175,7 @@ def _by_shapes(plan: Plan, target: Target, rough: Rough) -> Found | None:
     conditional = None if explored is None else shaped_field(shaped, explored)
     if explored is None or conditional is None:
         return None
-    return Found(field, explored, _density(explored), conditional)
+    return Pieces(field, explored, _density(explored), conditional)
 
 
 def _density(explored: Explored) -> Table | SmoothDensity:
