@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import infimum
-from benchmarks import trust_corrections
+from benchmarks import trust_corrections, trust_verbs
 from benchmarks.methods import forget
 from benchmarks.posteriors import POSTERIORS, Posterior
 from benchmarks.table import Report, Table, number
@@ -86,6 +86,8 @@ def measure(
         trust_corrections.evidence(seeds, report)
         trust_corrections.tempered(seeds, report)
         trust_corrections.gaussians(seeds, report)
+        trust_verbs.corrections(seeds, report)
+        trust_verbs.events(seeds, report)
     trust_corrections.responses(folder, posteriors, seeds, report)
     report.close()
 

@@ -8,13 +8,14 @@ total mean and variance, or from quadrature.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy import stats as densities
-from jax.scipy.special import logsumexp
+from jax.scipy.special import gammaln, logsumexp
 from scipy import stats
 
 import infimum
@@ -126,6 +127,39 @@ def spike(name: str, dim: int, place: float, sd: float) -> Truth:
     """N(0, I), and half of the mass in a narrow mode far away, towards which nothing points."""
     means = np.stack([np.zeros(dim), np.full(dim, place)])
     return mixture(name, means, np.array([1.0, sd]), np.array([0.5, 0.5]), hidden=True)
+
+
+def round_student(name: str, freedom: float, dim: int) -> Truth:
+    """A t whose coordinates share one radius: heavier than a Gaussian in all directions."""
+    half = 0.5 * (freedom + dim)
+    constant = gammaln(half) - gammaln(0.5 * freedom) - 0.5 * dim * np.log(freedom * np.pi)
+    return made(
+        name,
+        lambda z: constant - half * jnp.log1p(jnp.sum(z**2) / freedom),
+        np.zeros(dim),
+        0.0,
+        np.sqrt(freedom / (freedom - 2)),
+    )
+
+
+def by_values(name: str, make: Callable[[str], Truth]) -> Truth:
+    """The same target by its values alone."""
+    truth = make(name)
+    values = truth.target.values
+    return replace(truth, target=infimum.from_numpy(values, truth.target.dim, batched=True))
+
+
+def plateau(name: str) -> Truth:
+    """Effects with unit errors and a common log τ without a prior: flat towards -∞."""
+    y, nothing = np.linspace(-4.0, 4.0, 6), float("nan")
+
+    def log_density(z: Any) -> Any:
+        spread = jnp.sqrt(1.0 + jnp.exp(2 * z[1]))
+        return jnp.sum(densities.norm.logpdf(y, z[0], spread)) + densities.norm.logpdf(
+            z[0], 0.0, 5.0
+        )
+
+    return made(name, log_density, np.zeros(2), nothing, nothing, log_z=nothing, improper=True)
 
 
 def flat(name: str) -> Truth:
@@ -299,9 +333,55 @@ CASES: dict[str, Callable[[str], Truth]] = {
     "4 modes, d = 20": partial(apart, distance=20.0, weights=np.array([0.4, 0.3, 0.2, 0.1])),
     "4 equal modes, d = 20": partial(apart, distance=6.0, weights=np.full(4, 0.25)),
     "hidden mode, d = 5": partial(spike, dim=5, place=200.0, sd=0.01),
+    "narrow mode at a distance, d = 10": partial(
+        mixture,
+        means=np.stack([np.zeros(10), 10.0 * np.eye(10)[0]]),
+        sds=np.array([1.0, 0.2]),
+        weights=np.array([0.5, 0.5]),
+        hidden=True,
+    ),
+    "modes of unequal widths, d = 8": partial(
+        mixture,
+        means=np.stack([np.zeros(8), 9.0 * np.eye(8)[0], 12.0 * np.eye(8)[1]]),
+        sds=np.array([1.0, 0.5, 2.0]),
+        weights=np.array([0.4, 0.3, 0.3]),
+        hidden=True,
+    ),
+    "spike in the bulk, d = 10": partial(
+        mixture,
+        means=np.stack([np.zeros(10), 0.5 * np.eye(10)[0]]),
+        sds=np.array([1.0, 0.05]),
+        weights=np.array([0.7, 0.3]),
+        hidden=True,
+    ),
+    "round t of 6, d = 70": partial(round_student, freedom=6.0, dim=70),
+    "round t of 10, d = 100": partial(round_student, freedom=10.0, dim=100),
+    "round t of 30, d = 300": partial(round_student, freedom=30.0, dim=300),
+    "Laplace, d = 5": partial(
+        product, law=stats.laplace(), log_pdf=densities.laplace.logpdf, dim=5
+    ),
+    "skew-normal by values, d = 2": partial(
+        by_values, make=partial(product, law=stats.skewnorm(5), log_pdf=_skewed, dim=2)
+    ),
+    "modes by values, d = 5": partial(
+        by_values, make=partial(two, dim=5, places=(0.0, 8.0), weight=0.6)
+    ),
     "flat in one direction": flat,
+    "flat where a scale is 0": plateau,
 }
 """Synthetic targets by name, each made when it is asked for."""
+
+LAWS: dict[str, Any] = {
+    "Gaussian, d = 1": stats.norm(1.0, 2.0),
+    "Student's t of 3, d = 5": stats.t(3.0),
+    "log-gamma": stats.loggamma(0.5),
+    "skew-normal, d = 5": stats.skewnorm(5),
+    "log-normal": stats.lognorm(1.0),
+    "gamma of .5": stats.gamma(0.5),
+    "beta(1, 30)": stats.beta(1.0, 30.0),
+    "Laplace, d = 5": stats.laplace(),
+}
+"""What the first coordinate of some of them follows."""
 
 
 def synthetic(name: str) -> Truth:

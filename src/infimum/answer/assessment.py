@@ -27,9 +27,6 @@ LARGEST_DIFFERENCED = 5
 curvature takes 4d² values, and up to 36 of them are taken in each of two to six rounds. In eight
 dimensions a normal density took 20,000 values, ten times the fit's own."""
 
-MOST_UNKNOWN = 0.25
-"""Share of its quantities of which nothing is known that a fit may have and still be used."""
-
 GIVEN_SCALES, GIVEN_DRAWS = 64, 8
 """Draws of θ, and of x at each, that tell how near q(x | θ) is; fewer θ where the check has few
 draws."""
@@ -147,7 +144,7 @@ class Assessment:
         if self.zero_fraction > MOST_ZERO:
             return "reweight"
         rows = self._row_nearness[self.draws.space.judged]
-        if np.mean(rows == "unreliable") > MOST_UNKNOWN:
+        if np.mean(rows == "unreliable") > quantities.MOST_UNKNOWN:
             return "unreliable"
         return "good" if np.all(rows == "good") else "reweight"
 

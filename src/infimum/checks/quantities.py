@@ -32,6 +32,9 @@ LEAST_ESS = 400
 MARGIN = 1.25
 """By how much more draws overshoot what they lack, as that is an estimate."""
 
+MOST_UNKNOWN = 0.25
+"""Share of its quantities of which nothing is known that a fit may have and still be used."""
+
 MOST_KHAT = 0.7
 """k̂ up to which importance weights can be trusted (Vehtari et al. 2024)."""
 
@@ -333,11 +336,14 @@ def growth_needed(
 def growth_of_rows(comparison: Comparison, heavy: float, most: float) -> float:
     """How many times as many draws quantities need that lack nothing but number.
 
-    1 if none does; those that need more than `most` times as many are left as they are.
+    1 if the fit can be used without; those that need more than `most` times as many are left as
+    they are.
     """
     noise = comparison.weighted_noise / MOST_NOISE
     more = MARGIN * np.maximum(noise, comparison.weighted_largest / heavy) ** 2
     fine = verdicts(comparison, True, heavy) != "unreliable"
+    if np.mean(~fine) <= MOST_UNKNOWN:
+        return 1.0
     needs = more[~fine & (more <= most)]
     return float(needs.max(initial=1.0))
 
