@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from infimum.answer.advice import quantity_names
-from infimum.answer.assessment import MOST_UNKNOWN
 from infimum.answer.resampling import converted
 from infimum.base.deprecation import RenamedAttribute
 from infimum.base.errors import coded_error
 from infimum.base.seeds import SAMPLE_STREAM, Seed, generator
-from infimum.checks.quantities import MOST_NOISE, heavy_share
+from infimum.checks.quantities import MOST_NOISE, MOST_UNKNOWN, heavy_share
 from infimum.checks.weights import Estimate
 from infimum.fitting.fit import Fit
 from infimum.target.datatree import model_groups, tree
