@@ -196,7 +196,7 @@ class Corrected:
 
     @functools.cached_property
     def _heavy(self) -> np.ndarray:
-        """Which quantities have an unknown sd: one draw makes up too much of their variance."""
+        """Which quantities have an unknown sd: too few draws make up too much of their variance."""
         if self.heaviest is not None:
             share, limit = self.heaviest()
             return np.asarray(share > limit)
@@ -204,7 +204,10 @@ class Corrected:
             square = (self._values - self._values.mean(axis=0)) ** 2
             largest = square.max(axis=0) / square.sum(axis=0)
             effective = np.clip((self._sd / self._mcse) ** 2, 1.0, len(self))
-            return np.asarray(largest > heavy_share(effective, int(self.fit.space.judged.sum())))
+            heavy = largest > heavy_share(effective, int(self.fit.space.judged.sum()))
+            # Chains stay in a tail for a while: then many draws share what one has seen.
+            noise = self.noise(square) / (2 * square.mean(axis=0))
+            return np.asarray(heavy | (noise > MOST_NOISE))
 
     @functools.cached_property
     def reason(self) -> str:

@@ -18,7 +18,7 @@ from infimum.families.nested.shaped import ShapedField
 from infimum.families.nested.table import Table
 from infimum.search.loop import Search
 from infimum.search.nested.cells import refine_groups
-from infimum.search.nested.cloud import Cloud, cloud_around, density_of
+from infimum.search.nested.cloud import WAVE, Cloud, cloud_around, density_of
 from infimum.search.nested.conditional import (
     NEAR,
     Explored,
@@ -317,7 +317,9 @@ def _around_mode(
             f"than {MOST_EXACT} moves of the others, which hang together as a whole",
         )
     rng = generator(plan.seed, ADAPT_STREAM, 2)
-    return cloud_around(marginal, *marginal.sloped_summit(root), rng)
+    # What is beyond the draws of an exact marginal is looked at: no other value comes after it.
+    n_far = WAVE if isinstance(marginal, Shaped) else 0
+    return cloud_around(marginal, *marginal.sloped_summit(root), rng, n_far)
 
 
 def _trouble(field: Field, explored: Explored) -> str | None:
