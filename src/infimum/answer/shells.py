@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Float
 
 from infimum.answer.unseen import KEPT_DRAWS, UnseenMass
@@ -86,13 +85,19 @@ def _shell(
     target: Target, q: Pushforward, edge: float, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, " m"]]:
     """Points in a shell, and log (p̂/q) there plus the log of its share of q; -inf for NaN."""
-    chi = scipy.stats.chi(q.dim)
     radii = edge + WIDTH * (np.arange(DIRECTIONS) + rng.random(DIRECTIONS)) / DIRECTIONS
     eps = rng.standard_normal((DIRECTIONS, q.dim))
     eps *= (radii / np.linalg.norm(eps, axis=1))[:, None]
     z = np.asarray(q.push(eps))
-    value = target.values(z) - np.asarray(q.log_prob_base(eps)) + chi.logpdf(radii) + np.log(WIDTH)
+    value = target.values(z) - np.asarray(q.log_prob_base(eps))
+    value += _log_chi(radii, q.dim) + np.log(WIDTH)
     return z, np.where(np.isnan(value), -np.inf, value)
+
+
+def _log_chi(radii: Float[np.ndarray, " m"], dim: int) -> Float[np.ndarray, " m"]:
+    """Log density of the radius of a standard normal draw."""
+    height = (1 - 0.5 * dim) * np.log(2) - scipy.special.gammaln(0.5 * dim)
+    return np.asarray(height + (dim - 1) * np.log(radii) - 0.5 * radii**2)
 
 
 def _lacking(

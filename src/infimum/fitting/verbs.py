@@ -73,9 +73,9 @@ def fit(
         Starts besides the cold one, at random but for `start` and the example; by default 4, or 1
         if d is above 2000.
     scouts
-        Ascents from far points that look for modes which q does not cover; 0 sends none. By default
-        parties of 16 until two in a row find nothing new, in up to 500 dimensions; nested fits send
-        none.
+        Ascents from far points that look for modes which q does not cover; with 0, nothing looks
+        for them, and no verdict is "good". By default parties of 16 until two in a row find nothing
+        new, and four in all above 500 dimensions; nested fits send none.
     draws
         Fresh draws that ELBO, log Z, KL and verdict rest on; by default 4096, or fewer if d is
         above that.
