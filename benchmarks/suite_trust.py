@@ -19,17 +19,11 @@ from benchmarks import trust_corrections, trust_verbs
 from benchmarks.methods import forget
 from benchmarks.posteriors import POSTERIORS, Posterior
 from benchmarks.table import Report, Table, number
-from benchmarks.truth import Truth, reference
+from benchmarks.truth import MEAN, NEAR, SD, Truth, reference, within
 from benchmarks.truths import CASES, synthetic
 
 FAMILIES = ("meanfield", "fullrank", "auto")
 """The smallest family, the one that most would choose, and what is fitted when nothing is said."""
-
-MEAN, SD = 0.1, 0.1
-"""True sds by which a mean, and part by which an sd, may be off: what "good" promises."""
-
-NEAR = 0.5
-"""Part of these bounds within which q is so near that a fit should not have to refuse it."""
 
 
 class Claim(NamedTuple):
@@ -55,18 +49,18 @@ CLAIMS = (
     Claim(
         f'called "good": q within {MEAN} sds and {SD:.0%}',
         lambda row: row["verdict"] == "good",
-        lambda row: _within(row["q"]),
+        lambda row: within(row["q"]),
         0.99,
     ),
     Claim(
         f'called "reweight": the weighted answer within {MEAN} sds and {SD:.0%}',
         lambda row: row["verdict"] == "reweight",
-        lambda row: _within(row["weighted"]),
+        lambda row: within(row["weighted"]),
         0.97,
     ),
     Claim(
         'q within half of these bounds: not called "unreliable"',
-        lambda row: _within(row["q"], NEAR),
+        lambda row: within(row["q"], NEAR),
         lambda row: row["verdict"] != "unreliable",
         0.8,
     ),
@@ -163,29 +157,13 @@ def _record(truth: Truth, family: str, seed: int) -> dict[str, Any]:
 def _judged(truth: Truth, fit: infimum.Fit) -> list[dict[str, Any]]:
     """For each quantity its verdict, and the errors of q and of the weighted answer."""
     table = fit.summary().loc[list(truth.names)]
-    plain = _off(truth, table["mean"].to_numpy(), table["sd"].to_numpy())
-    other = _off(truth, table["weighted_mean"].to_numpy(), table["weighted_sd"].to_numpy())
+    plain = truth.off(table["mean"].to_numpy(), table["sd"].to_numpy())
+    other = truth.off(table["weighted_mean"].to_numpy(), table["weighted_sd"].to_numpy())
     rows = zip(truth.names, table["verdict"], plain, other, strict=True)
     return [
         {"quantity": name, "verdict": str(verdict), "q": q.tolist(), "weighted": weighted.tolist()}
         for name, verdict, q, weighted in rows
     ]
-
-
-def _off(truth: Truth, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
-    """Errors (k, 2): of the mean in true sds, of the sd relative to it, beyond the truth's own.
-
-    Infinite where there is no true moment, and where the answer is not a number.
-    """
-    with np.errstate(all="ignore"):
-        mean = np.maximum(np.abs(means - truth.means) / truth.sds - truth.mean_noise, 0.0)
-        sd = np.maximum(np.abs(sds / truth.sds - 1) - truth.sd_noise, 0.0)
-        known = np.isfinite(truth.means) & np.isfinite(truth.sds) & np.isfinite(mean + sd)
-    return np.where(known[:, None], np.stack([mean, sd], axis=1), np.inf)
-
-
-def _within(errors: Sequence[float], part: float = 1.0) -> bool:
-    return errors[0] <= part * MEAN and errors[1] <= part * SD
 
 
 # Tables -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import infimum
 from benchmarks.methods import forget
 from benchmarks.table import Report, Table
-from benchmarks.truth import Truth
+from benchmarks.truth import NEAR, Truth, within
 from benchmarks.truths import LAWS, synthetic
 
 CORRECTED = (
@@ -31,9 +31,6 @@ WAYS = ("importance", "annealing", "mcmc", "correct")
 
 DRAWS, LARGEST_ANNEALED = 4000, 10
 """Draws of a correction, and the largest d of annealing, which takes minutes above it."""
-
-MEAN, SD = 0.1, 0.1
-"""True sds by which a mean, and part by which an sd, may be off: what "good" promises."""
 
 GOOD = 0.2
 """Part of itself by which a probability may be off that is called "good": what that promises."""
@@ -84,11 +81,9 @@ def _corrected(truth: Truth, seed: int) -> Iterator[dict[str, Any]]:
             continue
         table = made.summary().loc[list(truth.names)]
         usable = (table["verdict"] != "unreliable").to_numpy()
-        with np.errstate(all="ignore"):
-            mean = np.abs(table["mean"].to_numpy() - truth.means) / truth.sds
-            sd = np.abs(table["sd"].to_numpy() / truth.sds - 1)
-            right = (mean <= MEAN) & (sd <= SD)
-            near = (mean <= 0.5 * MEAN) & (sd <= 0.5 * SD)
+        off = truth.off(table["mean"].to_numpy(), table["sd"].to_numpy())
+        right = np.array([within(errors) for errors in off])
+        near = np.array([within(errors, NEAR) for errors in off])
         yield {
             "part": "corrections",
             "target": truth.name,
@@ -101,8 +96,8 @@ def _corrected(truth: Truth, seed: int) -> Iterator[dict[str, Any]]:
             "right": int((usable & right).sum()),
             "near": int(near.sum()),
             "refused": int((near & ~usable).sum()),
-            "worst_mean": float(mean[usable].max(initial=0.0)),
-            "worst_sd": float(sd[usable].max(initial=0.0)),
+            "worst_mean": float(off[usable, 0].max(initial=0.0)),
+            "worst_sd": float(off[usable, 1].max(initial=0.0)),
         }
 
 
@@ -172,7 +167,7 @@ def _events(truth: Truth, law: Any, family: str, seed: int) -> Iterator[dict[str
             "right": bool(
                 off <= max(ERRORS * float(se), GOOD * probability * (said.verdict == "good"))
             ),
-            "near": bool(off <= 0.1 * probability),
+            "near": bool(off <= NEAR * GOOD * probability),
         }
 
 

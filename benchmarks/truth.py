@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,12 @@ from benchmarks.posteriors import Posterior
 
 LOG_Z = 3.0
 """In nats, of every synthetic target: not zero, so that a lost constant shows."""
+
+MEAN, SD = 0.1, 0.1
+"""True sds by which a mean, and part by which an sd, may be off: what "good" promises."""
+
+NEAR = 0.5
+"""Part of these bounds within which an answer is so near that it should not have to be refused."""
 
 ERRORS = 3.0
 """Standard errors of reference draws that do not count as an error of a fit: one quantity of the
@@ -58,6 +64,22 @@ class Truth:
     sd_noise: np.ndarray | float = 0.0
     improper: bool = False
     hidden: bool = False
+
+    def off(self, means: np.ndarray, sds: np.ndarray) -> np.ndarray:
+        """Errors (k, 2): of the mean in true sds, of the sd relative to it, beyond the truth's own.
+
+        Infinite where there is no true moment, and where the answer is not a number.
+        """
+        with np.errstate(all="ignore"):
+            mean = np.maximum(np.abs(means - self.means) / self.sds - self.mean_noise, 0.0)
+            sd = np.maximum(np.abs(sds / self.sds - 1) - self.sd_noise, 0.0)
+            known = np.isfinite(self.means) & np.isfinite(self.sds) & np.isfinite(mean + sd)
+        return np.where(known[:, None], np.stack([mean, sd], axis=1), np.inf)
+
+
+def within(errors: Sequence[float], part: float = 1.0) -> bool:
+    """Whether the errors of a mean and an sd are within this part of the bounds."""
+    return bool(errors[0] <= part * MEAN and errors[1] <= part * SD)
 
 
 def made(

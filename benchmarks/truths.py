@@ -7,7 +7,7 @@ total mean and variance, or from quadrature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -160,6 +160,19 @@ def plateau(name: str) -> Truth:
         )
 
     return made(name, log_density, np.zeros(2), nothing, nothing, log_z=nothing, improper=True)
+
+
+def uneven(
+    name: str,
+    dim: int,
+    places: Sequence[Sequence[float]],
+    sds: Sequence[float],
+    weights: Sequence[float],
+) -> Truth:
+    """Modes of these sds and places, in the plane of the first two axes: few searches find all."""
+    means = np.zeros((len(places), dim))
+    means[:, :2] = places
+    return mixture(name, means, np.array(sds), np.array(weights), hidden=True)
 
 
 def flat(name: str) -> Truth:
@@ -334,25 +347,17 @@ CASES: dict[str, Callable[[str], Truth]] = {
     "4 equal modes, d = 20": partial(apart, distance=6.0, weights=np.full(4, 0.25)),
     "hidden mode, d = 5": partial(spike, dim=5, place=200.0, sd=0.01),
     "narrow mode at a distance, d = 10": partial(
-        mixture,
-        means=np.stack([np.zeros(10), 10.0 * np.eye(10)[0]]),
-        sds=np.array([1.0, 0.2]),
-        weights=np.array([0.5, 0.5]),
-        hidden=True,
+        uneven, dim=10, places=[[0, 0], [10, 0]], sds=[1.0, 0.2], weights=[0.5, 0.5]
     ),
     "modes of unequal widths, d = 8": partial(
-        mixture,
-        means=np.stack([np.zeros(8), 9.0 * np.eye(8)[0], 12.0 * np.eye(8)[1]]),
-        sds=np.array([1.0, 0.5, 2.0]),
-        weights=np.array([0.4, 0.3, 0.3]),
-        hidden=True,
+        uneven,
+        dim=8,
+        places=[[0, 0], [9, 0], [0, 12]],
+        sds=[1.0, 0.5, 2.0],
+        weights=[0.4, 0.3, 0.3],
     ),
     "spike in the bulk, d = 10": partial(
-        mixture,
-        means=np.stack([np.zeros(10), 0.5 * np.eye(10)[0]]),
-        sds=np.array([1.0, 0.05]),
-        weights=np.array([0.7, 0.3]),
-        hidden=True,
+        uneven, dim=10, places=[[0, 0], [0.5, 0]], sds=[1.0, 0.05], weights=[0.7, 0.3]
     ),
     "round t of 6, d = 70": partial(round_student, freedom=6.0, dim=70),
     "round t of 10, d = 100": partial(round_student, freedom=10.0, dim=100),

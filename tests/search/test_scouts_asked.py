@@ -77,3 +77,14 @@ def test_a_file_keeps_that_nothing_was_looked_for(tmp_path):
     fit = infimum.fit(normal(), "fullrank", scouts=0)
     fit.save(tmp_path / "fit.zip")
     assert infimum.load(tmp_path / "fit.zip").verdict == "reweight"
+
+
+def test_scouts_that_are_asked_for_are_sent_once_from_a_mixture_too():
+    def log_density(z):
+        centres = np.array([[-4.0, 0.0], [4.0, 2.0]])
+        square = jnp.sum((z - centres) ** 2, axis=1)
+        return logsumexp(-0.5 * square, b=np.array([0.7, 0.3]))
+
+    fit = infimum.fit(infimum.Target(log_density, np.zeros(2)), "mixture", scouts=16)
+    assert fit.work.sought.startswith("16 scouts")
+    assert abs(fit.log_evidence.value - np.log(2 * np.pi)) < 0.01

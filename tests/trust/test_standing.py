@@ -6,7 +6,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import gammaln
+from heavy_tails import student
 from scipy import stats
 
 import infimum
@@ -26,15 +26,6 @@ def two_modes(dim, distance):
         return np.logaddexp(logs[:, 0], logs[:, 1])
 
     return infimum.from_numpy(values, dim, batched=True)
-
-
-def student(dim, freedom):
-    constant = gammaln((freedom + dim) / 2) - gammaln(freedom / 2)
-    constant -= 0.5 * dim * jnp.log(freedom * jnp.pi)
-    return infimum.Target(
-        lambda z: constant - 0.5 * (freedom + dim) * jnp.log1p(jnp.sum(z**2) / freedom),
-        np.zeros(dim),
-    )
 
 
 def cauchy(dim):

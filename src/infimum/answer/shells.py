@@ -21,8 +21,9 @@ DIRECTIONS = 48
 WIDTH = 0.5
 """Distance of shells; the radius of a normal draw has an sd of 0.7 in any dimension."""
 
-MOST_SHELLS, LEAST_SHELL = 96, 1e-4
-"""Most shells, and the share of Z below which the last of them may be."""
+MOST_SHELLS, LEAST_SHELL, LEAST_REACH = 96, 1e-4, 0.5
+"""Most shells; the share of Z below which the last of them may be; and how far they go at least, in
+units of √d, the radius of normal draws."""
 
 BEGIN = 0.5
 """Share of the weighted draws within the first shell: half of the mass is looked at again."""
@@ -67,7 +68,7 @@ def find_mass_in_shells(
         masses.append(float(ratio.mean()))
         errors.append(float(ratio.std(ddof=1)) / np.sqrt(DIRECTIONS))
         edge += WIDTH
-        if masses[-1] < LEAST_SHELL and edge > begin + np.sqrt(q.dim) * 0.5:
+        if masses[-1] < LEAST_SHELL and edge > begin + LEAST_REACH * np.sqrt(q.dim):
             break
     mass, error = float(np.sum(masses)), float(np.linalg.norm(errors))
     lack = mass - drawn

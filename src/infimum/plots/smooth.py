@@ -79,17 +79,13 @@ def _first_with_enough(
 ) -> tuple[np.ndarray, np.ndarray]:
     """At each node the value of the narrowest kernel that has enough draws, between two kernels."""
     log_n, goal = np.log(np.maximum.accumulate(effective, axis=0)), np.log(LEAST_EFFECTIVE)
-    value, enough = values[-1].copy(), np.zeros(values.shape[1:], bool)
-    known = enough
-    for k in range(len(values)):
-        fresh = ~enough & (log_n[k] >= goal)
+    value, enough = values[0], log_n >= goal
+    for k in range(1, len(values)):
         gain = np.maximum(log_n[k] - log_n[k - 1], NEGLIGIBLE)
-        part = np.clip((goal - log_n[k - 1]) / gain, 0.0, 1.0) if k else np.ones(enough.shape)
-        between = part * values[k] + (1 - part) * values[max(k - 1, 0)]
-        value, enough = np.where(fresh, between, value), enough | fresh
-        if k < KNOWN_WIDTHS:
-            known = enough
-    return value, known
+        part = np.clip((goal - log_n[k - 1]) / gain, 0.0, 1.0)
+        between = part * values[k] + (1 - part) * values[k - 1]
+        value = np.where(enough[k - 1], value, between)
+    return np.where(enough[-1], value, values[-1]), enough[KNOWN_WIDTHS - 1]
 
 
 def blurred(mass: np.ndarray, covariance: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def explore(
         return
     expedition.look_around()
     party = quiet_parties = 0
-    while True:
+    while n_scouts is None or atlas.n_scouts < n_scouts:
         modes_before = len(atlas.modes)
         left = PARTY_SIZE if n_scouts is None else n_scouts - atlas.n_scouts
         expedition.send(party, min(PARTY_SIZE, left))
@@ -113,8 +113,6 @@ def explore(
         quiet_parties = quiet_parties + 1 if n_modes == modes_before else 0
         party += 1
         if n_scouts is not None:
-            if atlas.n_scouts >= n_scouts:
-                return
             continue
         budget = min(WHOLE_BUDGET, BASE_BUDGET + MODE_BUDGET * n_modes, most_gradients)
         if atlas.n_gradients - gradients_before - expedition.n_around >= budget:
@@ -199,8 +197,8 @@ class Expedition:
         frame = WhitenedTarget(self.target, frames.taken(np.array([party % len(frames)])))
         points = party_sites(frames, party, size, bool(self.atlas.modes), self.rng)
         eps = frame.stack.pull_back(0, points)
-        self.atlas.n_scouts += len(eps)
         self._climb(Ascent(eps), frame, frames, size // 2)
+        self.atlas.n_scouts += size
 
     def look_around(self) -> None:
         """Climb from points around known components where p̂ is far above what is known.

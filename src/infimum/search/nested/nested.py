@@ -119,16 +119,16 @@ def _member(
         if exact is None:
             raise
         pieces = exact
-    explored, field, conditional = pieces.explored, pieces.field, pieces.conditional
+    field = pieces.field
     rough.info.n_gradients += field.n_gradients
     q = NestedDistribution(
         outer=pieces.outer,
-        conditional=conditional,
+        conditional=pieces.conditional,
         theta=field.theta,
         rest=field.rest,
         edges=np.asarray(rough.q.edges),
     )
-    return q, -_log_mass(explored, q.outer)
+    return q, -_log_mass(pieces.explored, q.outer)
 
 
 def _by_laplace(plan: Plan, target: Target, rough: Rough) -> Pieces:
@@ -170,9 +170,7 @@ def _by_shapes(plan: Plan, target: Target, rough: Rough) -> Pieces | None:
         return None
     laplace, root = first_marginal(field, rough), root_of(rough)
     refine_groups(field, laplace.modes(laplace.centre + star_around(len(root)) @ root.T, root))
-    shaped = Shaped(laplace, root)
-    explored = _again(plan, shaped, root)
-    conditional = None if explored is None else shaped_field(shaped, explored)
+    explored, conditional = _shapes_around(plan, Shaped(laplace, root), root)
     if explored is None or conditional is None:
         return None
     return Pieces(field, explored, _density(explored), conditional)
@@ -248,9 +246,16 @@ def _with_shapes(
         cloud = _tilted(plan, laplace, explored, shaped.instead)[0]
         exact, conditional = grown(laplace, shaped, cloud, generator(plan.seed, ADAPT_STREAM, 5))
     else:
-        exact = _again(plan, shaped, explored.warp.root)
-        conditional = None if exact is None else shaped_field(shaped, exact)
+        exact, conditional = _shapes_around(plan, shaped, explored.warp.root)
     return (explored, None) if exact is None or conditional is None else (exact, conditional)
+
+
+def _shapes_around(
+    plan: Plan, shaped: Shaped, root: Float[np.ndarray, "h h"]
+) -> tuple[Explored | None, ShapedField | None]:
+    """The exact marginal where its mass is, and x by shapes there; None where they fail."""
+    explored = _again(plan, shaped, root)
+    return explored, None if explored is None else shaped_field(shaped, explored)
 
 
 def _with_skew(plan: Plan, laplace: Marginal, explored: Explored) -> Explored:
